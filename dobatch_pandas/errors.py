@@ -1,0 +1,285 @@
+"""
+Everything this package raises, as one tree.
+
+::
+
+    DobatchError                    catch this to catch all of ours
+    ├── InputError (ValueError)     what was asked cannot be sent; found before anything is; `.problems`
+    ├── ConfigurationError          no token, an address that is not safe, a folder that cannot be written
+    ├── MissingExtra (ImportError)  an optional dependency is absent; names the command that installs it
+    ├── ApiError                    the service answered with an error: `.status .id .message .request_id`
+    │   ├── BadRequest              400, 422
+    │   ├── Unauthorized            401
+    │   ├── Forbidden               403
+    │   ├── NotFound                404
+    │   ├── Conflict                409
+    │   ├── NotReady                412
+    │   ├── TooManyRequests         429
+    │   └── ServerError             5xx
+    ├── ConnectionFailed            no answer: refused, reset, stalled, unknown host
+    ├── TransferError               bytes did not move whole to or from a signed address
+    │   ├── LinkRefused             storage answered 403: expired, or not what was signed
+    │   └── Truncated               fewer or other bytes than announced
+    ├── ServerProblem               the embedded server could not start, or its model is missing
+    └── JobError                    about one job; `.job_id`
+        ├── JobNotFound
+        ├── JobFailed               no answer can come any more, and why
+        ├── JobNotReady             asked for results that are not there yet
+        ├── WaitTimeout (TimeoutError)
+        └── BudgetExceeded          the estimate is above `max_cost`; nothing was sent
+
+A row that fails is not an exception: it is a code in the ``<into>_error`` column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "ApiError",
+    "BadRequest",
+    "BudgetExceeded",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionFailed",
+    "DobatchError",
+    "Forbidden",
+    "InputError",
+    "JobError",
+    "JobFailed",
+    "JobNotFound",
+    "JobNotReady",
+    "LinkRefused",
+    "MissingExtra",
+    "NotFound",
+    "NotReady",
+    "Problem",
+    "ServerError",
+    "ServerProblem",
+    "TooManyRequests",
+    "TransferError",
+    "Truncated",
+    "Unauthorized",
+    "WaitTimeout",
+]
+
+
+class DobatchError(Exception):
+    """The root of every exception that this package raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    One thing that is wrong with the input.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, with the values, and what to do.
+    rows : tuple
+        Labels of the rows concerned, in the frame's order; empty where no row is to blame.
+    count : int
+        How many rows are concerned; may be more than ``rows`` names.
+    """
+
+    message: str
+    rows: tuple[Any, ...] = ()
+    count: int = 0
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return self.message
+        shown = ", ".join(repr(label) for label in self.rows[:10])
+        count = max(self.count, len(self.rows))
+        more = f" and {count - 10:,} more" if count > 10 else ""
+        return f"{self.message} (row{'s' if count > 1 else ''} {shown}{more})"
+
+
+class InputError(DobatchError, ValueError):
+    """
+    What was asked cannot be sent. Every problem is listed; nothing has left this machine.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+    """
+
+    def __init__(self, problems: Problem | str | Sequence[Problem | str]) -> None:
+        if isinstance(problems, (Problem, str)):
+            problems = [problems]
+        self.problems = tuple(p if isinstance(p, Problem) else Problem(p) for p in problems)
+        if len(self.problems) == 1:
+            text = str(self.problems[0])
+        else:
+            text = f"{len(self.problems)} problems, nothing was sent:" + "".join(
+                f"\n  {number}. {problem}" for number, problem in enumerate(self.problems, 1)
+            )
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self.problems),)
+
+
+class ConfigurationError(DobatchError):
+    """A setting is missing or unsafe; the message names the setting and the cure."""
+
+
+class MissingExtra(DobatchError, ImportError):
+    """
+    An optional dependency is not installed.
+
+    Parameters
+    ----------
+    feature : str
+        What was asked for, in words.
+    extra : str
+        Name of the extra that has it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.feature, self.extra = feature, extra
+        super().__init__(f'{feature} needs an optional part: pip install "dobatch-pandas[{extra}]"')
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.feature, self.extra)
+
+
+class ApiError(DobatchError):
+    """
+    The service answered, and the answer is an error.
+
+    Parameters
+    ----------
+    message : str
+        The service's own words, or the start of what a proxy answered in its place.
+    status : int
+        HTTP status.
+    id : str, optional
+        The service's error id, such as ``"not_found"``.
+    request_id : str, optional
+        What to quote to the service's support.
+    retry_after : float, optional
+        Seconds to wait, where the service said so.
+    operation : str, optional
+        What was being done, in words: ``"create a batch"``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        id: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        operation: str | None = None,
+    ) -> None:
+        self.message, self.status, self.id = message, status, id
+        self.request_id, self.retry_after, self.operation = request_id, retry_after, operation
+        named = f" ({id})" if id else ""
+        doing = f"Could not {operation}: the" if operation else "The"
+        quote = f" [request_id {request_id}]" if request_id else ""
+        super().__init__(f"{doing} service answered {status}{named}: {message}{quote}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _api_error, (type(self), self.message, self.status, self.id, self.request_id,
+                            self.retry_after, self.operation)  # fmt: skip
+
+
+def _api_error(
+    kind: type[ApiError],
+    message: str,
+    status: int,
+    id: str | None,
+    request_id: str | None,
+    retry_after: float | None,
+    operation: str | None,
+) -> ApiError:
+    return kind(message, status=status, id=id, request_id=request_id, retry_after=retry_after,
+                operation=operation)  # fmt: skip
+
+
+class BadRequest(ApiError):
+    """400 or 422: the service does not accept what was asked."""
+
+
+class Unauthorized(ApiError):
+    """401: the token is missing, wrong or expired. Give another with ``dobatch.configure(token=...)``."""
+
+
+class Forbidden(ApiError):
+    """403: the token may not do this. Give another with ``dobatch.configure(token=...)``."""
+
+
+class NotFound(ApiError):
+    """404: the service does not know this id, or no longer."""
+
+
+class Conflict(ApiError):
+    """409: the state does not allow it, or the same ``request_id`` came with another file."""
+
+
+class NotReady(ApiError):
+    """412: results are not available yet."""
+
+
+class TooManyRequests(ApiError):
+    """429: the rate limit, or the provider's limit on enqueued tokens."""
+
+
+class ServerError(ApiError):
+    """5xx: the service, or a proxy before it, is in trouble."""
+
+
+class ConnectionFailed(DobatchError):
+    """No answer came: refused, reset, stalled, or a host that cannot be found. The call may be repeated."""
+
+
+class TransferError(DobatchError):
+    """Bytes did not move whole to or from a signed address."""
+
+
+class LinkRefused(TransferError):
+    """Storage answered 403: the address has expired, or the request is not what was signed. Ask for a new one."""
+
+
+class Truncated(TransferError):
+    """Fewer or other bytes arrived than were announced."""
+
+
+class ServerProblem(DobatchError):
+    """The embedded server could not start, or the model it should run is not there."""
+
+
+class JobError(DobatchError):
+    """Something about one job; ``job_id`` says which."""
+
+    def __init__(self, message: str, job_id: str | None = None) -> None:
+        self.job_id = job_id
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.job_id)
+
+
+class JobNotFound(JobError):
+    """No job of this id in this home folder."""
+
+
+class JobFailed(JobError):
+    """No answer can come any more; the message says why, and what to do."""
+
+
+class JobNotReady(JobError):
+    """Results were asked for that are not there yet: ``job.wait()`` first."""
+
+
+class WaitTimeout(JobError, TimeoutError):
+    """The time given to ``wait`` is over; the job goes on."""
+
+
+class BudgetExceeded(JobError):
+    """The estimate is above ``max_cost``; nothing was sent."""
