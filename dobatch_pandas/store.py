@@ -290,6 +290,20 @@ class Store:
                 db.execute(f"DELETE FROM {table} WHERE {key} = ?", (job_id,))
         shutil.rmtree(self.folder(job_id).root, ignore_errors=True)
 
+    def discard(self, job_id: str) -> None:
+        """Delete the folder of a job that was never recorded."""
+        shutil.rmtree(self.folder(job_id).root, ignore_errors=True)
+
+    def reopen(self, job_id: str, parts: list[PartRecord]) -> None:
+        """Let a job that was over go on with more parts, in one step."""
+        with self.transaction() as db:
+            for part in parts:
+                _insert(db, "parts", part)
+            db.execute(
+                "UPDATE jobs SET state = 'recorded', problem = NULL, ended = NULL, cancel_requested = 0 WHERE id = ?",
+                (job_id,),
+            )
+
     def remove_orphans(self, older_than: float = 3600.0) -> None:
         """Delete folders that a killed process left before it could record their job."""
         known = {record.id for record in self.jobs()}

@@ -1,0 +1,263 @@
+"""``df.dobatch``: a door to everything that can be done with a frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .errors import InputError
+from .job import Job
+from .join import add_columns, joined
+from .plan import Plan
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .evals import Evaluation, Explorer
+
+__all__ = ["DobatchAccessor"]
+
+
+@pd.api.extensions.register_dataframe_accessor("dobatch")
+class DobatchAccessor:
+    """
+    Batch LLM inference over the rows of a frame.
+
+    ``plan`` and ``submit`` ask, ``join`` and ``update`` bring the answers back onto the rows, ``score``,
+    ``judge`` and ``explore`` look at how good they are.
+    """
+
+    # pandas 3 builds this anew at each access, and dir(frame) builds it too: it holds the frame and no state.
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def plan(
+        self,
+        prompt: Any,
+        *,
+        model: str,
+        into: str = "response",
+        system: Any = None,
+        endpoint: str | None = None,
+        provider: str | None = None,
+        schema: Any = None,
+        custom_id: str | None = None,
+        missing: str = "error",
+        dedupe: bool = True,
+        samples: int = 1,
+        metadata: dict[str, str] | None = None,
+        flatten: bool = False,
+        **body: Any,
+    ) -> Plan:
+        """
+        Return what would be sent for each row, checked, without sending anything.
+
+        Parameters
+        ----------
+        prompt : str, list, callable, Series or dobatch.col
+            A template over columns such as ``"Sentiment of: {review}"`` (all of `str.format`); a list of
+            ``{"role", "content"}`` messages holding templates; a function of a row; ready prompts as a
+            Series; or ``dobatch.col("column")`` for a column that holds message lists.
+        model : str
+            Name of the model; it decides provider and endpoint where those are left out.
+        into : str
+            Name of the answer column. A schema brings its own names; then it names the error column only.
+        system : str, optional
+            System text, a template too.
+        endpoint : str, optional
+            ``"chat"``, ``"responses"``, ``"embeddings"`` or ``"messages"``, or the path itself.
+        provider : str, optional
+            ``"openai"`` or ``"anthropic"``.
+        schema : pydantic model, dict, optional
+            What the answer looks like: a pydantic model, a JSON Schema, or
+            ``{"label": ["pos", "neg"], "score": float}``. Its fields become typed columns.
+        custom_id : str, optional
+            Column with ids of your own; else an id is made from what is asked.
+        missing : {"error", "skip", "keep"}
+            What a missing value in a used column does: refuse the plan, leave out the row (its code is
+            ``missing_input``), or stand for an empty string.
+        dedupe : bool
+            Send equal requests once.
+        samples : int
+            How often each row is asked; further answers go to ``<into>_2``, ``<into>_3`` ...
+        metadata : dict, optional
+            Kept by the service with each batch.
+        flatten : bool
+            Give nested fields of a schema columns of their own, with dotted names.
+        **body
+            Any parameter of the request's body, a constant or ``dobatch.col("column")``.
+
+        Returns
+        -------
+        Plan
+
+        Raises
+        ------
+        InputError
+            With every problem found, and the labels of the rows.
+        """
+        recipe = Recipe.build(
+            prompt,
+            model=model,
+            into=into,
+            system=system,
+            endpoint=endpoint,
+            provider=provider,
+            schema=schema,
+            custom_id=custom_id,
+            missing=missing,
+            dedupe=dedupe,
+            samples=samples,
+            metadata=metadata,
+            flatten=flatten,
+            params=body,
+        )
+        return Plan(self._frame, recipe)
+
+    def submit(
+        self,
+        prompt: Any,
+        *,
+        model: str,
+        into: str = "response",
+        system: Any = None,
+        endpoint: str | None = None,
+        provider: str | None = None,
+        schema: Any = None,
+        custom_id: str | None = None,
+        missing: str = "error",
+        dedupe: bool = True,
+        samples: int = 1,
+        metadata: dict[str, str] | None = None,
+        flatten: bool = False,
+        fresh: bool = False,
+        display: Any = None,
+        max_cost: float | None = None,
+        **body: Any,
+    ) -> Job:
+        """
+        Send every row through batch inference, and return the job as soon as it is recorded.
+
+        Takes what `plan` takes, and: ``fresh=True`` to ask anew what was submitted or answered before,
+        ``display=False`` to show nothing, ``max_cost`` in US dollars beyond which nothing is sent.
+
+        Returns
+        -------
+        Job
+            Show it for a live panel; give it to `update` or `join`.
+        """
+        plan = self.plan(
+            prompt,
+            model=model,
+            into=into,
+            system=system,
+            endpoint=endpoint,
+            provider=provider,
+            schema=schema,
+            custom_id=custom_id,
+            missing=missing,
+            dedupe=dedupe,
+            samples=samples,
+            metadata=metadata,
+            flatten=flatten,
+            **body,
+        )
+        return plan.submit(fresh=fresh, display=display, max_cost=max_cost)
+
+    def trial(self, prompt: Any, *, model: str, n: int = 5, **options: Any) -> pd.DataFrame:
+        """
+        Ask for `n` rows now, one by one at the real-time price, and show what would come back.
+
+        Takes what `plan` takes; switching to batch is changing this word to ``submit``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed as the first `n` rows: prompt, the answer columns, ``<into>_error``, prompt_tokens,
+            completion_tokens, seconds.
+        """
+        from .client import Client
+        from .trial import run_trial
+
+        plan = self.plan(prompt, model=model, **options)
+        return run_trial(self._frame, plan.recipe, Client(), n)
+
+    def join(self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response") -> pd.DataFrame:
+        """
+        Wait for a job, and return a new frame with its answers on their rows.
+
+        Parameters
+        ----------
+        job : Job or pandas.DataFrame
+            A job, or results that were read by hand with ``dobatch.read_results(...)``.
+        custom_id : str, optional
+            For results read by hand: the column that holds each row's id.
+        into : str
+            For results read by hand: name of the answer column.
+
+        Returns
+        -------
+        pandas.DataFrame
+            This frame's rows, index, order and columns, and the answers beside them.
+        """
+        return joined(self._frame, self._answers(job, custom_id, into))
+
+    def update(self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response") -> None:
+        """
+        Wait for a job, and add its answers to this very frame.
+
+        Takes what `join` takes. Call it on a frame that has a name: columns that are added to a temporary
+        such as ``df[mask].dobatch.update(job)`` go away with it.
+        """
+        add_columns(self._frame, self._answers(job, custom_id, into))
+
+    def _answers(self, job: Job | pd.DataFrame, custom_id: str | None, into: str) -> dict[str, pd.Series]:
+        if isinstance(job, Job):
+            return job.join(self._frame)
+        if not isinstance(job, pd.DataFrame):
+            raise InputError(f"A job or a frame from dobatch.read_results is needed, not {type(job).__name__}.")
+        if custom_id is None:
+            raise InputError(
+                "Results read by hand need the column that holds each row's id: join(results, "
+                'custom_id="column"). Without such a column, plan.join(results) finds the rows by what they ask.'
+            )
+        from .join import join_read_results
+
+        return join_read_results(self._frame, job, custom_id=custom_id, into=into)
+
+    def score(self, predicted: str, *, actual: str, **options: Any) -> Evaluation:
+        """
+        Say how good a column is against the truth; see `dobatch_pandas.evals.score`.
+
+        Returns
+        -------
+        Evaluation
+        """
+        from .evals import score
+
+        return score(self._frame, predicted, actual, **options)
+
+    def judge(self, question: Any, *, model: str, **options: Any) -> Job:
+        """
+        Have a model judge the answers of each row, as a job like any other; see `dobatch_pandas.evals.judge`.
+
+        Returns
+        -------
+        Job
+        """
+        from .evals import judge
+
+        return judge(self._frame, question, model=model, **options)
+
+    def explore(self, **options: Any) -> Explorer:
+        """
+        Open the rows in an interactive table; see `dobatch_pandas.evals.explore`.
+
+        Returns
+        -------
+        Explorer
+            A widget.
+        """
+        from .evals import explore
+
+        return explore(self._frame, **options)

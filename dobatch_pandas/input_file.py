@@ -1,0 +1,108 @@
+"""A frame's input as it was at the moment of submit: frozen to disk, and read back while it is rendered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .recipe import Recipe
+from .store import JobRecord, Store, as_json, whole
+
+__all__ = ["index_of", "labels_of", "read_input", "write_input"]
+
+LABEL = "index_"  # prefix of the columns that hold index levels
+ROWS_AT_ONCE = 16_384
+
+
+def labels_of(index: pd.Index) -> pa.Table:
+    """
+    Turn an index into Arrow columns ``index_0``, ``index_1`` ..., one a level.
+
+    Labels that Arrow cannot hold (mixed types, say) are kept as the text of their ``repr``.
+    """
+    frame = index.to_frame(index=False)
+    frame.columns = pd.Index([f"{LABEL}{number}" for number in range(frame.shape[1])])
+    names = [None if name is None else str(name) for name in index.names]
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        table = pa.Table.from_pandas(frame.map(repr), preserve_index=False)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"index_names": as_json(names).encode()})
+
+
+def index_of(labels: pa.Table) -> pd.Index:
+    """Turn the columns that `labels_of` made back into an index."""
+    import json
+
+    metadata = labels.schema.metadata or {}
+    columns = [name for name in labels.schema.names if name.startswith(LABEL)]
+    frame = labels.select(columns).to_pandas()
+    names = json.loads(metadata[b"index_names"]) if b"index_names" in metadata else [None] * len(columns)
+    if not columns:
+        return pd.RangeIndex(len(labels))
+    if len(columns) == 1:
+        return pd.Index(frame[columns[0]], name=names[0])
+    return pd.MultiIndex.from_frame(frame, names=names)
+
+
+def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) -> str:
+    """
+    Freeze what a recipe needs of a frame into one file, and return a fingerprint of all that is asked.
+
+    Everything that can be wrong with the values is found here, before the file appears.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    recipe : Recipe
+    target : pathlib.Path
+        Parquet file to write.
+    salt : str
+        What else makes this question another one: the address of the service.
+
+    Returns
+    -------
+    str
+        Hex digits; the same for the same question over the same values in the same order.
+
+    Raises
+    ------
+    InputError
+        Some rows cannot be turned into requests; all of them are named.
+    """
+    digest = hashlib.blake2b(salt.encode(), digest_size=16)
+    digest.update(as_json(recipe.to_json()).encode())
+    labels = labels_of(frame.index)
+    with whole(target) as partial:
+        writer: pq.ParquetWriter | None = None
+        position = 0
+        for frozen in recipe.freeze(frame):
+            # The bytes of the columns alone: an Arrow message holds neither padding of slices nor addresses.
+            digest.update(frozen.serialize())
+            part = labels.slice(position, frozen.num_rows)
+            table = pa.table(
+                dict(zip(frozen.schema.names + labels.schema.names, [*frozen.columns, *part.columns], strict=True))
+            ).replace_schema_metadata(labels.schema.metadata)
+            if writer is None:
+                writer = pq.ParquetWriter(partial, table.schema, compression="lz4", use_dictionary=False)
+            writer.write_table(table)
+            position += frozen.num_rows
+        if writer is None:
+            raise AssertionError("an empty frame never gets here: Recipe.check refuses it")
+        writer.close()
+    return digest.hexdigest()
+
+
+def read_input(store: Store, job: JobRecord) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield the frozen input in pieces: what is rendered, and the index labels of the same rows."""
+    with pq.ParquetFile(store.folder(job.id).input) as file:
+        names = file.schema_arrow.names
+        mine = [name for name in names if not name.startswith(LABEL)]
+        labels = [name for name in names if name.startswith(LABEL)]
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+            yield batch.select(mine), batch.select(labels)

@@ -1,0 +1,520 @@
+"""What was sent: a live view of one job, and the ways to get hold of it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .client import Client
+from .config import on_change, settings
+from .errors import (
+    ConfigurationError,
+    InputError,
+    JobFailed,
+    JobNotReady,
+    WaitTimeout,
+)
+from .input_file import index_of, labels_of, write_input
+from .join import answer_columns, response_columns
+from .recipe import Recipe
+from .requests_file import copy_lines, ids_of
+from .results_file import RETRYABLE, merge_results
+from .runner import Runner
+from .snapshot import BatchRow, Snapshot
+from .status import snapshot_of
+from .store import JobRecord, PartRecord, Store
+
+if TYPE_CHECKING:
+    from .estimate import Usage
+
+__all__ = ["Job", "attach", "jobs", "store_here"]
+
+_stores: dict[Any, Store] = {}
+_runners: dict[tuple[str, str], Runner] = {}
+_registry = threading.RLock()
+
+
+def store_here() -> Store:
+    """Return the store of the home that is set now."""
+    home = settings().home
+    with _registry:
+        if home not in _stores:
+            _stores[home] = Store(home)
+        return _stores[home]
+
+
+class Job:
+    """
+    One job: a view of its folder, and the handle of whatever moves it on.
+
+    Get one from ``df.dobatch.submit(...)`` or ``dobatch.attach(id)``. Show it as a cell's last value for a
+    live panel.
+
+    Attributes
+    ----------
+    id : str
+        Give it to ``dobatch.attach`` in any later session.
+    recipe : Recipe
+        What was asked of each row.
+    """
+
+    def __init__(self, store: Store, job_id: str, recipe: Recipe | None = None) -> None:
+        record = store.job(job_id)
+        self.id = job_id
+        self.recipe = recipe or Recipe.from_json(json.loads(record.recipe))
+        self._store = store
+
+    # -- looking
+
+    @property
+    def _runner(self) -> Runner | None:
+        return _runners.get((str(self._store.home), self.id))
+
+    def _records(self) -> tuple[JobRecord, dict[int, PartRecord]]:
+        runner = self._runner
+        if runner is not None and not runner.elsewhere:
+            with runner.changed:
+                return runner.job, dict(runner.parts)
+        return self._store.job(self.id), {p.number: p for p in self._store.parts(self.id)}
+
+    def snapshot(self) -> Snapshot:
+        """Gather the numbers that every display draws; reads the ledger at most, never the network."""
+        return snapshot_of(*self._records(), self._runner, self._store)
+
+    @property
+    def status(self) -> str:
+        """One word: ``rendering``, ``uploading``, ``queued``, ``running`` ... ``completed``."""
+        return self.snapshot().state
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Requests so far: ``total``, ``completed``, ``failed``, ``reused``, and rows ``skipped``."""
+        now = self.snapshot()
+        return {
+            "total": now.requests,
+            "completed": now.completed + now.reused,
+            "failed": now.failed,
+            "reused": now.reused,
+            "skipped": now.skipped,
+        }
+
+    @property
+    def batches(self) -> pd.DataFrame:
+        """The batches of this job, a row each."""
+        rows = [vars(row) for row in self.snapshot().batches]
+        frame = pd.DataFrame(rows, columns=[f for f in BatchRow.__dataclass_fields__])
+        for name in ("created_at", "deadline"):
+            frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+        return frame
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """
+        Have ``callback()`` called, from a thread of ours, whenever the snapshot may have changed.
+
+        Returns
+        -------
+        callable
+            Ends the subscription.
+        """
+        runner = self._runner
+        if runner is None:
+            return lambda: None
+        with runner.changed:
+            runner.listeners.append(callback)
+
+        def unsubscribe() -> None:
+            with runner.changed:
+                if callback in runner.listeners:
+                    runner.listeners.remove(callback)
+
+        return unsubscribe
+
+    def __repr__(self) -> str:
+        from .display.text import describe
+
+        return f"<Job {self.id}: {describe(self.snapshot())}>"
+
+    def _ipython_display_(self) -> None:
+        from .display import show
+
+        show(self)
+
+    # -- waiting
+
+    def wait(self, timeout: float | None = None, *, display: Any = None) -> Job:
+        """
+        Wait until the job is over, with progress, and return it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; None waits as long as it takes.
+        display : bool, "widget" or "bar", optional
+            What to show; None follows ``dobatch.configure(display=...)``.
+
+        Raises
+        ------
+        WaitTimeout
+            The job goes on.
+        JobFailed
+            The service refused the whole job.
+        KeyboardInterrupt
+            On Ctrl+C or the stop button; the job goes on.
+        """
+        from .display import progress
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            with progress(self, display):
+                self._wait_until(deadline, timeout)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._stopped_waiting()) from None
+        return self._checked()
+
+    def _wait_until(self, deadline: float | None, timeout: float | None) -> None:
+        runner = self.resume()
+        if runner is None:
+            return
+        with runner.changed:
+            while not self._over(runner):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise WaitTimeout(
+                        f"Job {self.id} is not over after {timeout:g} s ({self.status}); it goes on. "
+                        "Wait again with job.wait().",
+                        self.id,
+                    )
+                runner.changed.wait(left)
+
+    def _over(self, runner: Runner) -> bool:
+        return runner.job.ended is not None or runner.crash is not None or not runner.thread.is_alive()
+
+    def _stopped_waiting(self) -> str:
+        return (
+            f"Stopped waiting; job {self.id} goes on. Come back with dobatch.attach({self.id!r}), "
+            f"cancel it with dobatch.attach({self.id!r}).cancel()."
+        )
+
+    def _checked(self) -> Job:
+        runner = self._runner
+        if runner is not None and runner.crash is not None:
+            raise JobFailed(
+                f"Job {self.id} stopped: {runner.crash} Nothing that was sent is lost; go on with "
+                f"dobatch.attach({self.id!r}).",
+                self.id,
+            ) from runner.crash
+        record = self._store.job(self.id)
+        if record.state == "failed":
+            raise JobFailed(
+                f"Job {self.id} failed: {record.problem} Ask anew with submit(..., fresh=True), or send the "
+                "failed requests again with job.retry().",
+                self.id,
+            )
+        return self
+
+    def __await__(self) -> Generator[Any, None, Job]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> Job:
+        runner = self.resume()
+        if runner is not None:
+            loop = asyncio.get_running_loop()
+            news = asyncio.Event()
+            unsubscribe = self.subscribe(lambda: loop.call_soon_threadsafe(news.set))
+            try:
+                while not self._over(runner):
+                    await news.wait()
+                    news.clear()
+            finally:
+                unsubscribe()
+        return self._checked()
+
+    def resume(self) -> Runner | None:
+        """Have the job moved on in this process; None where there is nothing to do."""
+        key = (str(self._store.home), self.id)
+        with _registry:
+            runner = _runners.get(key)
+            if runner is not None and runner.thread.is_alive():
+                return runner
+            record = self._store.job(self.id)
+            if record.ended is not None:
+                return None
+            here = settings().base_url
+            if record.base_url != here:
+                raise ConfigurationError(
+                    f"Job {self.id} belongs to {record.base_url}, and {here} is set, whose token must not go there. "
+                    f"Set dobatch.configure(base_url={record.base_url!r}, token=...) to go on."
+                )
+            client = Client(token=_current_token, base_url=record.base_url)
+            runner = _runners[key] = Runner(self._store, self.id, self.recipe, client)
+            runner.start()
+            return runner
+
+    # -- acting
+
+    def cancel(self) -> Job:
+        """
+        Cancel every batch, and send nothing more; what has been answered stays.
+
+        Returns at once. ``job.wait()`` waits until requests in flight have ended, and ``job.counts`` then
+        tells what was finished.
+        """
+        if self._store.job(self.id).ended is None:
+            runner = self.resume()
+            if runner is not None and not runner.elsewhere:
+                runner.cancel()
+            else:
+                # The process that moves the job looks here.
+                self._store.update_job(self.id, cancel_requested=1)
+        return self
+
+    def retry(self) -> int:
+        """
+        Send again the requests that failed for a reason that can change; what succeeded stays.
+
+        Returns
+        -------
+        int
+            Requests sent again.
+
+        Raises
+        ------
+        JobNotReady
+            The job is not over.
+        """
+        record = self._store.job(self.id)
+        if record.ended is None:
+            raise JobNotReady(f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id)
+        results = self._results()
+        again = pc.and_(
+            pc.equal(results["status"], "failed"),
+            pc.is_in(results["error_code"], value_set=pa.array(sorted(RETRYABLE))),
+        )
+        ids = results["custom_id"].filter(again).combine_chunks()
+        if not len(ids):
+            return 0
+        folder, parts = self._store.folder(self.id), self._store.parts(self.id)
+        written = copy_lines(
+            [folder.part(part.number) for part in parts], ids, folder.parts, self.recipe, first_part=len(parts)
+        )
+        self._store.reopen(
+            self.id,
+            [
+                PartRecord(self.id, part.number, str(uuid.uuid4()), part.requests, part.bytes, retry=1)
+                for part in written
+            ],
+        )
+        with _registry:
+            _runners.pop((str(self._store.home), self.id), None)
+        self.resume()
+        return len(ids)
+
+    def forget(self) -> None:
+        """Delete the job with everything it has on disk; what the service has stays there."""
+        with _registry:
+            runner = _runners.pop((str(self._store.home), self.id), None)
+        if runner is not None:
+            runner.stop()
+            if runner.thread is not threading.current_thread():
+                runner.thread.join(timeout=30)
+        self._store.forget(self.id)
+
+    # -- answers
+
+    def result(self) -> pd.DataFrame:
+        """
+        Wait, and return the answer columns that `join` would add, one row a row of the submitted frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed as the frame: ``into`` or the fields of the schema, and ``<into>_error``.
+        """
+        self.wait()
+        ids, fates, index = self._asked()
+        return pd.DataFrame(self._columns(ids, fates, index), index=index)
+
+    def responses(self) -> pd.DataFrame:
+        """
+        Wait, and return everything that is known of each row's answer.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed as the frame: custom_id, status, text, finish_reason, model, prompt_tokens,
+            completion_tokens, cached_tokens, request_id, error_code, error_message, batch_id.
+        """
+        self.wait()
+        ids, fates, index = self._asked()
+        return response_columns(ids, fates, self._results(), samples=self.recipe.samples, index=index)
+
+    def errors(self) -> pd.DataFrame:
+        """Wait, and return the rows of `responses` that failed."""
+        responses = self.responses()
+        return responses[responses["error_code"].notna()]
+
+    def usage(self) -> Usage:
+        """
+        Tokens and cost of what has been answered so far, as the service reported them.
+
+        Returns
+        -------
+        Usage
+        """
+        from .estimate import usage_of
+
+        files = self._store.folder(self.id).result_files()
+        mine = [pq.read_table(file) for file in files if file.name != "reused.parquet"]
+        return usage_of(mine, self.recipe.model, self.recipe.provider, overrides=settings().prices)
+
+    def join(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
+        """Wait, and return the columns to add to a frame, matched by what each of its rows asks."""
+        self.wait()
+        ids, fates = self._ids_for(frame)
+        return self._columns(ids, fates, frame.index)
+
+    def _columns(self, ids: Any, fates: Any, index: pd.Index) -> dict[str, pd.Series]:
+        recipe = self.recipe
+        return answer_columns(
+            ids,
+            fates,
+            self._results(),
+            into=recipe.into,
+            samples=recipe.samples,
+            json_schema=recipe.schema,
+            flatten=recipe.flatten,
+            index=index,
+        )
+
+    def _results(self) -> pa.Table:
+        """One result for each request that was sent or reused."""
+        tables = [pq.read_table(file) for file in self._store.folder(self.id).result_files()]
+        if not tables:
+            return merge_results([])
+        if not any(part.retry for part in self._store.parts(self.id)):
+            # Every id is in just one part.
+            return pa.concat_tables(tables, promote_options="default")
+        return merge_results(tables)
+
+    def _asked(self) -> tuple[Any, Any, pd.Index]:
+        manifest = pq.read_table(self._store.folder(self.id).manifest)
+        every = self.recipe.samples
+        labels = manifest.take(pa.array(range(0, len(manifest), every))) if every > 1 else manifest
+        return manifest["custom_id"], manifest["fate"].to_numpy(), index_of(labels)
+
+    def _ids_for(self, frame: pd.DataFrame) -> tuple[Any, Any]:
+        """Find each row's request: by what it asks, or by its label where only a label tells."""
+        recipe = self.recipe
+        missing = [column for column in recipe.columns if column not in frame.columns]
+        if recipe.portable and not missing:
+            # A row that was added since may lack a value: it was not asked, which is no error here.
+            lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
+            return ids_of(frame, lenient)
+        ids, fates, index = self._asked()
+        if len(index) == len(frame) and index.equals(index_of(labels_of(frame.index))):
+            return ids, fates
+        if not index.is_unique:
+            why = f"its columns {missing} are gone" if missing else "its prompts were made by a function or a Series"
+            raise InputError(
+                f"Cannot tell which rows of this frame job {self.id} answered: {why}, the index is another one "
+                "than at submit, and its labels repeat. Join to the frame that was submitted."
+            )
+        place = index.get_indexer(index_of(labels_of(frame.index)))
+        rows = pa.array([None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)])
+        known = pa.chunked_array([ids]).combine_chunks() if isinstance(ids, pa.Array) else ids
+        return known.take(rows), pa.array(fates).take(rows).fill_null(0).to_numpy()
+
+
+def _current_token() -> str | None:
+    return settings().token
+
+
+
+
+def attach(job_id: str) -> Job:
+    """
+    Return a job of any earlier session, and have it moved on if it is not over.
+
+    Parameters
+    ----------
+    job_id : str
+        As ``job.id`` showed it; ``dobatch.jobs()`` lists all.
+
+    Raises
+    ------
+    JobNotFound
+        This home has no such job.
+    """
+    job = Job(store_here(), job_id)
+    job.resume()
+    return job
+
+
+def jobs() -> pd.DataFrame:
+    """
+    Return every job that this home knows, newest first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
+        cost (US dollars, null where unknown), batches.
+    """
+    store = store_here()
+    found = [Job(store, record.id).snapshot() for record in store.jobs()]
+    frame = pd.DataFrame(
+        {
+            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True),
+            "status": pd.array([s.state for s in found], dtype="string"),
+            "rows": [s.rows for s in found],
+            "requests": [s.requests for s in found],
+            "reused": [s.reused for s in found],
+            "completed": [s.completed for s in found],
+            "failed": [s.failed for s in found],
+            "model": pd.array([s.model for s in found], dtype="string"),
+            "into": pd.array([s.into for s in found], dtype="string"),
+            "cost": pd.array([s.cost for s in found], dtype="Float64"),
+            "batches": [len(s.batches) for s in found],
+        },
+        index=pd.Index([s.job_id for s in found], name="id", dtype="object"),
+    )
+    return frame
+
+
+def _wake_everything() -> None:
+    for runner in list(_runners.values()):
+        if runner.thread.is_alive():
+            runner.wake()
+
+
+def _finish_sending() -> None:
+    """Keep a script alive until what it submitted has reached the service; Ctrl+C leaves the rest for later."""
+    sending = [runner for runner in _runners.values() if runner.sending]
+    if not sending:
+        return
+    ids = ", ".join(runner.job.id for runner in sending)
+    print(f"dobatch: still sending {ids}; Ctrl+C leaves the rest for dobatch.attach(...)", file=sys.stderr)
+    try:
+        for runner in sending:
+            with runner.changed:
+                while runner.sending and not runner.paused:
+                    runner.changed.wait(1.0)
+    except KeyboardInterrupt:
+        return
+
+
+on_change(_wake_everything)
+atexit.register(_finish_sending)

@@ -1,0 +1,237 @@
+"""What would be sent: looked at, priced, written to files, or submitted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .client import Client
+from .config import settings
+from .errors import InputError
+from .input_file import write_input
+from .job import Job, store_here
+from .join import answer_columns, joined
+from .recipe import Recipe
+from .requests_file import RequestWriter, ids_of
+from .store import JobRecord, Store, as_json
+
+if TYPE_CHECKING:
+    from .estimate import Estimate
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """
+    What would be sent for a frame, before anything is.
+
+    Made by ``df.dobatch.plan(...)``. Every problem that can be found without rendering is raised there.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    recipe : Recipe
+
+    Raises
+    ------
+    InputError
+        With every problem found.
+    """
+
+    def __init__(self, frame: pd.DataFrame, recipe: Recipe) -> None:
+        problems = recipe.check(frame)
+        if problems:
+            raise InputError(problems)
+        self.frame = frame
+        self.recipe = recipe
+
+    def __repr__(self) -> str:
+        recipe = self.recipe
+        times = f" x {recipe.samples} samples" if recipe.samples > 1 else ""
+        return f"<Plan: {len(self.frame):,} rows{times} for {recipe.model} at {recipe.endpoint}, into {recipe.into!r}>"
+
+    def _repr_html_(self) -> str:
+        from .display.html import table_html
+
+        requests = self.preview(3)
+        return table_html(requests.to_dict("records"), list(requests.columns), caption=repr(self).strip("<>"))
+
+    @property
+    def custom_ids(self) -> pd.Series:
+        """
+        The id of each row's request: str, indexed as the frame; null where a row would not be sent.
+
+        With several samples a row has several ids, and its label stands several times.
+        """
+        ids, fates = ids_of(self.frame, self.recipe)
+        index = self.frame.index.repeat(self.recipe.samples)
+        series = pd.Series(ids.to_pandas().to_numpy(), index=index, name="custom_id", dtype=object)
+        return series.where(fates <= 2, None).astype("string")
+
+    def preview(self, n: int = 5) -> pd.DataFrame:
+        """
+        Show the requests of the first rows just as they would be sent.
+
+        Parameters
+        ----------
+        n : int
+            Rows to show.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``custom_id`` and the request's body, a column a parameter, indexed as the frame.
+        """
+        import orjson
+
+        first = next(iter(self.recipe.freeze(self.frame))).slice(0, n)
+        lines: dict[str, dict[str, Any]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            paths: list[Path] = []
+            writer = RequestWriter(self.recipe, Path(folder), on_part=lambda part: paths.append(part.path))
+            ids = writer.add(first)["custom_id"].to_pylist()[:: self.recipe.samples]
+            writer.close()
+            for path in paths:
+                for line in filter(None, path.read_bytes().split(b"\n")):
+                    request = orjson.loads(line)
+                    lines[request["custom_id"]] = request.get("body") or request["params"]
+        shown = [{"custom_id": key, **lines.get(key, {})} for key in ids]
+        return pd.DataFrame(shown, index=self.frame.index[: len(shown)])
+
+    def estimate(self) -> Estimate:
+        """
+        Count requests, tokens and dollars, without sending anything.
+
+        Returns
+        -------
+        Estimate
+        """
+        return self._estimate(answered_ids(self.recipe))
+
+    def to_jsonl(self, directory: str | os.PathLike[str]) -> list[Path]:
+        """
+        Write the request files for people who upload them by hand.
+
+        Parameters
+        ----------
+        directory : path
+            Created where it is missing.
+
+        Returns
+        -------
+        list of pathlib.Path
+            One file, or as many as the service's limits ask for.
+        """
+        target = Path(directory)
+        target.mkdir(parents=True, exist_ok=True)
+        return _write(self.frame, self.recipe, target)
+
+    def submit(
+        self, *, fresh: bool = False, display: Any = None, max_cost: float | None = None
+    ) -> Job:
+        """
+        Send it, and return the running job; the same plan submitted again is the same job.
+
+        Parameters
+        ----------
+        fresh : bool
+            Ask anew even where this plan was submitted or its rows were answered before.
+        display : bool, "widget" or "bar", optional
+            What to show; None follows ``dobatch.configure(display=...)``.
+        max_cost : float, optional
+            US dollars; beyond it nothing is sent and `BudgetExceeded` is raised.
+
+        Returns
+        -------
+        Job
+        """
+        here = settings()
+        client = Client()
+        store = store_here()
+        if max_cost is not None:
+            self._refuse_beyond(max_cost)
+        record = self._freeze(store, here.base_url)
+        try:
+            known = None if fresh else store.find(record.fingerprint)
+            if known is None:
+                client.check()
+                if not fresh and self.recipe.custom_id is None:
+                    record = replace(record, sources=as_json(store.finished_like(record)))
+                known = store.add_job(record, fresh=fresh)
+        except BaseException:
+            store.discard(record.id)
+            raise
+        job = Job(store, known.id, self.recipe)
+        if known.id != record.id:
+            store.discard(record.id)
+            if display is not False and here.display is not False:
+                print(
+                    f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. "
+                    "Ask anew with fresh=True."
+                )
+        job.resume()
+        return job
+
+    def _freeze(self, store: Store, base_url: str) -> JobRecord:
+        """Put the input on disk; whatever is wrong with a value is found here."""
+        recipe = self.recipe
+        job_id = store.new_id()
+        try:
+            fingerprint = write_input(self.frame, recipe, store.folder(job_id).create().input, salt=base_url)
+        except BaseException:
+            store.discard(job_id)
+            raise
+        return JobRecord(
+            id=job_id,
+            created=time.time(),
+            fingerprint=fingerprint,
+            base_url=base_url,
+            recipe=as_json(recipe.to_json()),
+            provider=recipe.provider,
+            endpoint=recipe.endpoint,
+            model=recipe.model,
+            into=recipe.into,
+            rows=len(self.frame),
+        )
+
+    def join(self, results: pd.DataFrame) -> pd.DataFrame:
+        """
+        Return the frame with answers that were carried by hand.
+
+        Parameters
+        ----------
+        results : pandas.DataFrame
+            From ``dobatch.read_results("output.jsonl", "error.jsonl")``.
+        """
+        from .results_file import table_of
+
+        ids, fates = ids_of(self.frame, self.recipe)
+        columns = answer_columns(
+            ids,
+            fates,
+            table_of(results),
+            into=self.recipe.into,
+            samples=self.recipe.samples,
+            json_schema=self.recipe.schema,
+            flatten=self.recipe.flatten,
+            index=self.frame.index,
+        )
+        return joined(self.frame, columns)
+
+
+def _write(frame: pd.DataFrame, recipe: Recipe, directory: Path) -> list[Path]:
+    paths: list[Path] = []
+    # Beside its place first: a row that cannot be rendered must not leave half of the files behind.
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        writer = RequestWriter(recipe, Path(folder), on_part=lambda part: paths.append(part.path))
+        for frozen in recipe.freeze(frame):
+            writer.add(frozen)
+        writer.close()
+        return [Path(shutil.move(path, directory / path.name)) for path in paths]
