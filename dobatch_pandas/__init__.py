@@ -1,5 +1,77 @@
-"""Rows in, answers back on the same rows: batch LLM inference for pandas, from a notebook."""
+"""
+Rows in, answers back on the same rows: batch LLM inference for pandas, from a notebook.
+
+Importing this registers ``df.dobatch``. See `dobatch_pandas.accessor.DobatchAccessor` for what it offers.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .accessor import DobatchAccessor
+from .client import Client
+from .config import configure
+from .errors import DobatchError, InputError
+from .job import Job, attach, jobs
+from .join import matrix
+from .listing import batches
+from .plan import Plan
+from .prompts import col
+from .results_file import read_results
+
+if TYPE_CHECKING:
+    from . import datasets
+    from .evals import Comparison, Evaluation, compare
+    from .magics import load_ipython_extension
+    from .prices import Prices
+    from .server import LocalServer
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "Comparison",
+    "DobatchAccessor",
+    "DobatchError",
+    "Evaluation",
+    "InputError",
+    "Job",
+    "LocalServer",
+    "Plan",
+    "Prices",
+    "attach",
+    "batches",
+    "col",
+    "compare",
+    "configure",
+    "datasets",
+    "errors",
+    "jobs",
+    "load_ipython_extension",
+    "matrix",
+    "read_results",
+]
+
+# Loaded when first asked for: the server, IPython and the statistics are not everyone's.
+_LATER = {
+    "Comparison": "evals",
+    "Evaluation": "evals",
+    "LocalServer": "server",
+    "Prices": "prices",
+    "compare": "evals",
+    "load_ipython_extension": "magics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return import_module(".datasets", __name__)
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

