@@ -69,7 +69,7 @@ class Limiter:
                     return True
                 if timeout is not None and now + delay > start + timeout:
                     return False
-                # In slices, so that a clock that stood still while the machine slept costs seconds, not hours.
+                # In slices: a clock that jumped while the machine slept costs seconds, not hours.
                 self._pause(self._changed, min(delay, 30.0))
 
     def delay(self) -> float:

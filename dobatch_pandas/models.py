@@ -36,6 +36,10 @@ TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 
 _SPELLINGS = {"canceled": "cancelled", "canceling": "cancelling"}
 
+_ENDS = ("completed_at", "failed_at", "cancelled_at", "canceled_at", "expired_at", "ended_at")
+_OUTPUT_URLS = ("output_file_url", "output_url", "output_location", "download_url", "presigned_url")
+_ERROR_URLS = ("error_file_url", "error_url", "error_location")
+
 _TIME = re.compile(
     r"\s*(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)?"
     r"\s*(?:[Zz]|UTC|([+-])(\d\d):?(\d\d))?\s*",
@@ -225,7 +229,7 @@ def read_page(answer: object) -> BatchPage:
 
 
 def read_result_links(answer: object, batch_id: str = "") -> ResultLinks:
-    """Return the links to the results, under every name they are known by; no link and no word is "not yet"."""
+    """Return the links to the results, under every name they go by; no link and no word is "not yet"."""
     data = _mapping(answer)
     nested = _mapping(data.get("download"))
     output_url = _text(
@@ -269,7 +273,7 @@ def _text(data: dict[str, Any], *names: str) -> str | None:
         if isinstance(value, str) and value:
             return value
         # Some services number what others name.
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
             return str(value)
     return None
 
