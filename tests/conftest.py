@@ -1,0 +1,70 @@
+"""Fixtures that most tests share: a server of their own, a home of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+import dobatch_pandas as dobatch
+from dobatch_pandas import config, job
+
+hypothesis_settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+hypothesis_settings.load_profile("tests")
+
+# A key of the developer's must never reach a test.
+for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home folder of the test's own; whatever still moves in it is stopped afterwards."""
+    before = config._chosen
+    folder = tmp_path / "home"
+    dobatch.configure(home=folder, display=False)
+    yield folder
+    for runner in [r for (where, _), r in job._runners.items() if where == str(folder)]:
+        runner.stop()
+        runner.thread.join(timeout=10)
+    for key in [key for key in job._runners if key[0] == str(folder)]:
+        del job._runners[key]
+    store = job._stores.pop(folder, None)
+    if store is not None:
+        store.close()
+    config._chosen = before
+
+
+@pytest.fixture
+def serve(home: Path) -> Iterator[Callable[..., Any]]:
+    """Start servers with any options; the last one started is the one that is configured."""
+    with ExitStack() as servers:
+
+        def start(**options: Any) -> Any:
+            options.setdefault("rate_limit", None)
+            server = servers.enter_context(dobatch.LocalServer(**options))
+            dobatch.configure(base_url=server.url, token=server.token)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def server(serve: Callable[..., Any]) -> Any:
+    """A server that echoes prompts, configured."""
+    return serve()
+
+
+@pytest.fixture
+def reviews() -> pd.DataFrame:
+    """Real reviews with labels, 40 of them."""
+    return dobatch.datasets.load_reviews(40)
