@@ -1,0 +1,8 @@
+"""The embedded server: the batch service on your own machine, to try things out, to test, and to run models of your own."""
+
+from .faults import Failure, Fault, Faults
+from .local import LocalServer
+from .shapes import Reply
+from .validation import FileLimits
+
+__all__ = ["Failure", "Fault", "Faults", "FileLimits", "LocalServer", "Reply"]

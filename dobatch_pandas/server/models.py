@@ -1,0 +1,165 @@
+"""What answers the requests: the echo, a function of yours, or a server that is already there."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+import orjson
+
+from .instances import instance
+from .shapes import (
+    EMBEDDINGS,
+    MESSAGES,
+    Reply,
+    Usage,
+    chat_body,
+    embeddings_body,
+    error_reply,
+    last_text,
+    messages_body,
+    text_reply,
+    wanted_schema,
+)
+
+__all__ = ["EchoModel", "FunctionModel", "Model", "ModelFunction"]
+
+ModelFunction = Callable[[dict[str, Any], str], "str | dict[str, Any] | Reply"]
+
+
+class Model(Protocol):
+    """
+    Anything that answers requests.
+
+    ``concurrency`` says how many threads may call `answer` at once, and ``chunk`` how many requests one of
+    them takes at a time: few for a slow model, so that cancelling does not wait long.
+    """
+
+    name: str
+    concurrency: int
+    chunk: int
+
+    def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
+        """Answer one request; what goes wrong is an answer as well."""
+
+    def close(self) -> None:
+        """Let go of whatever is held."""
+
+
+class EchoModel:
+    """
+    Answers with what it was told: the last user text, or a valid instance of the schema that was asked for.
+
+    The same request always gets the same answer. A token is a word.
+    """
+
+    name = "echo"
+    concurrency = 1
+    chunk = 256
+
+    def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
+        """See `Model.answer`."""
+        model = str(body.get("model", self.name))
+        if endpoint == EMBEDDINGS:
+            return _embeddings(model, body)
+        text = last_text(body, endpoint)
+        usage = Usage(_words(text), _words(text))
+        wanted = wanted_schema(body, endpoint)
+        if wanted is None:
+            limit = (
+                body.get("max_tokens") or body.get("max_completion_tokens") or body.get("max_output_tokens")
+            )
+            if limit and usage.completion > limit:
+                short = " ".join(text.split(" ")[:limit])
+                return text_reply(endpoint, model, short, Usage(usage.prompt, limit), "length")
+            return text_reply(endpoint, model, text, usage)
+        value = instance(wanted.schema, text)
+        if endpoint == MESSAGES and wanted.tool:
+            return Reply(200, messages_body(model, None, usage, tool=(wanted.tool, value)))
+        answer = orjson.dumps(value).decode()
+        if wanted.tool:
+            return Reply(200, chat_body(model, answer, usage, tool=wanted.tool))
+        return text_reply(endpoint, model, answer, usage)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _words(text: str) -> int:
+    return text.count(" ") + 1 if text else 0
+
+
+def _embeddings(model: str, body: Mapping[str, Any]) -> Reply:
+    texts = body.get("input")
+    if isinstance(texts, str):
+        texts = [texts]
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        return error_reply(EMBEDDINGS, 400, "'input' must be a string or a list of strings")
+    size = body.get("dimensions") or 256
+    vectors = [_vector(text, int(size)) for text in texts]
+    usage = Usage(sum(map(_words, texts)))
+    return Reply(200, embeddings_body(model, vectors, usage, str(body.get("encoding_format") or "float")))
+
+
+def _vector(text: str, size: int) -> list[float]:
+    """A unit vector; texts that share words lie near each other."""
+    words = text.lower().split() or [""]
+    total = [sum(column) for column in zip(*(_direction(word, size) for word in words), strict=True)]
+    length = sum(one * one for one in total) ** 0.5 or 1.0
+    return [one / length for one in total]
+
+
+@lru_cache(maxsize=4096)
+def _direction(word: str, size: int) -> tuple[float, ...]:
+    draw = random.Random(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    return tuple(draw.gauss(0.0, 1.0) for _ in range(size))
+
+
+class FunctionModel:
+    """
+    Answers with what a Python function returns.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(body, endpoint)``, from several threads at once. It returns the text of the answer;
+        or a dict, which is a whole body where it looks like one (``choices``, ``output``, ``content``, ``data`` or
+        ``error``) and else the answer as JSON; or a `Reply`, for any HTTP status. What it raises fails the
+        request.
+    concurrency : int
+        Threads that may call it at once.
+    """
+
+    chunk = 16
+
+    def __init__(self, function: ModelFunction, concurrency: int = 4) -> None:
+        self.name = getattr(function, "__name__", "function")
+        self.concurrency = concurrency
+        self._function = function
+
+    def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
+        """See `Model.answer`."""
+        try:
+            given = self._function(body, endpoint)
+        except Exception as problem:  # noqa: BLE001  the function is the user's, and may raise anything
+            return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
+        if isinstance(given, Reply):
+            return given
+        if isinstance(given, dict):
+            if "error" in given:
+                return Reply(int(given.get("status", 500)), given)
+            if given.keys() & {"choices", "output", "content", "data"}:
+                return Reply(200, given)
+            given = orjson.dumps(given).decode()
+        if endpoint == EMBEDDINGS:
+            return error_reply(endpoint, 400, "The function has to return a body with 'data' for embeddings")
+        text = last_text(body, endpoint)
+        return text_reply(
+            endpoint, str(body.get("model", self.name)), given, Usage(_words(text), _words(str(given)))
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""

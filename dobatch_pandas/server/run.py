@@ -1,0 +1,172 @@
+"""One batch while it runs: its lines in the order of execution, and the files its results grow in."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import zlib
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from .lines import Outcome, not_run, request_of
+from .state import Batch
+
+__all__ = ["Run"]
+
+
+class Run:
+    """
+    The work left of one batch.
+
+    The results are appended to two files as they come, so that what was executed is known after a crash:
+    whatever line is whole in them was run. They become the output and the error file as they are.
+
+    Parameters
+    ----------
+    batch : Batch
+    source : pathlib.Path
+        The input file.
+    folder : pathlib.Path
+        Where the growing result files lie.
+    """
+
+    def __init__(self, batch: Batch, source: Path, folder: Path) -> None:
+        self.batch_id, self.provider, self.endpoint = batch.batch_id, batch.provider, batch.endpoint
+        self.expires_at = batch.expires_at
+        self.source = source
+        self.output_path = folder / f"{batch.batch_id}.output"
+        # Wire B has one file for everything.
+        self.one_file = batch.wire == "B"
+        self.error_path = self.output_path if self.one_file else folder / f"{batch.batch_id}.error"
+        # validating, resuming -> in_progress -> finalizing -> ended
+        self.phase = "resuming" if batch.handed_over else "validating"
+        self.why: str | None = "cancelled" if batch.status == "cancelling" else None
+        self.busy = 0
+        self.total = self.completed = self.failed = 0
+        self._offsets: array[int] = array("Q", [0])
+        self._order: array[int] = array("L")
+        self._next = 0
+        self._lock = threading.Lock()
+        self._files: dict[Path, BinaryIO] = {}
+
+    def prepare(self, offsets: array[int]) -> None:
+        """
+        Take over where the lines begin, and draw the order they are run in.
+
+        The order is never the file's: users must not come to rely on it. What a run before a restart has
+        answered is left out.
+        """
+        self._offsets = offsets
+        self.total = len(offsets) - 1
+        order = list(range(self.total))
+        random.Random(zlib.crc32(self.batch_id.encode())).shuffle(order)
+        if self.total > 1 and order == sorted(order):
+            order.reverse()
+        done = self._recover()
+        if done:
+            order = [
+                number for number in order if request_of(self._line(number), self.provider)[0] not in done
+            ]
+        self._order = array("L", order)
+
+    @property
+    def left(self) -> int:
+        """Requests not yet handed out."""
+        return len(self._order) - self._next
+
+    def take(self, count: int) -> array[int]:
+        """Hand out the numbers of the next lines."""
+        numbers = self._order[self._next : self._next + count]
+        self._next += len(numbers)
+        return numbers
+
+    def read(self, numbers: array[int]) -> list[bytes]:
+        """The lines of these numbers."""
+        with self._lock:
+            return [self._line(number) for number in numbers]
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Append results, and count them."""
+        if self.one_file:
+            kept, set_aside = b"".join([one.line for one in outcomes]), b""
+        else:
+            kept = b"".join([one.line for one in outcomes if not one.error_file])
+            set_aside = b"".join([one.line for one in outcomes if one.error_file])
+        good = sum([one.good for one in outcomes])
+        with self._lock:
+            if kept:
+                self._file(self.output_path, "ab").write(kept)
+            if set_aside:
+                self._file(self.error_path, "ab").write(set_aside)
+            self.completed += good
+            self.failed += len(outcomes) - good
+
+    def give_up(self, why: str) -> None:
+        """Write a line for every request that was not handed out: the batch was cancelled, or has expired."""
+        while self.left:
+            ids = [request_of(line, self.provider)[0] for line in self.read(self.take(1000))]
+            lines = [not_run(self.provider, custom_id, why) for custom_id in ids]
+            with self._lock:
+                self._file(self.error_path, "ab").write(b"".join(lines))
+                self.failed += len(lines)
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+
+    def discard(self) -> None:
+        """Close and remove the growing files."""
+        self.close()
+        self.output_path.unlink(missing_ok=True)
+        self.error_path.unlink(missing_ok=True)
+
+    def _line(self, number: int) -> bytes:
+        file = self._file(self.source, "rb")
+        begin, end = self._offsets[number], self._offsets[number + 1]
+        file.seek(begin)
+        return file.read(end - begin)
+
+    def _file(self, path: Path, mode: str) -> BinaryIO:
+        file = self._files.get(path)
+        if file is None:
+            # Unbuffered: what is written is the system's, and outlives this process.
+            file = self._files[path] = path.open(mode, buffering=0)  # type: ignore[assignment]
+        assert file is not None
+        return file
+
+    def _recover(self) -> set[str]:
+        done: set[str] = set()
+        for path in {self.output_path, self.error_path}:
+            if not path.exists():
+                continue
+            whole = 0
+            with path.open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    whole += len(line)
+                    answer = orjson.loads(line)
+                    done.add(answer["custom_id"])
+                    if _was_good(answer, self.provider):
+                        self.completed += 1
+                    else:
+                        self.failed += 1
+            # A torn last line: the process died in the middle of it.
+            os.truncate(path, whole)
+        return done
+
+
+def _was_good(answer: dict[str, object], provider: str) -> bool:
+    if provider == "anthropic":
+        result = answer["result"]
+        return isinstance(result, dict) and result["type"] == "succeeded"
+    response = answer["response"]
+    return isinstance(response, dict) and response["status_code"] == 200
