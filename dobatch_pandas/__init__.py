@@ -20,6 +20,7 @@ from .listing import batches
 from .plan import Plan
 from .prompts import col
 from .results_file import read_results
+from .submit import submit_dataset
 
 if TYPE_CHECKING:
     from . import datasets
@@ -52,6 +53,7 @@ __all__ = [
     "load_ipython_extension",
     "matrix",
     "read_results",
+    "submit_dataset",
 ]
 
 # Loaded when first asked for: the server, IPython and the statistics are not everyone's.

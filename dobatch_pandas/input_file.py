@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .dataset import Source
 from .recipe import Recipe
 from .store import JobRecord, Store, as_json, whole
 
@@ -37,8 +39,6 @@ def labels_of(index: pd.Index) -> pa.Table:
 
 def index_of(labels: pa.Table) -> pd.Index:
     """Turn the columns that `labels_of` made back into an index."""
-    import json
-
     metadata = labels.schema.metadata or {}
     columns = [name for name in labels.schema.names if name.startswith(LABEL)]
     frame = labels.select(columns).to_pandas()
@@ -98,8 +98,21 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
     return digest.hexdigest()
 
 
-def read_input(store: Store, job: JobRecord) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Yield the frozen input in pieces: what is rendered, and the index labels of the same rows."""
+def read_input(
+    store: Store, job: JobRecord, recipe: Recipe
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch | None]]:
+    """
+    Yield a job's input in pieces: what is rendered, and the index labels of the same rows.
+
+    The rows of a dataset have no labels but their position.
+    """
+    if job.source is not None:
+        spec = json.loads(job.source)
+        position = 0
+        for batch in Source(spec["paths"], spec["format"]).batches(recipe.columns):
+            yield recipe.freeze_batch(batch, first=position), None
+            position += batch.num_rows
+        return
     with pq.ParquetFile(store.folder(job.id).input) as file:
         names = file.schema_arrow.names
         mine = [name for name in names if not name.startswith(LABEL)]

@@ -242,7 +242,7 @@ class Job:
                 unsubscribe()
         return self._checked()
 
-    def resume(self) -> Runner | None:
+    def resume(self, *, send_only: bool = False) -> Runner | None:
         """Have the job moved on in this process; None where there is nothing to do."""
         key = (str(self._store.home), self.id)
         with _registry:
@@ -258,8 +258,8 @@ class Job:
                     f"Job {self.id} belongs to {record.base_url}, and {here} is set, whose token must not go there. "
                     f"Set dobatch.configure(base_url={record.base_url!r}, token=...) to go on."
                 )
-            client = Client(token=_current_token, base_url=record.base_url)
-            runner = _runners[key] = Runner(self._store, self.id, self.recipe, client)
+            client = Client(token=_TokenFor(record.base_url), base_url=record.base_url)
+            runner = _runners[key] = Runner(self._store, self.id, self.recipe, client, send_only=send_only)
             runner.start()
             return runner
 
@@ -438,8 +438,22 @@ class Job:
         return known.take(rows), pa.array(fates).take(rows).fill_null(0).to_numpy()
 
 
-def _current_token() -> str | None:
-    return settings().token
+class _TokenFor:
+    """
+    The token that is set now, as long as the service that is set is the job's own.
+
+    A token that was configured for another service since must not go to this one.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._token: str | None = None
+
+    def __call__(self) -> str | None:
+        here = settings()
+        if here.base_url == self._base_url:
+            self._token = here.token
+        return self._token
 
 
 

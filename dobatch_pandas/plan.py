@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .client import Client
-from .config import settings
 from .errors import InputError
-from .input_file import write_input
-from .job import Job, store_here
+from .job import Job
 from .join import answer_columns, joined
 from .recipe import Recipe
 from .requests_file import RequestWriter, ids_of
-from .store import JobRecord, Store, as_json
+from .submit import submit_frame
 
 if TYPE_CHECKING:
     from .estimate import Estimate
@@ -152,54 +147,9 @@ class Plan:
         -------
         Job
         """
-        here = settings()
-        client = Client()
-        store = store_here()
         if max_cost is not None:
             self._refuse_beyond(max_cost)
-        record = self._freeze(store, here.base_url)
-        try:
-            known = None if fresh else store.find(record.fingerprint)
-            if known is None:
-                client.check()
-                if not fresh and self.recipe.custom_id is None:
-                    record = replace(record, sources=as_json(store.finished_like(record)))
-                known = store.add_job(record, fresh=fresh)
-        except BaseException:
-            store.discard(record.id)
-            raise
-        job = Job(store, known.id, self.recipe)
-        if known.id != record.id:
-            store.discard(record.id)
-            if display is not False and here.display is not False:
-                print(
-                    f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. "
-                    "Ask anew with fresh=True."
-                )
-        job.resume()
-        return job
-
-    def _freeze(self, store: Store, base_url: str) -> JobRecord:
-        """Put the input on disk; whatever is wrong with a value is found here."""
-        recipe = self.recipe
-        job_id = store.new_id()
-        try:
-            fingerprint = write_input(self.frame, recipe, store.folder(job_id).create().input, salt=base_url)
-        except BaseException:
-            store.discard(job_id)
-            raise
-        return JobRecord(
-            id=job_id,
-            created=time.time(),
-            fingerprint=fingerprint,
-            base_url=base_url,
-            recipe=as_json(recipe.to_json()),
-            provider=recipe.provider,
-            endpoint=recipe.endpoint,
-            model=recipe.model,
-            into=recipe.into,
-            rows=len(self.frame),
-        )
+        return submit_frame(self.frame, self.recipe, fresh=fresh, display=display)
 
     def join(self, results: pd.DataFrame) -> pd.DataFrame:
         """

@@ -39,6 +39,7 @@ from .errors import (
     TransferError,
     Unauthorized,
 )
+from .dataset import write_output
 from .input_file import read_input
 from .keyset import KeySet, keys_of
 from .models import TERMINAL, Batch
@@ -69,9 +70,14 @@ class Runner:
     job_id : str
     recipe : Recipe
     client : Client
+    send_only : bool
+        Stop once the service has everything; another process waits for the answers.
     """
 
-    def __init__(self, store: Store, job_id: str, recipe: Recipe, client: Client) -> None:
+    def __init__(
+        self, store: Store, job_id: str, recipe: Recipe, client: Client, *, send_only: bool = False
+    ) -> None:
+        self.send_only = send_only
         self.store, self.recipe, self.client = store, recipe, client
         self.folder = store.folder(job_id)
         self.job: JobRecord = store.job(job_id)
@@ -84,12 +90,9 @@ class Runner:
         self.crash: BaseException | None = None
         self.rows_rendered = 0
         self.upload_shares: dict[int, float] = {}
-        self.reading: set[int] = set()
         self._wakeups = 0
         self._stop = False
-        self._uploads = threading.Semaphore(UPLOADS_AT_ONCE)
-        self._waiting = threading.Semaphore(UPLOADS_AT_ONCE + PARTS_WAITING)
-        self._readers = threading.Semaphore(2)
+        self._free = {"part": UPLOADS_AT_ONCE + PARTS_WAITING, "upload": UPLOADS_AT_ONCE, "reader": 2}
         self._poller = poller_for(client)
         self.thread = threading.Thread(target=self._run, name=f"dobatch-{job_id}", daemon=True)
 
@@ -162,6 +165,19 @@ class Runner:
             if self._stop:
                 raise Stopped
 
+    def _take(self, place: str) -> None:
+        """Wait for one of the few places; `_give` it back."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._stop or self._free[place] > 0)
+            if self._stop:
+                raise Stopped
+            self._free[place] -= 1
+
+    def _give(self, place: str) -> None:
+        with self.changed:
+            self._free[place] += 1
+            self.changed.notify_all()
+
     def _set_trouble(self, text: str | None) -> None:
         if self.trouble != text:
             self.trouble = text
@@ -205,13 +221,19 @@ class Runner:
         if not self.job.rendered:
             self._render()
         self._await_parts()
+        if self.send_only:
+            self.stop()
+            return
+        if self.job.source is not None:
+            write_output(self.job, self.recipe, self.folder)
         self._finish()
 
     def _resume(self, part: PartRecord) -> None:
         if part.state in ("rendered", "uploaded", "held"):
-            self._waiting.acquire()
+            self._take("part")
             self._spawn(self._send, part.number)
         elif part.state == "created":
+            self._pack(part)
             self._watch(part)
         elif part.state == "ended":
             self._spawn(self._collect, part.number)
@@ -229,8 +251,10 @@ class Runner:
         threading.Thread(target=run, name=f"dobatch-{self.job.id}-{number}", daemon=True).start()
 
     def _await_parts(self) -> None:
+        enough = {"read", "dropped"} | ({"created", "ended"} if self.send_only else set())
+
         def settled() -> bool:
-            return self._stop or all(p.state in ("read", "dropped") for p in self.parts.values())
+            return self._stop or all(p.state in enough for p in self.parts.values())
 
         while True:
             with self.changed:
@@ -267,7 +291,7 @@ class Runner:
         with whole(self.folder.manifest) as partial:
             manifest: pq.ParquetWriter | None = None
             position = 0
-            for frozen, labels in read_input(self.store, self.job):
+            for frozen, labels in read_input(self.store, self.job, self.recipe):
                 rows = writer.add(frozen)
                 fate = rows["fate"]
                 ids = rows["custom_id"]
@@ -306,7 +330,7 @@ class Runner:
         with self.changed:
             self.parts[part.number] = record
         self._tell()
-        self._waiting.acquire()
+        self._take("part")
         self._spawn(self._send, part.number)
 
     def _reusable_results(self) -> list[Any]:
@@ -331,10 +355,13 @@ class Runner:
 
     def _send(self, number: int) -> None:
         try:
-            with self._uploads:
+            self._take("upload")
+            try:
                 self._send_until_accepted(number)
+            finally:
+                self._give("upload")
         finally:
-            self._waiting.release()
+            self._give("part")
 
     def _send_until_accepted(self, number: int) -> None:
         failures = 0
@@ -424,9 +451,14 @@ class Runner:
             deadline=batch.expires_at,
             problem=None,
         )
-        compress_part(self.folder.part(part.number))
-        self.folder.part(part.number).chmod(0o600)
+        self._pack(part)
         self._watch(part)
+
+    def _pack(self, part: PartRecord) -> None:
+        """Compress what has been sent; a retry reads it again."""
+        path = self.folder.part(part.number)
+        if path.suffix != ".zst":
+            compress_part(path).chmod(0o600)
 
     def _drop(self, part: PartRecord) -> None:
         self._settle(part, "cancelled", "Cancelled before it was sent.", state="dropped")
@@ -440,9 +472,7 @@ class Runner:
         table = collect.failed_results(ids_of_part(path), code, message)
         collect.write_results(table, self.folder.result(part.number))
         self.store.set_failures(self.job.id, part.number, collect.failure_groups(table))
-        if path.suffix != ".zst":
-            compress_part(path)
-            self.folder.part(part.number).chmod(0o600)
+        self._pack(part)
         self._set_part(part.number, failed=part.requests, completed=0, **changes)
 
     # -- waiting for a better moment
@@ -518,7 +548,7 @@ class Runner:
     def _send_when_room(self, number: int) -> None:
         part = self.parts[number]
         self._hold(part, DobatchError(part.problem or "No room for more enqueued tokens."), 1)
-        self._waiting.acquire()
+        self._take("part")
         self._send(number)
 
     def _see_trouble(self, number: int, error: DobatchError) -> None:
@@ -554,12 +584,11 @@ class Runner:
     # -- results
 
     def _collect(self, number: int) -> None:
-        with self._readers:
-            self.reading.add(number)
-            try:
-                self._download_and_read(number)
-            finally:
-                self.reading.discard(number)
+        self._take("reader")
+        try:
+            self._download_and_read(number)
+        finally:
+            self._give("reader")
 
     def _download_and_read(self, number: int) -> None:
         part = self.parts[number]
@@ -577,7 +606,10 @@ class Runner:
         failures = 0
         while True:
             try:
-                return step()
+                found = step()
+                self.paused = None
+                self._set_trouble(None)
+                return found
             except (Unauthorized, Forbidden) as error:
                 self._pause(error)
             except (ConnectionFailed, ServerError, TooManyRequests, TransferError) as error:
@@ -652,10 +684,12 @@ def _succeeded_ids(file: Any) -> pa.Array:
     return table["custom_id"].filter(pc.equal(table["status"], "succeeded")).combine_chunks()
 
 
-def _manifest_block(rows: pa.RecordBatch, labels: pa.RecordBatch, position: int, samples: int) -> pa.Table:
+def _manifest_block(rows: pa.RecordBatch, labels: pa.RecordBatch | None, position: int, samples: int) -> pa.Table:
     """Put positions and index labels beside the ids; a row of the frame has `samples` rows here."""
-    of_row = pa.array(np.repeat(np.arange(labels.num_rows), samples))
+    of_row = pa.array(np.repeat(np.arange(rows.num_rows // samples), samples))
     columns = {"position": pc.add(of_row, position), "custom_id": rows["custom_id"], "fate": rows["fate"]}
+    if labels is None:
+        return pa.table(columns)
     if samples > 1:
         labels = labels.take(of_row)
     for name in labels.schema.names:

@@ -1,0 +1,297 @@
+"""
+Files larger than memory: read, asked and answered in pieces.
+
+Memory is bounded by 12 bytes a request for finding answers, 8 bytes a request for finding repeats, the
+results of two parts and a few record batches. The rows themselves are never held.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from .errors import InputError
+from .join import answer_columns
+from .keyset import keys_of
+from .recipe import Recipe
+from .store import JobFolder, JobRecord, as_json
+
+__all__ = ["Source", "write_output"]
+
+ROWS_AT_ONCE = 16_384
+ROWS_A_FILE = 1_000_000
+PARTS_IN_MEMORY = 2
+
+
+class Source:
+    """
+    Files that are asked row by row.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Local paths or what pyarrow takes as a URI (``s3://`` ...), in the order of the rows.
+    format : str
+        ``"parquet"`` or ``"csv"``.
+    """
+
+    def __init__(self, paths: Sequence[str], format: str) -> None:
+        self.paths, self.format = list(paths), format
+
+    @classmethod
+    def find(cls, source: Any) -> Source:
+        """
+        Find the files that a path, a glob, several of them or a pyarrow Dataset stand for.
+
+        Raises
+        ------
+        InputError
+            There is no such file, or its format is not known by its name.
+        """
+        if isinstance(source, ds.FileSystemDataset):
+            if not isinstance(source.filesystem, pafs.LocalFileSystem):
+                raise InputError("Give a dataset on remote storage as its URI, so that the job can be resumed.")
+            return cls(source.files, source.format.default_extname)
+        if isinstance(source, ds.Dataset):
+            raise InputError("This dataset lives in memory only: use df.dobatch.submit, or write it to files first.")
+        given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        paths = [path for one in given for path in _expand(os.fspath(one))]
+        if not paths:
+            raise InputError(f"No file matches {source!r}.")
+        formats = {_format(path) for path in paths}
+        if len(formats) > 1 or None in formats:
+            raise InputError(
+                f"The files' names must all end in .parquet or all in .csv; these are {sorted(set(map(str, formats)))}."
+            )
+        return cls(paths, str(formats.pop()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"paths": self.paths, "format": self.format}
+
+    def open(self) -> ds.Dataset:
+        """Open the files as one dataset."""
+        if "://" not in self.paths[0]:
+            return ds.dataset(self.paths, format=self.format)
+        opened = [pafs.FileSystem.from_uri(path) for path in self.paths]
+        return ds.dataset([path for _, path in opened], format=self.format, filesystem=opened[0][0])
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, some thousands at a time."""
+        scanner = self.open().scanner(
+            columns=columns, batch_size=ROWS_AT_ONCE, batch_readahead=2, fragment_readahead=1, use_threads=True
+        )
+        for batch in scanner.to_batches():
+            if batch.num_rows:
+                yield batch
+
+
+def _expand(path: str) -> list[str]:
+    if "://" in path:
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+        info = filesystem.get_file_info(inner)
+        if info.type == pafs.FileType.Directory:
+            scheme = path.split("://", 1)[0]
+            listing = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True))
+            return sorted(f"{scheme}://{i.path}" for i in listing if i.is_file and _format(i.path))
+        return [path] if info.is_file else []
+    if os.path.isdir(path):
+        found = glob.glob(os.path.join(path, "**", "*"), recursive=True)
+        return sorted(os.path.abspath(name) for name in found if os.path.isfile(name) and _format(name))
+    return sorted(os.path.abspath(name) for name in glob.glob(path))
+
+
+def _format(path: str) -> str | None:
+    name = path.lower()
+    if name.endswith((".parquet", ".pq")):
+        return "parquet"
+    return "csv" if name.endswith((".csv", ".csv.gz")) else None
+
+
+def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
+    """
+    Look at every row once, and return the fingerprint of what is asked and the number of rows.
+
+    Raises
+    ------
+    InputError
+        With every problem found in the whole source, rows named by their position.
+    """
+    dataset = source.open()
+    missing = [name for name in recipe.columns if name not in dataset.schema.names]
+    if missing:
+        empty = dataset.schema.empty_table().to_pandas()
+        raise InputError(recipe.check(empty))
+    digest = hashlib.blake2b(salt.encode(), digest_size=16)
+    digest.update(as_json(recipe.to_json()).encode())
+    rows = 0
+    problems: list[Any] = []
+    for batch in source.batches(recipe.columns):
+        try:
+            digest.update(recipe.freeze_batch(batch, first=rows).serialize())
+        except InputError as error:
+            problems += error.problems
+        rows += batch.num_rows
+    if not rows:
+        problems.append("The source has no rows.")
+    if problems:
+        raise InputError(problems)
+    return digest.hexdigest(), rows
+
+
+class Answers:
+    """
+    Finds answers by custom_id in result files that are too large to be held together.
+
+    Parameters
+    ----------
+    files : sequence of pathlib.Path
+        Result files; of two that have the same id, the later success wins.
+    """
+
+    def __init__(self, files: Sequence[Any]) -> None:
+        self.files = list(files)
+        keys, owners, good = [], [], []
+        for number, file in enumerate(self.files):
+            table = pq.read_table(file, columns=["custom_id", "status"])
+            mine = keys_of(table["custom_id"].combine_chunks())
+            keys.append(mine)
+            owners.append(np.full(len(mine), number, np.int32))
+            good.append(pc.equal(table["status"], "succeeded").to_numpy())
+        every = np.concatenate(keys) if keys else np.empty(0, np.uint64)
+        owner = np.concatenate(owners) if owners else np.empty(0, np.int32)
+        # Last of equals in this order is the one to take: successes after failures, later files after earlier.
+        order = np.lexsort((owner, np.concatenate(good) if good else np.empty(0, bool), every))
+        every, owner = every[order], owner[order]
+        last = np.append(every[1:] != every[:-1], True) if len(every) else np.empty(0, bool)
+        self._keys, self._owners = every[last], owner[last]
+        self._open: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def of(self, ids: pa.Array) -> pa.Table:
+        """Return the results of some ids, in any order, those without a result left out."""
+        keys = keys_of(ids)
+        place = np.searchsorted(self._keys, keys)
+        place[place == len(self._keys)] = 0
+        found = self._keys[place] == keys if len(self._keys) else np.zeros(len(keys), bool)
+        owners = self._owners[place] if len(self._keys) else np.zeros(len(keys), np.int32)
+        tables = []
+        for number in np.unique(owners[found]):
+            wanted = ids.filter(pa.array(found & (owners == number))).unique()
+            table = self._part(int(number))
+            tables.append(table.filter(pc.is_in(table["custom_id"], value_set=wanted)))
+        return pa.concat_tables(tables) if tables else self._part(0).slice(0, 0)
+
+    def _part(self, number: int) -> pa.Table:
+        if number in self._open:
+            self._open.move_to_end(number)
+        else:
+            self._open[number] = pq.read_table(self.files[number])
+            if len(self._open) > PARTS_IN_MEMORY:
+                self._open.popitem(last=False)
+        return self._open[number]
+
+
+def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
+    """
+    Write the source's columns with the answers beside them, as a Parquet dataset.
+
+    Files appear whole, ``part-00000.parquet`` and on; writing again gives the same ones.
+    """
+    spec = json.loads(job.source or "{}")
+    source = Source(spec["paths"], spec["format"])
+    answers = Answers(folder.result_files())
+    output = _Output(spec["output"])
+    with pq.ParquetFile(folder.manifest) as manifest:
+        asked = _Blocks(manifest)
+        for batch in source.batches():
+            rows = asked.take(batch.num_rows * recipe.samples)
+            columns = answer_columns(
+                rows["custom_id"],
+                rows["fate"].to_numpy(),
+                answers.of(rows["custom_id"].combine_chunks()),
+                into=recipe.into,
+                samples=recipe.samples,
+                json_schema=recipe.schema,
+                flatten=recipe.flatten,
+                index=pd.RangeIndex(batch.num_rows),
+            )
+            output.write(batch, pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False))
+    output.close()
+
+
+class _Blocks:
+    """Rows of a Parquet file in order, as many at a time as are asked for."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._batches = file.iter_batches(batch_size=ROWS_AT_ONCE, columns=["custom_id", "fate"])
+        self._rest: pa.Table | None = None
+
+    def take(self, rows: int) -> pa.Table:
+        held = [self._rest] if self._rest is not None else []
+        while sum(map(len, held)) < rows:
+            held.append(pa.Table.from_batches([next(self._batches)]))
+        table = pa.concat_tables(held)
+        self._rest = table.slice(rows)
+        return table.slice(0, rows)
+
+
+class _Output:
+    """A directory of Parquet files, each written beside its place and moved there when it is whole."""
+
+    def __init__(self, target: str) -> None:
+        if "://" in target:
+            self._filesystem, self._directory = pafs.FileSystem.from_uri(target)
+        else:
+            self._filesystem, self._directory = pafs.LocalFileSystem(), os.path.abspath(target)
+        self._filesystem.create_dir(self._directory, recursive=True)
+        self._writer: pq.ParquetWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._number = 0
+        self._rows = 0
+
+    def write(self, batch: pa.RecordBatch, answers: pa.Table) -> None:
+        table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+        for name in answers.schema.names:
+            column = answers[name]
+            # Categories differ from piece to piece; a file wants one type throughout.
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(pa.string())
+            at = table.schema.get_field_index(name)
+            table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+        if self._schema is None:
+            self._schema = table.schema
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._partial, self._schema, filesystem=self._filesystem, compression="zstd"
+            )
+        self._writer.write_table(table.cast(self._schema))
+        self._rows += len(table)
+        if self._rows >= ROWS_A_FILE:
+            self._finish()
+
+    @property
+    def _partial(self) -> str:
+        return f"{self._directory}/.part-{self._number:05}.parquet.partial"
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._filesystem.move(self._partial, f"{self._directory}/part-{self._number:05}.parquet")
+            self._writer, self._rows = None, 0
+            self._number += 1
+
+    def close(self) -> None:
+        self._finish()
