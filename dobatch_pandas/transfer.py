@@ -3,79 +3,51 @@ Bytes to and from presigned addresses: streamed, resumable, and never with the t
 
 A presigned address is a secret, and its host, path and query are all signed. So it is used exactly as the
 service returned it, and never reaches a log line or a message: urllib3 is handed ``/`` and the connection
-puts the real target on the wire. Every transfer has a connection of its own, which knows no session, no
+puts the real target on the network. Every transfer has a connection of its own, which knows no session, no
 ``.netrc`` and no redirect.
 """
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import os
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import requests
 import urllib3.connection
 import urllib3.exceptions
-from requests.certs import where
 from urllib3.response import HTTPResponse
 from urllib3.util import Retry, make_headers, parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from .errors import ConfigurationError, ConnectionFailed, LinkRefused, TransferError, Truncated
+from .network import (
+    DEFAULT,
+    RETRY_STATUSES,
+    Network,
+    environment_proxy,
+    next_try,
+    refuse_plain_http,
+    retry_policy,
+    scrub,
+    why,
+)
 
-__all__ = ["RETRY_STATUSES", "Wire", "download", "is_local", "refuse_plain_http", "scrub", "upload", "why"]
+__all__ = ["Network", "download", "upload"]
 
 Progress = Callable[[int, int], object]
 T = TypeVar("T")
 
-# Worth asking again: such an answer says something about the moment, not about the request.
-RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-
 _PIECE = 1 << 16
-_QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]*", re.IGNORECASE)
-_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
-
-
-@dataclass(frozen=True)
-class Wire:
-    """
-    How a transfer treats the connection.
-
-    Parameters
-    ----------
-    timeout, connect_timeout : float
-        Seconds without any byte moving, and to reach the host, before a try has failed.
-    allow_http : bool
-        Whether an address may be plain ``http://`` to another machine.
-    """
-
-    timeout: float = 60.0
-    connect_timeout: float = 10.0
-    allow_http: bool = False
-
-
-def retry_policy(retries: int, backoff: float = 0.5) -> Retry:
-    """Return urllib3's policy as used here: so many repeats, at once, then after 2, 4, 8 ... x backoff."""
-    return Retry(
-        total=retries,
-        backoff_factor=backoff,
-        backoff_jitter=backoff,
-        backoff_max=60.0,
-        status_forcelist=RETRY_STATUSES,
-        allowed_methods=None,
-    )
 
 
 def upload(
@@ -84,7 +56,7 @@ def upload(
     *,
     content_type: str = "application/octet-stream",
     on_progress: Progress | None = None,
-    wire: Wire = Wire(),
+    network: Network = DEFAULT,
 ) -> None:
     """
     Put a file at a presigned address, in one try.
@@ -99,7 +71,7 @@ def upload(
         Must be what was signed, where one was.
     on_progress : callable, optional
         Called as ``on_progress(sent, total)``, both in bytes.
-    wire : Wire
+    network : Network
         Timeouts, and whether plain http is allowed.
 
     Raises
@@ -115,7 +87,7 @@ def upload(
         total = os.fstat(file.fileno()).st_size
         # An announced length, always: storage answers 411 to a chunked body.
         headers = {"Content-Type": content_type, "Content-Length": str(total)}
-        exchange = _Exchange(url, wire)
+        exchange = _Exchange(url, network)
         try:
             exchange.send("PUT", headers, _pieces(file, total, on_progress))
         finally:
@@ -130,7 +102,7 @@ def download(
     refresh: Callable[[], str] | None = None,
     retry: Retry | None = None,
     pause: Callable[[float], object] = time.sleep,
-    wire: Wire = Wire(),
+    network: Network = DEFAULT,
 ) -> None:
     """
     Bring what lies at a presigned address to a file, which appears whole or not at all.
@@ -152,7 +124,7 @@ def download(
         How often, and how fast, to try again without getting any further.
     pause : callable
         Waits for so many seconds.
-    wire : Wire
+    network : Network
         Timeouts, and whether plain http is allowed.
 
     Raises
@@ -172,7 +144,7 @@ def download(
     while True:
         failure: LinkRefused | ConnectionFailed | Truncated
         try:
-            _receive_rest(url, partial, on_progress, wire)
+            _receive_rest(url, partial, on_progress, network)
             break
         except (LinkRefused, ConnectionFailed, Truncated) as error:
             failure = error
@@ -189,91 +161,13 @@ def download(
     partial.publish()
 
 
-def next_try(patience: Retry, failure: Exception) -> Retry:
-    """Return the policy after one more failure; raise the failure where it is exhausted."""
-    try:
-        return patience.increment(error=failure)
-    except urllib3.exceptions.MaxRetryError:
-        pass
-    raise failure
-
-
-def is_local(host: str | None) -> bool:
-    """Return whether a host name or address is this machine."""
-    name = (host or "").strip("[]").lower().rstrip(".")
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
-
-
-def refuse_plain_http(url: str, allow_http: bool) -> None:
-    """Raise ConfigurationError for an address whose secrets would travel readable to another machine."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = SplitResult("", "", "", "", ""), None
-    if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
-        raise ConfigurationError(f"{scrub(url)!r} is not an http(s) address.")
-    if parts.scheme == "http" and not (allow_http or is_local(host)):
-        raise ConfigurationError(
-            f"http://{host} is another machine, and plain http would show the token and the data to everyone "
-            "on the way. Use https, or allow it with dobatch.configure(allow_http=True)."
-        )
-
-
-def scrub(text: str, *secrets: str | None) -> str:
-    """Return others' text without secrets, queries of addresses and markup: one line, at most 300 characters."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    text = _TAG.sub(" ", _QUERY.sub(r"\1?***", text))
-    text = "".join(character if character.isprintable() else " " for character in text)
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:299] + "…"
-
-
-def environment_proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for an address; never one for this machine."""
-    if is_local(urlsplit(url).hostname):
-        return None
-    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
-_REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    ((ssl.SSLCertVerificationError,), "its certificate cannot be verified"),
-    ((socket.gaierror, urllib3.exceptions.NameResolutionError), "the host name cannot be found"),
-    ((ConnectionRefusedError,), "the connection was refused"),
-    ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "it could not be reached in time"),
-    ((TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout), "nothing moved for {0:g} seconds"),
-    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), "the proxy did not let it through"),
-    ((ssl.SSLError, urllib3.exceptions.SSLError), "the encryption failed"),
-)
-
-
-def why(error: BaseException | None, timeout: float) -> str:
-    """Return in words of ours why no answer came: a library's words could hold an address or a header."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        told = (getattr(error, "reason", None), *error.args)
-        inner = next((thing for thing in told if isinstance(thing, BaseException)), None)
-        error = inner or error.__cause__ or error.__context__
-    for kinds, words in _REASONS:
-        if any(isinstance(link, kinds) for link in chain):
-            return words.format(timeout)
-    return "the connection broke"
-
-
-def _receive_rest(url: str, partial: _Partial, on_progress: Progress | None, wire: Wire) -> None:
+def _receive_rest(url: str, partial: _Partial, on_progress: Progress | None, network: Network) -> None:
     """Receive what is missing of a file, or all of it where there is no safe way to go on."""
     version, have = partial.version, partial.size
     headers = {"Accept-Encoding": "identity"}
     if version and have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
-    exchange = _Exchange(url, wire)
+    exchange = _Exchange(url, network)
     try:
         response = exchange.send("GET", headers)
         given = response.headers
@@ -375,11 +269,11 @@ class _Exchange:
     traceback, may hold the address.
     """
 
-    def __init__(self, url: str, wire: Wire) -> None:
-        refuse_plain_http(url, wire.allow_http)
+    def __init__(self, url: str, network: Network) -> None:
+        refuse_plain_http(url, network.allow_http)
         parts = urlsplit(url)
         self.host = parts.hostname or ""
-        self._url, self._parts, self._wire = url, parts, wire
+        self._url, self._parts, self._network = url, parts, network
         self._connection, self._headers = self._prepare(environment_proxy(url))
 
     def send(self, method: str, headers: dict[str, str], body: Iterator[bytes] | None = None) -> HTTPResponse:
@@ -387,7 +281,7 @@ class _Exchange:
 
         def exchange() -> HTTPResponse:
             self._connection.connect()
-            self._connection.timeout = self._wire.timeout
+            self._connection.timeout = self._network.timeout
             # Storage that refuses does not wait for the body; its answer may be here all the same.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._connection.request(
@@ -423,7 +317,7 @@ class _Exchange:
             if cut:
                 failure = Truncated(f"The bytes from {self.host} ended before the length that was announced.")
             else:
-                reason = why(error, self._wire.timeout)
+                reason = why(error, self._network.timeout)
                 failure = ConnectionFailed(f"No answer from storage at {self.host}: {reason}.")
         raise failure
 
@@ -463,9 +357,9 @@ class _Exchange:
             host, dial = through.host, through.port or 80
         connection: _Http | _Https
         if secure:
-            connection = _Https(host, dial, timeout=self._wire.connect_timeout, ssl_context=_trust())
+            connection = _Https(host, dial, timeout=self._network.connect_timeout, ssl_context=_trust())
         else:
-            connection = _Http(host, dial, timeout=self._wire.connect_timeout)
+            connection = _Http(host, dial, timeout=self._network.connect_timeout)
         if through is not None:
             credentials = make_headers(proxy_basic_auth=unquote(through.auth)) if through.auth else {}
             if secure:
@@ -479,7 +373,8 @@ class _Exchange:
 
 def _trust() -> ssl.SSLContext:
     """Return whom to believe: the certificates that requests trusts, the environment's choice first."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    bundle = bundle or requests.utils.DEFAULT_CA_BUNDLE_PATH
     context = create_urllib3_context()
     context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
     return context
