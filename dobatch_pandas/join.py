@@ -1,0 +1,307 @@
+"""
+Answers back on their rows: by ``custom_id``, never by order or index.
+
+Columns are made by position for a frame's rows, so that a duplicate, unsorted or multi index changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .answers import parse_answers
+from .codes import EXPLANATIONS
+from .providers.answer import true
+
+__all__ = ["add_columns", "answer_columns", "joined", "matrix", "response_columns", "results_frame"]
+
+SKIPPED, TOO_LARGE = 3, 4
+_FATES = {SKIPPED: "missing_input", TOO_LARGE: "too_large"}
+_TOOL_ENDINGS = ["tool_calls", "tool_use", "function_call"]
+_RESPONSE_COLUMNS = [
+    *["custom_id", "status", "text", "finish_reason", "model", "prompt_tokens", "completion_tokens"],
+    *["cached_tokens", "request_id", "error_code", "error_message", "batch_id"],
+]
+
+
+def answer_columns(
+    ids: Any,
+    fates: Any,
+    results: Any,
+    *,
+    into: str,
+    samples: int = 1,
+    json_schema: Mapping[str, Any] | None = None,
+    flatten: bool = False,
+    index: pd.Index[Any],
+) -> dict[str, pd.Series[Any]]:
+    """
+    The new columns for a frame: the answers, then ``<into>_error``.
+
+    Parameters
+    ----------
+    ids : pyarrow.Array or pyarrow.ChunkedArray
+        ``custom_id`` of every row, all samples of a row together; null where nothing was sent.
+    fates : pyarrow.Array or None
+        What `RequestWriter.add` said about each of ``ids``; only 3 (missing input) and 4 (too large) matter here.
+    results : pyarrow.Table
+        As `merge_results` returns it.
+    into : str
+        Name of the answer, and the first part of the error column's.
+    samples : int
+        How often each row was asked. The second sample's columns end in ``_2``, and so on.
+    json_schema : mapping, optional
+        Makes one typed column a field, instead of text.
+    flatten : bool
+        Nested fields as columns with dotted names, not as structs.
+    index : pandas.Index
+        The frame's; only its length matters.
+
+    Returns
+    -------
+    dict of str to pandas.Series
+        In the order in which the columns are added.
+    """
+    answers, code, _ = _outcome(results, json_schema, flatten)
+    if len(answers) == 1 and None in answers:
+        answers = {into: answers[None]}
+    places = _places(ids, results, samples)
+    failed = pc.is_valid(code)
+    columns: dict[str, pd.Series[Any]] = {}
+    for sample in range(samples):
+        at = places[:, sample]
+        suffix = f"_{sample + 1}" if sample else ""
+        code_at = _codes_at(code, at, fates, sample, samples)
+        answered = _masked(at, at < 0, failed)
+        for name, values in answers.items():
+            columns[f"{name}{suffix}"] = _series(_take(values, answered), index)
+        columns[f"{into}_error{suffix}"] = _series(code_at, index)
+    return columns
+
+
+def response_columns(
+    ids: Any,
+    fates: Any,
+    results: Any,
+    *,
+    into: str,
+    samples: int = 1,
+    json_schema: Mapping[str, Any] | None = None,
+    flatten: bool = False,
+    index: pd.Index[Any],
+) -> pd.DataFrame:
+    """
+    Everything known about every row's request; one row a sample, with the frame's index.
+
+    The parameters are those of `answer_columns`. ``text`` is as it came, also where it is no answer.
+    """
+    _, code, message = _outcome(results, json_schema, flatten)
+    places = _places(ids, results, samples).reshape(-1)
+    at = _masked(places, places < 0)
+    code = _codes_at(code, places, fates, 0, 1)
+    words = pa.array([_words(word) for word in code.unique().to_pylist()], pa.string())
+    ours = words.take(pc.index_in(code, value_set=code.unique()))
+    given = message.take(at)
+    found: dict[str, Any] = {
+        "custom_id": _flat(ids).cast(pa.string()),
+        "status": pc.if_else(pc.is_null(code), "succeeded", "failed"),
+        "error_code": code,
+        "error_message": pc.if_else(pc.is_valid(given), given, ours),
+    }
+    data = {}
+    for name in _RESPONSE_COLUMNS:
+        if name in found:
+            values = found[name]
+        elif name in results.column_names:
+            values = _take(_flat(results[name]), at)
+        else:
+            values = pa.nulls(len(places), pa.string())
+        data[name] = values
+    if samples > 1:
+        data["sample"] = pa.array(np.tile(np.arange(1, samples + 1), len(index)))
+        index = index.repeat(samples)
+    return pd.DataFrame({name: _series(values, index) for name, values in data.items()}, index=index)
+
+
+def _words(code: str | None) -> str | None:
+    return None if code is None else EXPLANATIONS.get(code)
+
+
+def _outcome(results: Any, json_schema: Any, flatten: bool) -> tuple[dict[Any, Any], Any, Any]:
+    """For every result: the answer columns (a single one of no name is called ``into``), code and message."""
+    code, message = _flat(results["error_code"]), _flat(results["error_message"])
+    if json_schema is not None:
+        return parse_answers(results, json_schema, flatten=flatten)
+    embedding = _flat(results["embedding"])
+    if embedding.null_count < len(embedding):
+        vectors, uneven = _even(embedding)
+        code = pc.if_else(uneven, "invalid_response", code)
+        message = pc.if_else(uneven, "The vector's length is not that of the others.", message)
+        return {None: vectors}, code, message
+    # A tool call asks for something to be done; without a schema it is not an answer.
+    calling = pc.and_(pc.is_in(_flat(results["finish_reason"]), pa.array(_TOOL_ENDINGS)), pc.is_null(code))
+    if pc.any(calling).as_py():
+        code = pc.if_else(calling, "tool_calls", code)
+        message = pc.if_else(calling, EXPLANATIONS["tool_calls"], message)
+    return {None: _flat(results["text"])}, code, message
+
+
+def _even(lists: Any) -> tuple[Any, Any]:
+    """Vectors of one length, and which rows have another."""
+    lengths = pc.list_value_length(lists)
+    usual = pc.mode(lengths)[0]["mode"].as_py()
+    uneven = pc.fill_null(pc.not_equal(lengths, usual), False)
+    return lists, uneven
+
+
+def _places(ids: Any, results: Any, samples: int) -> Any:
+    """Where each row's result stands, a column a sample; -1 where there is none."""
+    found = pc.index_in(_flat(ids).cast(pa.string()), value_set=_flat(results["custom_id"]), skip_nulls=True)
+    places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    return places.reshape(-1, samples)
+
+
+def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> Any:
+    """The error code of every row, the reasons why a row has no result at all included."""
+    codes = code.take(_masked(places, places < 0))
+    absent = places < 0
+    if absent.any():
+        codes = pc.if_else(pa.array(absent), "missing_result", codes)
+    if fates is not None:
+        fate = _flat(fates).to_numpy(zero_copy_only=False)[sample::samples]
+        for number, word in _FATES.items():
+            if (fate == number).any():
+                codes = pc.if_else(pa.array(fate == number), word, codes)
+    return codes
+
+
+def _masked(places: Any, absent: Any, failed: Any = None) -> Any:
+    """Places as Arrow indices, null where there is nothing to take."""
+    if failed is not None:
+        absent = absent | true(failed)[places] if len(failed) else absent
+    return pa.array(places, mask=absent)
+
+
+def _take(values: Any, places: Any) -> Any:
+    if pa.types.is_list(values.type) and pa.types.is_float32(values.type.value_type):
+        return _vectors(values, places)
+    return values.take(places)
+
+
+def _vectors(lists: Any, places: Any) -> Any:
+    """Vectors of one length. A missing one is null and its numbers are NaN, so that numpy sees it so."""
+    chosen = pc.is_valid(places).to_numpy(zero_copy_only=False)
+    filled = places.filter(pa.array(chosen)).to_numpy()
+    there = lists.take(pa.array(filled))
+    width = pc.list_value_length(there)[0].as_py() if len(there) else 0
+    dense = np.full((len(places), width or 0), np.nan, dtype=np.float32)
+    dense[chosen] = there.flatten().to_numpy().reshape(len(there), width or 0)
+    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0, mask=pa.array(~chosen))
+
+
+def _flat(values: Any) -> Any:
+    """One array of what may be a chunked one."""
+    if not isinstance(values, pa.ChunkedArray):
+        return values
+    if values.num_chunks == 1:
+        return values.chunk(0)
+    return values.combine_chunks()
+
+
+# pandas -----------------------------------------------------------------------------------------------
+
+
+def _text_dtype() -> Any:
+    """The dtype that pandas gives to text: ``str`` in pandas 3, ``string`` before."""
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        return pd.StringDtype("pyarrow", na_value=np.nan)
+    return pd.StringDtype("pyarrow")
+
+
+def _extension(dtype: Any, values: Any) -> Any:
+    return dtype.__from_arrow__(values)
+
+
+def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
+    """An Arrow array as a column with pandas' own types."""
+    kind = values.type
+    array: Any
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        array = _extension(_text_dtype(), values)
+    elif pa.types.is_null(kind):
+        array = _extension(_text_dtype(), values.cast(pa.string()))
+    elif pa.types.is_integer(kind):
+        array = _extension(pd.Int64Dtype(), values.cast(pa.int64()))
+    elif pa.types.is_floating(kind):
+        array = _extension(pd.Float64Dtype(), values.cast(pa.float64()))
+    elif pa.types.is_boolean(kind):
+        array = _extension(pd.BooleanDtype(), values)
+    elif pa.types.is_dictionary(kind):
+        codes = pc.fill_null(values.indices, -1).to_numpy(zero_copy_only=False)
+        array = pd.Categorical.from_codes(codes, categories=values.dictionary.to_pylist())
+    elif pa.types.is_timestamp(kind):
+        array = values.to_pandas().array
+    else:
+        array = pd.arrays.ArrowExtensionArray(pa.chunked_array([values]))
+    return pd.Series(array, index=index, copy=False)
+
+
+def results_frame(results: Any) -> pd.DataFrame:
+    """A table of results as a frame; its vectors as one fixed-size column where they are of one length."""
+    index = pd.RangeIndex(results.num_rows)
+    return pd.DataFrame(
+        {name: _series(_flat(results[name]), index) for name in results.column_names}, index=index
+    )
+
+
+def add_columns(frame: pd.DataFrame, columns: Mapping[str, Any]) -> None:
+    """
+    Add columns to the caller's frame, in place and by position; one that is there is replaced as a whole.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    columns : mapping of str to pandas.Series
+        As `answer_columns` returns them.
+    """
+    for name, values in columns.items():
+        frame[name] = getattr(values, "array", values)
+
+
+def joined(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A new frame with the columns added by position; the caller's stays as it is."""
+    return frame.assign(**{name: getattr(values, "array", values) for name, values in columns.items()})
+
+
+def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """
+    An embedding column as a matrix of float32, one row a row, without a copy where there is one chunk.
+
+    Rows without an embedding are NaN. The matrix is a read-only view of the column's memory.
+
+    Parameters
+    ----------
+    series : pandas.Series
+        Of fixed-size float32 lists, as ``join`` adds it for embeddings.
+    """
+    raw = pa.array(series) if not hasattr(series.array, "__arrow_array__") else series.array.__arrow_array__()
+    values = _flat(raw)
+    if not pa.types.is_fixed_size_list(values.type) or not pa.types.is_float32(values.type.value_type):
+        raise TypeError(f"matrix() takes a column of embeddings, not one of {series.dtype}")
+    width = values.type.list_size
+    start = values.offset * width
+    dense: np.ndarray[Any, np.dtype[np.float32]] = values.values.to_numpy(zero_copy_only=True)[
+        start : start + len(values) * width
+    ]
+    dense = dense.reshape(len(values), width)
+    absent = values.is_null().to_numpy(zero_copy_only=False)
+    if absent.any() and not np.isnan(dense[absent]).all():
+        # Arrow leaves zeros in the place of a missing vector when pandas moves rows.
+        dense = dense.copy()
+        dense[absent] = np.nan
+    return dense

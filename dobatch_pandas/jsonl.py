@@ -1,0 +1,222 @@
+"""
+Lines of JSON as Arrow columns, without a Python object a line.
+
+Lines end at ``\\n`` and nowhere else: U+2028, ``\\f`` and their kin are text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.json as pj
+
+__all__ = ["Lines", "blocks", "load", "mended", "parsed"]
+
+_NEWLINE = ord("\n")
+_BOM = b"\xef\xbb\xbf"
+_ROW = re.compile(r" in row (\d+)")
+_FEW = 64  # lines that are read one by one rather than looked at again
+
+
+def blocks(stream: Any, size: int) -> Iterator[bytes]:
+    """
+    Whole lines of a binary stream, about ``size`` bytes at a time; one line may be longer than that.
+
+    A byte order mark at the start is dropped.
+    """
+    rest = b""
+    wanted = size
+    begun = False
+    while True:
+        read = stream.read(wanted)
+        if not begun and len(rest) + len(read) < len(_BOM) and read:
+            rest += read
+            continue
+        block = rest + read
+        if not begun:
+            begun, block = True, block.removeprefix(_BOM)
+        if not read:
+            break
+        cut = block.rfind(b"\n") + 1
+        # A line that is longer than all read so far: read twice as much, not ever the same little.
+        wanted = size if cut else len(block)
+        rest = block[cut:]
+        if cut:
+            yield block[:cut] if rest else block
+    if block:
+        yield block
+
+
+def load(line: bytes) -> tuple[list[Any], bool]:
+    """
+    Every JSON value of one line, and whether something that is not JSON follows them.
+
+    There should be one. Two stand there where files were glued together that did not end in a newline. What
+    only a strict reader minds (half of a surrogate pair, bytes that are no UTF-8, control characters)
+    costs the characters concerned, not the line.
+    """
+    try:
+        return [orjson.loads(line)], False
+    except orjson.JSONDecodeError:
+        pass
+    text = line.decode("utf-8", "replace")
+    decoder = json.JSONDecoder(strict=False)
+    values: list[Any] = []
+    at = 0
+    while True:
+        while at < len(text) and text[at] in " \t\r\n":
+            at += 1
+        if at == len(text):
+            return values, False
+        try:
+            value, at = decoder.raw_decode(text, at)
+            values.append(mended(value))
+        except (ValueError, RecursionError):
+            return values, True
+
+
+def mended(value: Any) -> Any:
+    """A JSON value whose texts are fit for UTF-8: half a surrogate pair becomes U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [mended(item) for item in value]
+    if isinstance(value, dict):
+        return {mended(key): mended(item) for key, item in value.items()}
+    return value
+
+
+class Lines:
+    """
+    The lines of a block that are not blank.
+
+    Parameters
+    ----------
+    block : bytes
+    bounds : pair of numpy.ndarray, optional
+        Where each line begins and ends, where that is not at newlines.
+    """
+
+    def __init__(self, block: bytes, bounds: tuple[Any, Any] | None = None) -> None:
+        self.block = block
+        self._given = bounds
+
+    @cached_property
+    def bounds(self) -> tuple[Any, Any]:
+        """Where each line begins and ends, its newline not included."""
+        if self._given is not None:
+            return self._given
+        data = np.frombuffer(self.block, dtype=np.uint8)
+        ends = np.flatnonzero(data == _NEWLINE)
+        if not self.block.endswith(b"\n"):
+            ends = np.append(ends, len(data))
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        filled = ends > starts
+        for i in np.flatnonzero(filled & (ends - starts < 200)):
+            filled[i] = bool(self.block[starts[i] : ends[i]].strip())
+        return starts[filled], ends[filled]
+
+    @property
+    def newlines(self) -> int | None:
+        """How many newlines there are, which is quicker to say than how many lines are not blank."""
+        return self.block.count(b"\n") if self._given is None else None
+
+    def __len__(self) -> int:
+        return len(self.bounds[0])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> bytes:
+        starts, ends = self.bounds
+        return self.block[starts[i] : ends[i]]
+
+    def stretch(self, start: int, stop: int) -> Any:
+        """The bytes of lines ``start`` to ``stop``, not copied."""
+        starts, ends = self.bounds
+        begin = int(starts[start])
+        return pa.py_buffer(self.block).slice(begin, int(ends[stop - 1]) - begin)
+
+
+def parsed(lines: Lines, schema: Any, *, unexpected: str = "ignore") -> Iterator[tuple[int, int, Any | None]]:
+    """
+    Stretches of lines, each as a table with a row a line, or None where the lines must be read one by one.
+
+    Parameters
+    ----------
+    lines : Lines
+    schema : pyarrow.Schema
+        What is read.
+    unexpected : {"ignore", "error"}
+        What fields outside the schema are: passed over, or a reason to read the line by itself.
+
+    Yields
+    ------
+    start, stop, table
+        Lines ``start`` to ``stop`` (exclusive), in order and without gaps.
+    """
+
+    def read(data: Any) -> Any:
+        return _read(data, schema, unexpected)
+
+    try:
+        # The common path: nobody needs to know where each line begins.
+        table = read(pa.py_buffer(lines.block))
+    except pa.ArrowInvalid:
+        table = None
+    if table is not None and (lines.newlines == table.num_rows or len(lines) == table.num_rows):
+        yield 0, table.num_rows, table
+        return
+    yield from _search(lines, 0, len(lines), read)
+
+
+def _search(
+    lines: Lines, start: int, stop: int, read: Callable[[Any], Any]
+) -> Iterator[tuple[int, int, Any | None]]:
+    """Find the lines that Arrow cannot read, and read the rest in stretches as long as can be."""
+    singly = _FEW // 2
+    while start < stop:
+        if stop - start <= _FEW:
+            yield start, stop, None
+            return
+        failed_at: int | None = None
+        try:
+            table = read(lines.stretch(start, stop))
+            if table.num_rows == stop - start:
+                yield start, stop, table
+                return
+        except pa.ArrowInvalid as error:
+            found = _ROW.search(str(error))
+            failed_at = start + int(found[1]) if found else None
+        if failed_at is None or failed_at >= stop:
+            middle = (start + stop) // 2
+            yield from _search(lines, start, middle, read)
+            start = middle
+            continue
+        if failed_at > start:
+            yield from _search(lines, start, failed_at, read)
+        # Where bad lines stand close, every call would find only the next one.
+        singly = min(singly * 2, 8192) if failed_at - start < 4 * _FEW else _FEW // 2
+        resume = min(failed_at + singly, stop)
+        yield failed_at, resume, None
+        start = resume
+
+
+def _read(data: Any, schema: Any, unexpected: str) -> Any:
+    # Arrow does not look whether text is UTF-8; a cast of the whole block does, at memory speed.
+    whole = pa.Array.from_buffers(
+        pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, data.size], dtype=np.int64)), data]
+    )
+    whole.cast(pa.large_string())
+    return pj.read_json(
+        pa.BufferReader(data),
+        read_options=pj.ReadOptions(use_threads=False, block_size=data.size + 1),
+        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+    )

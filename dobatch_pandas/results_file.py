@@ -1,0 +1,256 @@
+"""
+Output and error files as one Arrow table, a row a request.
+
+A file is read in blocks of whole lines, by a few threads. Plain successes are read as whole columns;
+every other line (an error, a refusal, a list of parts, a torn line ...) is looked at by itself. What a code
+in ``error_code`` means stands in `dobatch_pandas.codes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .codes import failure
+from .jsonl import Lines, blocks, load
+from .providers import chat_results, embeddings_results, messages_results, responses_results
+from .providers.answer import Answer, count, path, true, words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RESULTS", "iter_results", "merge_results", "read_results"]
+
+RESULTS = pa.schema(
+    [
+        ("custom_id", pa.string()),
+        ("status", pa.string()),  # "succeeded": there is an answer; "failed": error_code says why not
+        ("status_code", pa.int16()),
+        ("text", pa.large_string()),
+        ("finish_reason", pa.string()),
+        ("model", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("reasoning_tokens", pa.int64()),
+        ("request_id", pa.string()),
+        ("error_code", pa.string()),
+        ("error_message", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
+
+# The order matters only for bodies that two would claim.
+READERS: dict[str, ModuleType] = {
+    "/v1/chat/completions": chat_results,
+    "/v1/responses": responses_results,
+    "/v1/embeddings": embeddings_results,
+    "/v1/messages": messages_results,
+}
+
+_BLOCK = 8 << 20
+_WORKERS = min(4, os.cpu_count() or 1)
+
+
+# One line ---------------------------------------------------------------------------------------------
+
+
+def read_entry(entry: Any) -> tuple[Any, ...] | None:
+    """One line's object as a row of `RESULTS`; None where it names no request."""
+    if not isinstance(entry, dict):
+        return None
+    custom_id = words(entry.get("custom_id"))
+    if not custom_id:
+        return None
+    if isinstance(entry.get("result"), dict):
+        status, request_id, answer = _of_result(entry["result"])
+    else:
+        status, request_id, answer = _of_response(entry)
+    if status is not None and not 0 <= status < 1000:
+        status = None
+    return (
+        custom_id,
+        "succeeded" if answer.code is None else "failed",
+        status,
+        answer.text,
+        answer.finish_reason,
+        answer.model,
+        answer.prompt_tokens,
+        answer.completion_tokens,
+        answer.cached_tokens,
+        answer.reasoning_tokens,
+        request_id,
+        answer.code,
+        answer.message,
+        answer.embedding,
+    )
+
+
+def _failed(status: int | None, error: Any) -> Answer:
+    code, message = failure(status, error)
+    return Answer(code=code, message=message)
+
+
+def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
+    """A line of the `openai` kind: `response` and `error`."""
+    response, error = entry.get("response"), entry.get("error")
+    status = count(path(response, "status_code"))
+    request_id = words(path(response, "request_id"))
+    body = path(response, "body")
+    if isinstance(body, str):
+        with suppress(orjson.JSONDecodeError):
+            body = orjson.loads(body)
+    inner = path(body, "error")
+    if error or inner or (status is not None and not 200 <= status < 300):
+        return status, request_id, _failed(status, error or inner or body)
+    if not body:
+        return status, request_id, _failed(None, None)
+    return status, request_id, _read_body(body)
+
+
+def _of_result(result: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
+    """A line of the `anthropic` kind: `result`, of one of four types."""
+    kind = result.get("type")
+    error = result.get("error")
+    if kind == "succeeded" and not error:
+        body = result.get("message")
+        answer = _read_body(body) if body else _failed(None, None)
+        return None, words(path(body, "id")), answer
+    request_id = words(path(error, "request_id"))
+    if kind in ("canceled", "cancelled", "expired"):
+        return None, request_id, _failed(None, {"code": kind, "message": words(path(error, "message"))})
+    return None, request_id, _failed(None, error or {"message": f"result of type {words(kind)}"})
+
+
+def _read_body(body: Any) -> Answer:
+    if isinstance(body, dict):
+        for reader in READERS.values():
+            if reader.claims(body):
+                answer: Answer = reader.read_body(body)
+                return answer
+    return Answer(code="invalid_response", message=f"Not a body of any endpoint: {words(body)}"[:500])
+
+
+def read_lines(lines: Iterable[bytes]) -> tuple[Any, Any, list[bytes]]:
+    """
+    The slow reader, which understands everything.
+
+    Returns
+    -------
+    batch : pyarrow.RecordBatch
+        Of `RESULTS`.
+    numbers : numpy.ndarray
+        For each row, which of ``lines`` it stands on.
+    bad : list of bytes
+        Lines that are torn, or that name no request.
+    """
+    rows: list[tuple[Any, ...]] = []
+    numbers: list[int] = []
+    bad: list[bytes] = []
+    for number, line in enumerate(lines):
+        entries, torn = load(line)
+        for entry in entries:
+            row = read_entry(entry)
+            if row is None:
+                torn = True
+            else:
+                rows.append(row)
+                numbers.append(number)
+        if torn:
+            bad.append(line)
+    columns = zip(*rows, strict=True) if rows else [()] * len(RESULTS)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, RESULTS, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=RESULTS), np.array(numbers, dtype=np.int64), bad
+
+
+# Files ------------------------------------------------------------------------------------------------
+
+
+def iter_results(
+    source: str | os.PathLike[str],
+    *,
+    endpoint: str | None = None,
+    on_bad_line: Callable[[bytes], None] | None = None,
+) -> Iterator[Any]:
+    """
+    Yield record batches of `RESULTS` from one output or error file; memory does not grow with the file.
+
+    Parameters
+    ----------
+    source : path
+        JSONL as the service wrote it; ``.gz``, ``.zst`` and ``.bz2`` are unpacked on the way.
+    endpoint : str, optional
+        What was asked, for speed alone; told from the lines by default. Lines of any kind are understood.
+    on_bad_line : callable, optional
+        Called with every line that is torn or names no request. Such lines are passed over.
+    """
+    with pa.input_stream(os.fspath(source), compression="detect") as stream:
+        for block in blocks(stream, _BLOCK):
+            batch, _, bad = read_lines(Lines(block))
+            if on_bad_line is not None:
+                for line in bad:
+                    on_bad_line(line)
+            if batch.num_rows:
+                yield batch
+
+
+def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
+    """
+    One row a request from output and error files of any provider.
+
+    Parameters
+    ----------
+    *paths : path
+        Files as downloaded. Where a ``custom_id`` stands in several lines, a success beats a failure and a
+        later line an earlier one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``custom_id, status, status_code, text, finish_reason, model``, token counts, ``request_id,
+        error_code, error_message`` and ``embedding``. ``error_code`` is null where there is an answer.
+    """
+    from .join import results_frame
+
+    return results_frame(merge_results(batch for source in paths for batch in iter_results(source)))
+
+
+def merge_results(tables: Iterable[Any]) -> Any:
+    """
+    One row a ``custom_id`` as a contiguous table: a success beats a failure, a later line an earlier one.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table or pyarrow.RecordBatch
+        With the columns of `RESULTS`, and maybe more.
+    """
+    parts = [part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in tables]
+    if not parts:
+        return RESULTS.empty_table()
+    whole = pa.concat_tables(parts, promote_options="default").combine_chunks()
+    del parts
+    keep = _latest_best(whole["custom_id"], whole["status"])
+    return whole if keep is None else whole.take(keep)
+
+
+def _latest_best(ids: Any, status: Any) -> Any | None:
+    """Which rows stay, in their order; None where all do."""
+    if not len(ids):
+        return None
+    encoded = ids.combine_chunks().dictionary_encode()
+    if len(encoded.dictionary) == len(ids):
+        return None
+    key = encoded.indices.to_numpy()
+    won = true(pc.equal(status, "succeeded"))
+    # Sorted by (id, success, position), the last of each id is the one to keep.
+    order = np.lexsort((np.arange(len(key)), won, key))
+    last = np.append(key[order][1:] != key[order][:-1], True)
+    return pa.array(np.sort(order[last]))
