@@ -1,4 +1,4 @@
-"""The embedded server: the batch service on your own machine, to try things out, to test, and to run models of your own."""
+"""The embedded server: the batch service on your own machine, to try out, to test, and to run models."""
 
 from .faults import Failure, Fault, Faults
 from .local import LocalServer

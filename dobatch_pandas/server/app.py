@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio.to_thread
 import orjson
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
 
 from .clock import Clock, iso
 from .executor import Executor
 from .faults import Fault, Faults
 from .limits import Allowance, RateLimiter
+from .operation import FAULT, ApiProblem, Download, Handler, Operation, chunks, json_response
 from .shapes import ENDPOINTS, error_reply
 from .state import OPEN, STATUSES, Batch, File, State
 from .storage import Objects, Refused, Signer
@@ -33,8 +31,6 @@ __all__ = ["Options", "Service", "build_app"]
 _log = logging.getLogger("dobatch_pandas.server")
 _WINDOW = 24 * 3600.0
 _KEPT = 30 * 24 * 3600.0
-_HTML = "<html><head><title>{0} Error</title></head><body><center><h1>{0} Error</h1></center></body></html>"
-TRANSPORT = "dobatch_transport"
 
 EndpointRule = Literal["either", "always", "openai_only"]
 
@@ -50,8 +46,8 @@ class Options:
     token : str or None
         The only token that is accepted; None accepts any that is not empty.
     endpoint_rule : {"either", "always", "openai_only"}
-        ``"always"`` refuses a batch without ``endpoint`` (the first documentation), ``"openai_only"`` refuses one
-        for ``anthropic`` and takes only chat and responses (the later one), ``"either"`` takes both.
+        ``"always"`` refuses a batch without ``endpoint`` (the first documentation), ``"openai_only"`` refuses
+        one for ``anthropic`` and takes only chat and responses (the later one), ``"either"`` takes both.
     not_ready : {"flag", "412"}
         What results that are not there yet answer in wire A.
     upload_type : str
@@ -69,18 +65,6 @@ class Options:
     upload_type: str = "application/octet-stream"
     cancel_early: bool = True
     enqueued_tokens: int | None = None
-
-
-class ApiProblem(Exception):
-    """An error answer of the API."""
-
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
-
-
-def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
 @dataclass
@@ -109,7 +93,7 @@ class Service:
         file = self.state.add_file(name, self.clock.now())
         path = f"/storage/inputs/{file.file_id}.jsonl"
         url, expires = self.signer.sign(str(request.base_url), "PUT", path, self.options.upload_type)
-        return _json({"file_id": file.file_id, "upload_url": url, "expires_at": iso(expires)}, 201)
+        return json_response({"file_id": file.file_id, "upload_url": url, "expires_at": iso(expires)}, 201)
 
     async def upload(self, request: Request) -> Response:
         """PUT on a signed address"""
@@ -120,7 +104,7 @@ class Service:
         file_id = name.removesuffix(".jsonl")
         if self.state.in_use(file_id):
             raise Refused(409, "OperationAborted", "A batch was made of this file already")
-        etag = await self.inputs.receive(name, _chunks(request))
+        etag = await self.inputs.receive(name, chunks(request))
         self.state.uploaded(file_id, self.inputs.path(name).stat().st_size)
         return Response(status_code=200, headers={"etag": etag})
 
@@ -201,11 +185,11 @@ class Service:
             raise ApiProblem(400, "after is not a cursor of this list")
         batches, more = page
         shapes = [batch_json(self.executor.live(batch), self.options.wire) for batch in batches]
-        return _json(list_json(shapes, more, self.options.wire))
+        return json_response(list_json(shapes, more, self.options.wire))
 
     async def get_batch(self, request: Request) -> Response:
         """GET /v1/batches/{batch_id}"""
-        fault: Fault | None = request.scope.get("dobatch_fault")
+        fault: Fault | None = request.scope.get(FAULT)
         return self._batch(self._find(request), word=fault.word if fault else None)
 
     async def cancel_batch(self, request: Request) -> Response:
@@ -243,7 +227,7 @@ class Service:
             if file_id is not None:
                 link, expires = self.signer.sign(base, "GET", f"/storage/outputs/{file_id}.jsonl")
             links.append(link)
-        return _json(results_json(batch, (links[0], links[1]), expires, self.options.wire))
+        return json_response(results_json(batch, (links[0], links[1]), expires, self.options.wire))
 
     async def download(self, request: Request) -> Response:
         """GET on a signed address, ranges included"""
@@ -260,7 +244,7 @@ class Service:
             body = orjson.loads(await request.body())
         except orjson.JSONDecodeError as problem:
             reply = error_reply(endpoint, 400, f"The body is not valid JSON: {problem}")
-            return _json(reply.body, reply.status)
+            return json_response(reply.body, reply.status)
         refused = "The body must be an object" if not isinstance(body, dict) else body_problem(endpoint, body)
         if refused is None and body.get("stream"):
             refused = "'stream' is not available here"
@@ -268,11 +252,13 @@ class Service:
             reply = await anyio.to_thread.run_sync(self.executor.model.answer, endpoint, body)
         else:
             reply = error_reply(endpoint, 400, refused)
-        return _json(reply.body, reply.status)
+        return json_response(reply.body, reply.status)
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models"""
-        return _json({"object": "list", "data": [{"id": self.executor.model.name, "object": "model"}]})
+        return json_response(
+            {"object": "list", "data": [{"id": self.executor.model.name, "object": "model"}]}
+        )
 
     # What they share.
 
@@ -308,7 +294,7 @@ class Service:
         return batch
 
     def _batch(self, batch: Batch, status: int = 200, word: str | None = None) -> Response:
-        return _json(batch_json(self.executor.live(batch), self.options.wire, word), status)
+        return json_response(batch_json(self.executor.live(batch), self.options.wire, word), status)
 
 
 def _is_metadata(value: Any) -> bool:
@@ -344,149 +330,14 @@ async def _object(request: Request) -> dict[str, Any]:
     return body
 
 
-class Cut(Exception):
-    """A fault asked for the connection to break in the middle of an upload."""
-
-
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    fault: Fault | None = request.scope.get("dobatch_fault")
-    left = fault.cut if fault is not None else None
-    async for chunk in request.stream():
-        if left is not None:
-            left -= len(chunk)
-            if left <= 0:
-                raise Cut
-        yield chunk
-
-
-class Download(FileResponse):
-    """A file in larger pieces than Starlette's."""
-
-    chunk_size = 1024 * 1024
-
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Operation:
-    """
-    One operation: what every call of it goes through before and after its handler.
-
-    That is, in this order: the fault that is due, the token, the rate limit, the handler, and the errors in the
-    shape that its clients read (the API's, or an object store's).
-    """
-
-    def __init__(self, name: str, handler: Handler, service: Service, signed: bool = False) -> None:
-        self.name, self._handler, self._service, self._signed = name, handler, service, signed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service = self._service
-        service.calls.append(self.name)
-        fault = scope["dobatch_fault"] = service.faults.take(self.name)
-        delay = service.faults.api_latency + (fault.delay if fault else 0.0)
-        if delay:
-            await asyncio.sleep(delay)
-        if fault is not None and fault.drop == "before":
-            await _hang_up(scope, receive)
-            return
-        request = Request(scope, receive)
-        try:
-            response = await self._answer(request, fault)
-        except (Cut, ClientDisconnect):
-            await _hang_up(scope, receive)
-            return
-        if fault is not None and fault.drop == "after":
-            await _hang_up(scope, receive)
-            return
-        if fault is not None and fault.cut is not None and self.name != "upload":
-            if fault.expire:
-                service.signer.revoke(request.query_params.get("signature", ""))
-            await response(scope, receive, _cut_after(fault.cut, scope, send))
-            return
-        await response(scope, receive, send)
-
-    async def _answer(self, request: Request, fault: Fault | None) -> Response:
-        headers: dict[str, str] = {}
-        request_id = str(uuid.uuid4())
-        try:
-            if fault is not None and (fault.status is not None or (fault.expire and fault.cut is None)):
-                return self._faulty(fault, request_id)
-            if not self._signed:
-                token = self._service.authorize(request)
-                allowance = self._service.count(token) if self.name != "infer" else None
-                if allowance is not None:
-                    headers = allowance.headers()
-                    if allowance.retry_after is not None:
-                        raise ApiProblem(429, "API Rate limit exceeded.")
-            response = await self._handler(request)
-        except ApiProblem as problem:
-            response = _json(
-                error_json(problem.status, problem.message, request_id), problem.status, problem.headers
-            )
-        except Refused as refused:
-            response = _storage_error(refused.status, refused.code, refused.message)
-        response.headers.update(headers)
-        response.headers["x-request-id"] = request_id
-        return response
-
-    def _faulty(self, fault: Fault, request_id: str) -> Response:
-        status = fault.status or 403
-        headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-        if fault.body is not None:
-            return Response(fault.body, status, headers)
-        if self._signed:
-            return _storage_error(
-                status, "AccessDenied" if status == 403 else "SlowDown", "Request has expired", headers
-            )
-        if status >= 500:
-            return Response(_HTML.format(status), status, headers, media_type="text/html")
-        return _json(error_json(status, f"Made up by a fault: {status}", request_id), status, headers)
-
-
-def _storage_error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return Response(body, status, headers, media_type="application/xml")
-
-
-async def _hang_up(scope: Scope, receive: Receive) -> None:
-    """Cut the connection as a network failure would, with no answer at all."""
-    scope[TRANSPORT].abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _cut_after(count: int, scope: Scope, send: Send) -> Send:
-    left = count
-    gone = False
-
-    async def cut(message: Message) -> None:
-        nonlocal left, gone
-        if gone:
-            return
-        if message["type"] != "http.response.body":
-            await send(message)
-            return
-        body = message.get("body", b"")
-        if len(body) < left:
-            left -= len(body)
-            await send(message)
-            return
-        gone = True
-        await send({**message, "body": body[:left], "more_body": True})
-        # Closing, unlike aborting, lets the bytes before the cut arrive.
-        scope[TRANSPORT].close()
-
-    return cut
-
-
 async def _unexpected(request: Request, problem: Exception) -> Response:
     _log.error("%s %s", request.method, request.url.path, exc_info=problem)
-    return _json(error_json(500, "An unexpected error occurred", str(uuid.uuid4())), 500)
+    return json_response(error_json(500, "An unexpected error occurred", str(uuid.uuid4())), 500)
 
 
 async def _unknown(request: Request, problem: Exception) -> Response:
     status = getattr(problem, "status_code", 404)
-    return _json(
+    return json_response(
         error_json(status, f"Nothing here: {request.method} {request.url.path}", str(uuid.uuid4())), status
     )
 

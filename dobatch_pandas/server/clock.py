@@ -33,7 +33,7 @@ class Clock:
 
 
 def iso(moment: float | None) -> str | None:
-    """Unix seconds as ISO 8601 with ``Z``, with as many fractional digits as are needed, like Go writes it."""
+    """Unix seconds as ISO 8601 with ``Z`` and as many fractional digits as are needed, as Go writes it."""
     if moment is None:
         return None
     text = (

@@ -208,7 +208,8 @@ class Executor:
         if not findings.errors and self._enqueued_tokens is not None:
             tokens = self._state.enqueued_tokens()
             if tokens > self._enqueued_tokens:
-                message = f"Enqueued token limit reached: {tokens:,} of {self._enqueued_tokens:,} tokens are enqueued."
+                limit = self._enqueued_tokens
+                message = f"Enqueued token limit reached: {tokens:,} tokens are enqueued, {limit:,} allowed."
                 findings.add("token_limit_exceeded", message)
         if findings.errors:
             self._fail(run, findings.errors)

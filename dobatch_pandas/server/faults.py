@@ -56,7 +56,7 @@ class Fault:
     status : int, optional
         HTTP status to answer with, without doing anything.
     body : str, optional
-        What to answer; by default an HTML page as a proxy would send for a 5xx, else the service's error body.
+        What to answer; by default an HTML page as a proxy would send for a 5xx, else an error of the service.
     retry_after : float, optional
         Seconds for the ``retry-after`` header.
     cut : int, optional
@@ -86,7 +86,7 @@ class Fault:
 
 @dataclass
 class Spoil:
-    """How many lines of a result file are left out, doubled, added for a request nobody made; whether the last is torn."""
+    """How many lines are left out, doubled, or added for a request nobody made; whether the last is torn."""
 
     missing: int = 0
     doubled: int = 0
@@ -125,8 +125,8 @@ class Faults:
         Share of requests, from 0 to 1, that fail. Which ones depends on their ``custom_id`` alone.
     fail_kinds : sequence of str
         How they fail, drawn by ``custom_id`` too: ``rate_limited`` (429 in the error file), ``server_error``
-        (no response, an error), ``bad_request`` (400 in the *output* file, ``error`` null), ``content_filter``
-        (200 without text), ``empty`` (status 0, empty body, in the output file).
+        (no response, an error), ``bad_request`` (400 in the *output* file, ``error`` null),
+        ``content_filter`` (200 without text), ``empty`` (status 0, empty body, in the output file).
     fail_times : int or None
         How often a request fails before it succeeds; None means always.
     latency : float

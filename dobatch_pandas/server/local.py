@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import MissingExtra, ServerProblem
+from dobatch_pandas.errors import MissingExtra, ServerProblem
+
 from .clock import Clock
 from .faults import FAILURES, Failure, Faults
 from .limits import RateLimiter
-from .models import EchoModel, FunctionModel, Model
+from .models import EchoModel, FunctionModel, Model, ModelFunction
 from .state import Batch
 from .validation import FileLimits
 from .wire import WIRES, Wire
@@ -36,9 +37,9 @@ class LocalServer:
     Parameters
     ----------
     model : str or callable
-        What answers: ``"echo"``; ``"smollm2"`` or ``"minilm"`` (real small models, see ``dobatch fetch-model``); the
-        base URL of an OpenAI-compatible server, ``"http://.../v1"``; or a function ``(body, endpoint)`` that returns a
-        text or a dict.
+        What answers: ``"echo"``; ``"smollm2"`` or ``"minilm"`` (real small models, see ``dobatch
+        fetch-model``); the base URL of an OpenAI-compatible server, ``"http://.../v1"``; or a function
+        ``(body, endpoint)`` that returns a text or a dict, see `FunctionModel`.
     wire : {"A", "B"}
         Which description of the service is followed.
     port : int
@@ -83,7 +84,7 @@ class LocalServer:
 
     def __init__(
         self,
-        model: str | Callable[..., Any] | Model = "echo",
+        model: str | ModelFunction | Model = "echo",
         *,
         wire: Wire = "A",
         port: int = 0,
@@ -172,7 +173,7 @@ class LocalServer:
         return self
 
     def stop(self) -> None:
-        """Finish what is being executed, close everything, and remove the folder if it was a temporary one."""
+        """Finish what is being executed, close everything, and remove a temporary folder."""
         thread, service, server = self._thread, self._service, self._uvicorn
         if thread is None or service is None or server is None:
             return
@@ -337,9 +338,23 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _load(given: str | Callable[..., Any] | Model) -> Model:
+def _load(given: str | ModelFunction | Model) -> Model:
     if not isinstance(given, str):
-        return given if hasattr(given, "answer") else FunctionModel(given)
+        return FunctionModel(given) if callable(given) else given
     if given == "echo":
         return EchoModel()
-    raise ServerProblem(f"No model {given!r}: there are 'echo', 'smollm2', 'minilm', and 'http://.../v1'.")
+    if given == "smollm2":
+        from .smollm import SmolLm2Model
+
+        return SmolLm2Model()
+    if given == "minilm":
+        from .minilm import MiniLmModel
+
+        return MiniLmModel()
+    if given.startswith(("http://", "https://")):
+        if importlib.util.find_spec("httpx") is None:
+            raise MissingExtra("A model behind HTTP", "server")
+        from .upstream import UpstreamModel
+
+        return UpstreamModel(given)
+    raise ServerProblem(f"No model {given!r}: there are 'echo', 'smollm2', 'minilm' and 'http://.../v1'.")

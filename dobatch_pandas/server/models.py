@@ -125,10 +125,10 @@ class FunctionModel:
     Parameters
     ----------
     function : callable
-        Called as ``function(body, endpoint)``, from several threads at once. It returns the text of the answer;
-        or a dict, which is a whole body where it looks like one (``choices``, ``output``, ``content``, ``data`` or
-        ``error``) and else the answer as JSON; or a `Reply`, for any HTTP status. What it raises fails the
-        request.
+        Called as ``function(body, endpoint)``, from several threads at once. It returns the text of the
+        answer; or a dict, which is a whole body where it looks like one (``choices``, ``output``,
+        ``content``, ``data`` or ``error``), else the answer as JSON; or a `Reply`, for any HTTP status. What it raises
+        fails the request.
     concurrency : int
         Threads that may call it at once.
     """

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .app import TRANSPORT
+from .operation import TRANSPORT
 
 __all__ = ["Protocol"]
 

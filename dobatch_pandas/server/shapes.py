@@ -81,7 +81,7 @@ class Wanted:
 
 
 def wanted_schema(body: Mapping[str, Any], endpoint: str) -> Wanted | None:
-    """The JSON Schema that a request asks its answer to fit: a response format, or a tool that must be called."""
+    """The form that a request asks its answer to have: a response format, or a tool that must be called."""
     if endpoint == RESPONSES:
         form = (body.get("text") or {}).get("format") or {}
         return Wanted(form.get("schema") or {}) if form.get("type") == "json_schema" else None

@@ -104,7 +104,8 @@ class State:
         self._connection.execute("pragma synchronous=normal")
         self._connection.execute("create table if not exists meta (name text primary key, value blob)")
         self._connection.execute(
-            "create table if not exists files (file_id text primary key, file_name text, created_at real, bytes integer)"
+            "create table if not exists files"
+            " (file_id text primary key, file_name text, created_at real, bytes integer)"
         )
         columns = ", ".join(
             f"{name} text primary key"

@@ -33,7 +33,7 @@ class FileLimits:
 
 @dataclass
 class Findings:
-    """Where the lines of a file begin (its end last), and what is wrong with them: the first hundred problems."""
+    """Where the lines of a file begin (its end last), and the first hundred problems they have."""
 
     offsets: array[int] = field(default_factory=lambda: array("Q", [0]))
     errors: list[dict[str, Any]] = field(default_factory=list)
