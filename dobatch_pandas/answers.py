@@ -2,8 +2,8 @@
 Answers in JSON as typed columns.
 
 A schema decides each field's type: an enum of texts becomes a category, ``integer`` Int64, ``number``
-Float64, ``boolean`` boolean, ``date`` and ``date-time`` datetimes (the latter in UTC), an array a list, an object with
-fields a struct or dotted names, and whatever has no single type its JSON text.
+Float64, ``boolean`` boolean, ``date`` and ``date-time`` datetimes (the latter in UTC), an array a list, an
+object with fields a struct or dotted names, and whatever has no single type its JSON text.
 
 Whole columns of well-formed answers are read by Arrow. An answer that is not plainly right (null, fenced,
 out of bounds, a field too many ...) is read by itself, and said to be wrong only there.

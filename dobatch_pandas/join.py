@@ -48,7 +48,7 @@ def answer_columns(
     ids : pyarrow.Array or pyarrow.ChunkedArray
         ``custom_id`` of every row, all samples of a row together; null where nothing was sent.
     fates : pyarrow.Array or None
-        What `RequestWriter.add` said about each of ``ids``; only 3 (missing input) and 4 (too large) matter here.
+        What `RequestWriter.add` said of each of ``ids``; only 3 (missing input) and 4 (too large) matter.
     results : pyarrow.Table
         As `merge_results` returns it.
     into : str
@@ -89,11 +89,11 @@ def response_columns(
     fates: Any,
     results: Any,
     *,
-    into: str,
+    index: pd.Index[Any],
+    into: str = "response",
     samples: int = 1,
     json_schema: Mapping[str, Any] | None = None,
     flatten: bool = False,
-    index: pd.Index[Any],
 ) -> pd.DataFrame:
     """
     Everything known about every row's request; one row a sample, with the frame's index.

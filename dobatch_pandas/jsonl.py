@@ -123,6 +123,15 @@ class Lines:
             filled[i] = bool(self.block[starts[i] : ends[i]].strip())
         return starts[filled], ends[filled]
 
+    def head(self, number: int) -> Iterator[bytes]:
+        """The first lines, found without looking for all."""
+        at = 0
+        while number and at < len(self.block):
+            end = self.block.find(b"\n", at)
+            end = len(self.block) if end < 0 else end
+            yield self.block[at:end]
+            at, number = end + 1, number - 1
+
     @property
     def newlines(self) -> int | None:
         """How many newlines there are, which is quicker to say than how many lines are not blank."""

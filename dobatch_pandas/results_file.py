@@ -9,25 +9,28 @@ in ``error_code`` means stands in `dobatch_pandas.codes`.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .codes import failure
-from .jsonl import Lines, blocks, load
+from .codes import RETRYABLE, failure
+from .errors import InputError
+from .jsonl import Lines, blocks, load, parsed
 from .providers import chat_results, embeddings_results, messages_results, responses_results
 from .providers.answer import Answer, count, path, true, words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RESULTS", "iter_results", "merge_results", "read_results"]
+__all__ = ["RESULTS", "RETRYABLE", "iter_results", "merge_results", "read_results", "table_of"]
 
 RESULTS = pa.schema(
     [
@@ -57,6 +60,7 @@ READERS: dict[str, ModuleType] = {
 }
 
 _BLOCK = 8 << 20
+_LOOK_AT = 16
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -171,6 +175,107 @@ def read_lines(lines: Iterable[bytes]) -> tuple[Any, Any, list[bytes]]:
     return pa.RecordBatch.from_arrays(arrays, schema=RESULTS), np.array(numbers, dtype=np.int64), bad
 
 
+# Blocks of lines ----------------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    """What Arrow is to expect of a block's lines."""
+
+    envelope: str  # "response" or "result": where a line of either provider holds its outcome
+    reader: ModuleType
+    schema: Any
+
+
+def _schema_of(envelope: str, body: Any) -> Any:
+    error = pa.struct([("message", pa.string())])
+    if envelope == "result":
+        result = pa.struct([("type", pa.string()), ("message", body), ("error", error)])
+        return pa.schema([("custom_id", pa.string()), ("result", result)])
+    response = pa.struct([("status_code", pa.int64()), ("request_id", pa.string()), ("body", body)])
+    return pa.schema(
+        [("custom_id", pa.string()), ("response", response), ("error", error), ("result", error)]
+    )
+
+
+def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
+    """Look at the first lines for one that succeeded; where there is none, the endpoint tells."""
+    reader = READERS.get(endpoint or "", chat_results)
+    envelope = "result" if reader is messages_results else "response"
+    body: Any = None
+    for line in lines:
+        entry = (load(line)[0] or [None])[0]
+        found = path(entry, "result", "message") or path(entry, "response", "body")
+        claimed = [one for one in READERS.values() if isinstance(found, dict) and one.claims(found)]
+        if claimed and not path(found, "error"):
+            reader, body = claimed[0], found
+            envelope = "result" if path(entry, "result") else "response"
+            break
+    shape = reader.BODY
+    if reader is embeddings_results and body and embeddings_results.in_base64(body):
+        shape = embeddings_results.BODY_BASE64
+    return _Kind(envelope, reader, _schema_of(envelope, shape))
+
+
+def read_block(block: bytes, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
+    """Whole lines as one table of `RESULTS`, in the lines' order, and the lines that are bad."""
+    lines = Lines(block)
+    kind = _kind_of(lines.head(_LOOK_AT), endpoint)
+    pieces: list[Any] = []
+    order: list[Any] = []
+    left: list[Any] = []
+    for start, stop, table in parsed(lines, kind.schema):
+        numbers = np.arange(start, stop)
+        if table is None:
+            left.append(numbers)
+            continue
+        plain, columns = _plain(table, kind)
+        pieces.append(columns)
+        order.append(np.where(plain, numbers, -1))
+        left.append(numbers[~plain])
+    rest = np.concatenate(left) if left else np.empty(0, np.int64)
+    if not len(rest) and len(pieces) == 1:
+        return pieces[0], []
+    singly, where, bad = read_lines(lines[number] for number in rest.tolist())
+    pieces.append(pa.Table.from_batches([singly]))
+    order.append(rest[where])
+    whole = pa.concat_tables(pieces)
+    position = np.concatenate(order)
+    rows = np.argsort(position, kind="stable")[np.count_nonzero(position < 0) :]
+    return whole.take(pa.array(rows)), bad
+
+
+def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
+    """Which rows of a parsed table are plain successes, and all rows as `RESULTS` as if they were."""
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    columns = {name: c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for name, c in columns.items()}
+    custom_id, outer = columns["custom_id"], columns[kind.envelope]
+    if kind.envelope == "result":
+        body = pc.struct_field(outer, "message")
+        request_id = pc.struct_field(body, "id") if kind.reader is messages_results else None
+        plain = true(pc.equal(pc.struct_field(outer, "type"), "succeeded"))
+        plain &= true(pc.is_null(pc.struct_field(outer, "error")))
+        status: Any = pa.nulls(len(table), pa.int16())
+    else:
+        body = pc.struct_field(outer, "body")
+        request_id = pc.struct_field(outer, "request_id")
+        plain = true(pc.equal(pc.struct_field(outer, "status_code"), 200))
+        plain &= true(pc.is_null(columns["error"])) & true(pc.is_null(columns["result"]))
+        status = pa.repeat(pa.scalar(200, pa.int16()), len(table))
+    answered, read = kind.reader.plain(body)
+    plain &= answered & (pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0)
+    read |= {
+        "custom_id": custom_id,
+        "status": pa.repeat("succeeded", len(table)),
+        "status_code": status,
+        "request_id": request_id,
+    }
+    arrays = [
+        pa.nulls(len(table), field.type) if read.get(field.name) is None else read[field.name]
+        for field in RESULTS
+    ]
+    return plain, pa.Table.from_arrays(arrays, schema=RESULTS)
+
+
 # Files ------------------------------------------------------------------------------------------------
 
 
@@ -192,14 +297,30 @@ def iter_results(
     on_bad_line : callable, optional
         Called with every line that is torn or names no request. Such lines are passed over.
     """
-    with pa.input_stream(os.fspath(source), compression="detect") as stream:
-        for block in blocks(stream, _BLOCK):
-            batch, _, bad = read_lines(Lines(block))
-            if on_bad_line is not None:
-                for line in bad:
-                    on_bad_line(line)
-            if batch.num_rows:
-                yield batch
+    pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
+    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dobatch-read")
+    try:
+        with pa.input_stream(os.fspath(source), compression="detect") as stream:
+            for block in blocks(stream, _BLOCK):
+                pending.append(pool.submit(read_block, block, endpoint))
+                del block
+                # One more than there are workers, so that none waits for the file.
+                if len(pending) > _WORKERS:
+                    yield from _told(pending.popleft(), on_bad_line)
+            while pending:
+                yield from _told(pending.popleft(), on_bad_line)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _told(
+    future: Future[tuple[Any, list[bytes]]], on_bad_line: Callable[[bytes], None] | None
+) -> Iterator[Any]:
+    table, bad = future.result()
+    if on_bad_line is not None:
+        for line in bad:
+            on_bad_line(line)
+    yield from table.to_batches()
 
 
 def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
@@ -221,6 +342,34 @@ def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
     from .join import results_frame
 
     return results_frame(merge_results(batch for source in paths for batch in iter_results(source)))
+
+
+def table_of(results: pd.DataFrame) -> Any:
+    """
+    A frame from `read_results` as a table again, one row a ``custom_id``; columns that are gone are null.
+
+    Raises
+    ------
+    InputError
+        The frame has no ``custom_id``, or neither ``text`` nor ``embedding``.
+    """
+    if "custom_id" not in results or not {"text", "embedding"} & set(results.columns):
+        raise InputError(
+            "Results need the columns custom_id and text, as dobatch.read_results returns them; "
+            f"these have {', '.join(map(str, results.columns))}."
+        )
+    arrays = []
+    for field in RESULTS:
+        if field.name in results:
+            column = pa.array(results[field.name], from_pandas=True)
+            arrays.append(column.cast(field.type))
+        else:
+            arrays.append(pa.nulls(len(results), field.type))
+    table = pa.Table.from_arrays(arrays, schema=RESULTS)
+    if "status" not in results:
+        answered = pc.if_else(pc.is_null(table["error_code"]), "succeeded", "failed")
+        table = table.set_column(1, RESULTS.field("status"), answered)
+    return merge_results([table])
 
 
 def merge_results(tables: Iterable[Any]) -> Any:

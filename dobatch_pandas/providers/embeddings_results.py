@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from .answer import Answer, count, failed, first, path, true, words
 
-__all__ = ["BODY", "BODY_BASE64", "claims", "plain", "read_body"]
+__all__ = ["BODY", "BODY_BASE64", "claims", "in_base64", "plain", "read_body"]
 
 
 def claims(body: dict[str, Any]) -> bool:
@@ -32,6 +32,12 @@ def read_body(body: dict[str, Any]) -> Answer:
     if vector is None:
         return Answer(**known, **failed("invalid_response" if data else "empty_response"))
     return Answer(**known, embedding=vector)
+
+
+def in_base64(body: dict[str, Any]) -> bool:
+    """Whether a body's vector is text."""
+    data = body.get("data")
+    return isinstance(data, list) and bool(data) and isinstance(path(data[0], "embedding"), str)
 
 
 def _vector(value: Any) -> Any:
