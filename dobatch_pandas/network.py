@@ -94,7 +94,8 @@ def refuse_plain_http(url: str, allow_http: bool) -> None:
     except ValueError:
         parts, host = SplitResult("", "", "", "", ""), None
     if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
-        raise ConfigurationError(f"{scrub(url)!r} is not an http(s) address.")
+        shown = scrub(url.partition("?")[0].rpartition("@")[2])
+        raise ConfigurationError(f"{shown!r} is not an http(s) address.")
     if parts.scheme == "http" and not (allow_http or is_local(host)):
         raise ConfigurationError(
             f"http://{host} is another machine, and plain http would show the token and the data to everyone "

@@ -109,6 +109,7 @@ class Proxy:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self.connections: list[_Connection] = []
         self.resets = 0
+        self._pumps: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @property
@@ -139,8 +140,12 @@ class Proxy:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
+        for pump in self._pumps:
+            pump.cancel()
+        # The handlers, which close what their pumps leave.
+        await asyncio.wait(
+            asyncio.all_tasks() - {asyncio.current_task()} or [asyncio.create_task(self._stop.wait())]
+        )
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(fault=self._share_of(len(self.connections)))
@@ -154,12 +159,14 @@ class Proxy:
             asyncio.create_task(self._up(connection, reader, up_writer, writer)),
             asyncio.create_task(self._down(connection, up_reader, writer)),
         ]
+        self._pumps.update(pumps)
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
+            self._pumps.difference_update(pumps)
             writer.close()
             up_writer.close()
 
