@@ -125,7 +125,7 @@ class Service:
         assert isinstance(request_id, str)
         existing = self.state.batch_of_request(request_id)
         if existing is not None:
-            return self._same(existing, file_id)
+            return self._same(request, existing, file_id)
         file = self.state.file(file_id)
         if file is None:
             raise ApiProblem(404, f"No file {file_id!r}")
@@ -148,14 +148,14 @@ class Service:
         )
         stored = self.state.add_batch(batch)
         if stored.batch_id != batch.batch_id:
-            return self._same(stored, file_id)
+            return self._same(request, stored, file_id)
         self.executor.add(batch)
-        return self._batch(batch, 201)
+        return self._batch(request, batch, 201)
 
-    def _same(self, batch: Batch, file_id: str) -> Response:
+    def _same(self, request: Request, batch: Batch, file_id: str) -> Response:
         if batch.input_file_id != file_id:
             raise ApiProblem(409, f"request_id {batch.request_id!r} was used for another file")
-        return self._batch(batch, 201)
+        return self._batch(request, batch, 201)
 
     def _enqueue(self, file: File) -> int:
         # About four bytes a token, as providers estimate before they count.
@@ -176,6 +176,8 @@ class Service:
         if not 1 <= limit <= 100:
             raise ApiProblem(400, "limit must be a number from 1 to 100")
         status = query.get("status")
+        if status == "queued" and self.options.wire == "B":
+            status = "validating"
         if status is not None and status not in STATUSES:
             raise ApiProblem(400, f"status must be one of {', '.join(STATUSES)}")
         after = query.get("after") or None
@@ -184,19 +186,18 @@ class Service:
         if page is None:
             raise ApiProblem(400, "after is not a cursor of this list")
         batches, more = page
-        shapes = [batch_json(self.executor.live(batch), self.options.wire) for batch in batches]
+        shapes = [self._shape(request, batch) for batch in batches]
         return json_response(list_json(shapes, more, self.options.wire))
 
     async def get_batch(self, request: Request) -> Response:
         """GET /v1/batches/{batch_id}"""
-        fault: Fault | None = request.scope.get(FAULT)
-        return self._batch(self._find(request), word=fault.word if fault else None)
+        return self._batch(request, self._find(request))
 
     async def cancel_batch(self, request: Request) -> Response:
         """POST /v1/batches/{batch_id}/cancel"""
         batch = self._find(request)
         if batch.status == "cancelling":
-            return self._batch(batch)
+            return self._batch(request, batch)
         if not batch.terminal and not batch.handed_over and not self.options.cancel_early:
             raise ApiProblem(
                 409, "The batch has not been submitted to the upstream provider yet: nothing to cancel"
@@ -209,7 +210,7 @@ class Service:
             status = self._find(request).status
             raise ApiProblem(409, f"The batch is {status} and cannot be cancelled")
         self.executor.cancel(batch.batch_id)
-        return self._batch(changed)
+        return self._batch(request, changed)
 
     async def get_results(self, request: Request) -> Response:
         """GET /v1/batches/{batch_id}/results"""
@@ -232,6 +233,7 @@ class Service:
     async def download(self, request: Request) -> Response:
         """GET on a signed address, ranges included"""
         self.signer.verify("GET", request.url.path, request.query_params, request.headers)
+        self.purge()
         name = request.path_params["name"]
         if not self.outputs.has(name):
             raise Refused(404, "NoSuchKey", "The specified key does not exist")
@@ -293,8 +295,12 @@ class Service:
             raise ApiProblem(404, "The batch you were looking for could not be found")
         return batch
 
-    def _batch(self, batch: Batch, status: int = 200, word: str | None = None) -> Response:
-        return json_response(batch_json(self.executor.live(batch), self.options.wire, word), status)
+    def _batch(self, request: Request, batch: Batch, status: int = 200) -> Response:
+        return json_response(self._shape(request, batch), status)
+
+    def _shape(self, request: Request, batch: Batch) -> dict[str, Any]:
+        fault: Fault | None = request.scope.get(FAULT)
+        return batch_json(self.executor.live(batch), self.options.wire, fault.word if fault else None)
 
 
 def _is_metadata(value: Any) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import uuid
 import zlib
 from array import array
@@ -25,6 +26,8 @@ from .validation import FileLimits, body_problem, inspect, line_offsets
 
 __all__ = ["Executor"]
 
+# Seconds that stopping waits for requests that are being executed.
+_PATIENCE = 10.0
 _log = logging.getLogger("dobatch_pandas.server")
 
 
@@ -88,10 +91,12 @@ class Executor:
         self._stopping.set()
         with self._wake:
             self._wake.notify_all()
+        deadline = time.monotonic() + _PATIENCE
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        # What a thread brings later than that is dropped, and executed again after a restart.
         for run in self._runs.values():
-            run.close()
+            run.close(for_good=True)
 
     def add(self, batch: Batch) -> None:
         """Take up a batch."""
@@ -101,7 +106,7 @@ class Executor:
                 return
             self._runs[batch.batch_id] = run
             self._turns.append(run)
-            self._wake.notify_all()
+            self._wake.notify()
 
     def cancel(self, batch_id: str) -> None:
         """Hand out no more requests of a batch; it ends when those being executed have."""
@@ -109,12 +114,12 @@ class Executor:
             run = self._runs.get(batch_id)
             if run is not None:
                 run.why = "cancelled"
-                self._wake.notify_all()
+                self._wake.notify()
 
     def wake(self) -> None:
         """Look again: the clock was moved."""
         with self._wake:
-            self._wake.notify_all()
+            self._wake.notify()
 
     def hold(self, stage: str, after: int) -> None:
         """Stop before a stage; in ``in_progress``, once ``after`` more requests were handed out."""
@@ -125,7 +130,7 @@ class Executor:
         """Go on."""
         with self._wake:
             self._held.clear()
-            self._wake.notify_all()
+            self._wake.notify()
 
     def live(self, batch: Batch) -> Batch:
         """The batch with the counts of this moment."""
@@ -146,6 +151,9 @@ class Executor:
                 run, step = task
                 run.busy += 1
                 self._busy += 1
+                if self._busy < self._room():
+                    # There may be work for one more, who will ask the next.
+                    self._wake.notify()
             try:
                 step(run)
             except (OSError, sqlite3.Error) as problem:
@@ -155,7 +163,11 @@ class Executor:
                 with self._wake:
                     run.busy -= 1
                     self._busy -= 1
-                    self._wake.notify_all()
+
+    def _room(self) -> int:
+        """How many threads may work at this moment."""
+        # A made-up delay costs no processor, so every thread may sit in one.
+        return len(self._threads) if self._faults.latency else self._most
 
     def _next_deadline(self) -> float | None:
         ends = [run.expires_at for run in self._turns if run.why is None]
@@ -163,10 +175,7 @@ class Executor:
 
     def _task(self) -> tuple[Run, Callable[[Run], None]] | None:
         """The next thing to do, fair among the batches; called with the lock held."""
-        # A made-up delay costs no processor, so every thread may sit in one.
-        if self._stopping.is_set() or self._busy >= (
-            len(self._threads) if self._faults.latency else self._most
-        ):
+        if self._stopping.is_set() or self._busy >= self._room():
             return None
         for _ in range(len(self._turns)):
             run = self._turns[0]
@@ -318,7 +327,6 @@ class Executor:
             self._runs.pop(run.batch_id, None)
             if run in self._turns:
                 self._turns.remove(run)
-            self._wake.notify_all()
 
 
 def _files_of(run: Run) -> list[tuple[str, Path]]:

@@ -8,26 +8,22 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
-import orjson
-
 from .instances import instance
 from .shapes import (
     EMBEDDINGS,
-    MESSAGES,
     Reply,
     Usage,
-    chat_body,
     embeddings_body,
     error_reply,
     last_text,
-    messages_body,
     text_reply,
+    value_reply,
     wanted_schema,
 )
 
 __all__ = ["EchoModel", "FunctionModel", "Model", "ModelFunction"]
 
-ModelFunction = Callable[[dict[str, Any], str], "str | dict[str, Any] | Reply"]
+ModelFunction = Callable[[dict[str, Any], str], "str | dict[str, Any] | list[float] | Reply | None"]
 
 
 class Model(Protocol):
@@ -76,13 +72,7 @@ class EchoModel:
                 short = " ".join(text.split(" ")[:limit])
                 return text_reply(endpoint, model, short, Usage(usage.prompt, limit), "length")
             return text_reply(endpoint, model, text, usage)
-        value = instance(wanted.schema, text)
-        if endpoint == MESSAGES and wanted.tool:
-            return Reply(200, messages_body(model, None, usage, tool=(wanted.tool, value)))
-        answer = orjson.dumps(value).decode()
-        if wanted.tool:
-            return Reply(200, chat_body(model, answer, usage, tool=wanted.tool))
-        return text_reply(endpoint, model, answer, usage)
+        return value_reply(endpoint, model, instance(wanted.schema, text), usage, wanted.tool)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -127,8 +117,8 @@ class FunctionModel:
     function : callable
         Called as ``function(body, endpoint)``, from several threads at once. It returns the text of the
         answer; or a dict, which is a whole body where it looks like one (``choices``, ``output``,
-        ``content``, ``data`` or ``error``), else the answer as JSON; or a `Reply`, for any HTTP status. What it raises
-        fails the request.
+        ``content``, ``data`` or ``error``), else the answer as JSON; or a `Reply`, for any HTTP status. What
+        it raises fails the request.
     concurrency : int
         Threads that may call it at once.
     """
@@ -148,18 +138,21 @@ class FunctionModel:
             return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
         if isinstance(given, Reply):
             return given
+        model, text = str(body.get("model", self.name)), last_text(body, endpoint)
         if isinstance(given, dict):
             if "error" in given:
                 return Reply(int(given.get("status", 500)), given)
             if given.keys() & {"choices", "output", "content", "data"}:
                 return Reply(200, given)
-            given = orjson.dumps(given).decode()
+            wanted = wanted_schema(body, endpoint)
+            usage = Usage(_words(text), len(given))
+            return value_reply(endpoint, model, given, usage, wanted.tool if wanted is not None else None)
         if endpoint == EMBEDDINGS:
-            return error_reply(endpoint, 400, "The function has to return a body with 'data' for embeddings")
-        text = last_text(body, endpoint)
-        return text_reply(
-            endpoint, str(body.get("model", self.name)), given, Usage(_words(text), _words(str(given)))
-        )
+            if isinstance(given, list):
+                return Reply(200, embeddings_body(model, [given], Usage(_words(text))))
+            return error_reply(endpoint, 400, "For embeddings the function has to return a list of numbers")
+        answer = None if given is None else str(given)
+        return text_reply(endpoint, model, answer, Usage(_words(text), _words(answer or "")))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -18,6 +18,9 @@ from .state import Batch
 
 __all__ = ["Run"]
 
+_BLOCK = 256
+_MOST_BYTES = 4_000_000
+
 
 class Run:
     """
@@ -53,6 +56,7 @@ class Run:
         self._next = 0
         self._lock = threading.Lock()
         self._files: dict[Path, BinaryIO] = {}
+        self._closed = False
 
     def prepare(self, offsets: array[int]) -> None:
         """
@@ -63,10 +67,7 @@ class Run:
         """
         self._offsets = offsets
         self.total = len(offsets) - 1
-        order = list(range(self.total))
-        random.Random(zlib.crc32(self.batch_id.encode())).shuffle(order)
-        if self.total > 1 and order == sorted(order):
-            order.reverse()
+        order = _shuffled(self.total, zlib.crc32(self.batch_id.encode()))
         done = self._recover()
         if done:
             order = [
@@ -80,15 +81,31 @@ class Run:
         return len(self._order) - self._next
 
     def take(self, count: int) -> array[int]:
-        """Hand out the numbers of the next lines."""
-        numbers = self._order[self._next : self._next + count]
-        self._next += len(numbers)
-        return numbers
+        """Hand out the numbers of the next lines: so many, or fewer where they are long."""
+        first = self._next
+        size, last = 0, first
+        for number in self._order[first : first + count]:
+            size += self._offsets[number + 1] - self._offsets[number]
+            if last > first and size > _MOST_BYTES:
+                break
+            last += 1
+        self._next = last
+        return self._order[first:last]
 
     def read(self, numbers: array[int]) -> list[bytes]:
         """The lines of these numbers."""
+        if not numbers:
+            return []
+        offsets = self._offsets
+        begin, end = offsets[min(numbers)], offsets[max(numbers) + 1]
         with self._lock:
-            return [self._line(number) for number in numbers]
+            if end - begin > 2 * _MOST_BYTES:
+                return [self._line(number) for number in numbers]
+            # Lines that are handed out together lie together, so one read has them all.
+            file = self._file(self.source, "rb")
+            file.seek(begin)
+            block = file.read(end - begin)
+        return [block[offsets[number] - begin : offsets[number + 1] - begin] for number in numbers]
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Append results, and count them."""
@@ -99,6 +116,8 @@ class Run:
             set_aside = b"".join([one.line for one in outcomes if one.error_file])
         good = sum([one.good for one in outcomes])
         with self._lock:
+            if self._closed:
+                return
             if kept:
                 self._file(self.output_path, "ab").write(kept)
             if set_aside:
@@ -115,9 +134,10 @@ class Run:
                 self._file(self.error_path, "ab").write(b"".join(lines))
                 self.failed += len(lines)
 
-    def close(self) -> None:
-        """Close all files."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Close all files; ``for_good``, so that nothing is recorded any more."""
         with self._lock:
+            self._closed = for_good
             for file in self._files.values():
                 file.close()
             self._files.clear()
@@ -162,6 +182,19 @@ class Run:
             # A torn last line: the process died in the middle of it.
             os.truncate(path, whole)
         return done
+
+
+def _shuffled(count: int, seed: int) -> list[int]:
+    """Numbers in an order that is not theirs: blocks are shuffled, and the numbers in each."""
+    draw = random.Random(seed)
+    blocks = [list(range(first, min(first + _BLOCK, count))) for first in range(0, count, _BLOCK)]
+    draw.shuffle(blocks)
+    for block in blocks:
+        draw.shuffle(block)
+    order = [number for block in blocks for number in block]
+    if count > 1 and order == list(range(count)):
+        order.reverse()
+    return order
 
 
 def _was_good(answer: dict[str, object], provider: str) -> bool:

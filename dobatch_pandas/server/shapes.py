@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 __all__ = [
     "ENDPOINTS",
     "Reply",
@@ -20,6 +22,7 @@ __all__ = [
     "messages_body",
     "responses_body",
     "text_reply",
+    "value_reply",
     "wanted_schema",
 ]
 
@@ -211,6 +214,16 @@ def text_reply(endpoint: str, model: str, text: str | None, usage: Usage, finish
     """A successful answer of one text, in the shape of the endpoint."""
     shape = {CHAT: chat_body, RESPONSES: responses_body, MESSAGES: messages_body}[endpoint]
     return Reply(200, shape(model, text, usage, finish))
+
+
+def value_reply(endpoint: str, model: str, value: Any, usage: Usage, tool: str | None = None) -> Reply:
+    """A successful answer of one value: a call of ``tool`` with it, or its JSON as text."""
+    if tool is not None and endpoint == MESSAGES:
+        return Reply(200, messages_body(model, None, usage, tool=(tool, value)))
+    text = orjson.dumps(value).decode()
+    if tool is not None and endpoint == CHAT:
+        return Reply(200, chat_body(model, text, usage, tool=tool))
+    return text_reply(endpoint, model, text, usage)
 
 
 _ANTHROPIC_ERRORS = {
