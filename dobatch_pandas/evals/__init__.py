@@ -1,0 +1,9 @@
+"""Evaluations of answers: how good, where wrong, is B really better than A, and show me those rows."""
+
+from __future__ import annotations
+
+from .compare import Comparison, compare
+from .evaluation import Counts, Evaluation, Noise
+from .score import score
+
+__all__ = ["Comparison", "Counts", "Evaluation", "Noise", "compare", "score"]
