@@ -347,7 +347,7 @@ def _columnar(text: Any, shape: Shape) -> tuple[list[tuple[Any, Any]], Any]:
     joined = pc.binary_join(
         pa.ListArray.from_arrays([0, len(trimmed)], trimmed), pa.scalar("\n", pa.large_string())
     )[0]
-    block = joined.as_buffer().to_pybytes()
+    block = joined.as_buffer()
     lengths = pc.binary_length(trimmed).to_numpy()
     ends = np.cumsum(lengths + 1) - 1
     lines = Lines(block, (ends - lengths, ends))

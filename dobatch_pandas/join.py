@@ -6,6 +6,7 @@ Columns are made by position for a frame's rows, so that a duplicate, unsorted o
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +17,19 @@ import pyarrow.compute as pc
 
 from .answers import parse_answers
 from .codes import EXPLANATIONS
+from .errors import InputError
 from .providers.answer import true
 
-__all__ = ["add_columns", "answer_columns", "joined", "matrix", "response_columns", "results_frame"]
+__all__ = [
+    "add_columns",
+    "answer_columns",
+    "join_read_results",
+    "joined",
+    "matrix",
+    "outcome",
+    "response_columns",
+    "results_frame",
+]
 
 SKIPPED, TOO_LARGE = 3, 4
 _FATES = {SKIPPED: "missing_input", TOO_LARGE: "too_large"}
@@ -67,7 +78,7 @@ def answer_columns(
     dict of str to pandas.Series
         In the order in which the columns are added.
     """
-    answers, code, _ = _outcome(results, json_schema, flatten)
+    answers, code, _ = outcome(results, json_schema, flatten)
     if len(answers) == 1 and None in answers:
         answers = {into: answers[None]}
     places = _places(ids, results, samples)
@@ -98,9 +109,13 @@ def response_columns(
     """
     Everything known about every row's request; one row a sample, with the frame's index.
 
-    The parameters are those of `answer_columns`. ``text`` is as it came, also where it is no answer.
+    The parameters are those of `answer_columns`. ``text`` is as it came, also where it is no answer. Without a
+    ``json_schema`` the results' own codes are shown: `outcome` has seen to them before.
     """
-    _, code, message = _outcome(results, json_schema, flatten)
+    if json_schema is None:
+        code, message = _flat(results["error_code"]), _flat(results["error_message"])
+    else:
+        _, code, message = outcome(results, json_schema, flatten)
     places = _places(ids, results, samples).reshape(-1)
     at = _masked(places, places < 0)
     code = _codes_at(code, places, fates, 0, 1)
@@ -132,8 +147,26 @@ def _words(code: str | None) -> str | None:
     return None if code is None else EXPLANATIONS.get(code)
 
 
-def _outcome(results: Any, json_schema: Any, flatten: bool) -> tuple[dict[Any, Any], Any, Any]:
-    """For every result: the answer columns (a single one of no name is called ``into``), code and message."""
+def outcome(results: Any, json_schema: Any, flatten: bool = False) -> tuple[dict[Any, Any], Any, Any]:
+    """
+    What results come to, given what was asked.
+
+    Parameters
+    ----------
+    results : pyarrow.Table
+        Of `RESULTS`.
+    json_schema : mapping or None
+        What answers must satisfy; without one, a tool call is no answer.
+    flatten : bool
+        As for `answer_columns`.
+
+    Returns
+    -------
+    answers : dict of str to pyarrow.Array
+        A single answer without a name of its own has the key None.
+    code, message : pyarrow.Array
+        Why a row has no answer, null where it has one.
+    """
     code, message = _flat(results["error_code"]), _flat(results["error_message"])
     if json_schema is not None:
         return parse_answers(results, json_schema, flatten=flatten)
@@ -249,6 +282,35 @@ def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
     else:
         array = pd.arrays.ArrowExtensionArray(pa.chunked_array([values]))
     return pd.Series(array, index=index, copy=False)
+
+
+def join_read_results(
+    frame: pd.DataFrame, results: pd.DataFrame, *, custom_id: str, into: str = "response"
+) -> dict[str, pd.Series[Any]]:
+    """
+    The new columns for a frame, one of whose columns holds the ids that results carry.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    results : pandas.DataFrame
+        From `dobatch_pandas.read_results`.
+    custom_id : str
+        The frame's column of ids; texts, or what becomes one. Repeats get the same answer.
+    into : str
+        Name of the answer.
+    """
+    from .results_file import table_of
+
+    if custom_id not in frame:
+        near = difflib.get_close_matches(custom_id, map(str, frame.columns), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"There is no column {custom_id!r}; there are {', '.join(map(str, frame.columns))}.{hint}"
+        )
+    given = frame[custom_id]
+    ids = pa.array([None if pd.isna(value) else str(value) for value in given.tolist()], pa.string())
+    return answer_columns(ids, None, table_of(results), into=into, index=frame.index)
 
 
 def results_frame(results: Any) -> pd.DataFrame:

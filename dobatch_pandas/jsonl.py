@@ -20,38 +20,51 @@ import pyarrow.json as pj
 __all__ = ["Lines", "blocks", "load", "mended", "parsed"]
 
 _NEWLINE = ord("\n")
+_SPACES = np.frombuffer(b" \t\r\f\v", dtype=np.uint8)
 _BOM = b"\xef\xbb\xbf"
 _ROW = re.compile(r" in row (\d+)")
 _FEW = 64  # lines that are read one by one rather than looked at again
 
 
-def blocks(stream: Any, size: int) -> Iterator[bytes]:
+def blocks(stream: Any, size: int) -> Iterator[Any]:
     """
     Whole lines of a binary stream, about ``size`` bytes at a time; one line may be longer than that.
 
-    A byte order mark at the start is dropped.
+    A byte order mark at the start is dropped. Each block is a `pyarrow.Buffer` of its own.
     """
     rest = b""
-    wanted = size
     begun = False
     while True:
-        read = stream.read(wanted)
-        if not begun and len(rest) + len(read) < len(_BOM) and read:
-            rest += read
-            continue
-        block = rest + read
-        if not begun:
-            begun, block = True, block.removeprefix(_BOM)
-        if not read:
-            break
-        cut = block.rfind(b"\n") + 1
-        # A line that is longer than all read so far: read twice as much, not ever the same little.
-        wanted = size if cut else len(block)
-        rest = block[cut:]
-        if cut:
-            yield block[:cut] if rest else block
-    if block:
-        yield block
+        # A line that is longer than all read so far: twice as much, not ever the same little.
+        wanted = max(size, len(rest))
+        buffer = pa.allocate_buffer(len(rest) + wanted)
+        view = memoryview(buffer).cast("B")
+        view[: len(rest)] = rest
+        filled = len(rest)
+        while filled < len(view) and (read := stream.readinto(view[filled:])):
+            filled += read
+        start = 0
+        if not begun and filled:
+            begun, start = True, len(_BOM) if view[: len(_BOM)] == _BOM else 0
+        ended = filled < len(view)
+        cut = filled if ended else _last_newline(view, start) + 1
+        if cut > start:
+            yield buffer.slice(start, cut - start)
+        if ended:
+            return
+        rest = bytes(view[max(cut, start) : filled])
+
+
+def _last_newline(view: memoryview, start: int) -> int:
+    """Where the last newline stands, or -1."""
+    window, end = 1 << 12, len(view)
+    while end > start:
+        begin = max(start, end - window)
+        found = bytes(view[begin:end]).rfind(b"\n")
+        if found >= 0:
+            return begin + found
+        end, window = begin, window * 4
+    return -1
 
 
 def load(line: bytes) -> tuple[list[Any], bool]:
@@ -99,13 +112,15 @@ class Lines:
 
     Parameters
     ----------
-    block : bytes
+    block : pyarrow.Buffer
     bounds : pair of numpy.ndarray, optional
         Where each line begins and ends, where that is not at newlines.
     """
 
-    def __init__(self, block: bytes, bounds: tuple[Any, Any] | None = None) -> None:
+    def __init__(self, block: Any, bounds: tuple[Any, Any] | None = None) -> None:
         self.block = block
+        self._view = memoryview(block).cast("B")
+        self._data = np.frombuffer(block, dtype=np.uint8)
         self._given = bounds
 
     @cached_property
@@ -113,29 +128,33 @@ class Lines:
         """Where each line begins and ends, its newline not included."""
         if self._given is not None:
             return self._given
-        data = np.frombuffer(self.block, dtype=np.uint8)
+        data = self._data
         ends = np.flatnonzero(data == _NEWLINE)
-        if not self.block.endswith(b"\n"):
+        if not len(data) or data[-1] != _NEWLINE:
             ends = np.append(ends, len(data))
         starts = np.concatenate([[0], ends[:-1] + 1])
         filled = ends > starts
-        for i in np.flatnonzero(filled & (ends - starts < 200)):
-            filled[i] = bool(self.block[starts[i] : ends[i]].strip())
+        opening = data[np.where(filled, starts, 0)] if len(data) else data
+        for i in np.flatnonzero(filled & np.isin(opening, _SPACES)):
+            filled[i] = bool(bytes(self._view[starts[i] : ends[i]]).strip())
         return starts[filled], ends[filled]
 
     def head(self, number: int) -> Iterator[bytes]:
         """The first lines, found without looking for all."""
-        at = 0
-        while number and at < len(self.block):
-            end = self.block.find(b"\n", at)
-            end = len(self.block) if end < 0 else end
-            yield self.block[at:end]
+        at, size = 0, self.block.size
+        while number and at < size:
+            end, window = -1, 1 << 12
+            while end < 0 and at + window // 4 < size:
+                found = bytes(self._view[at : at + window]).find(b"\n")
+                end, window = at + found if found >= 0 else -1, window * 4
+            end = size if end < 0 else end
+            yield bytes(self._view[at:end])
             at, number = end + 1, number - 1
 
     @property
     def newlines(self) -> int | None:
         """How many newlines there are, which is quicker to say than how many lines are not blank."""
-        return self.block.count(b"\n") if self._given is None else None
+        return None if self._given is not None else int(np.count_nonzero(self._data == _NEWLINE))
 
     def __len__(self) -> int:
         return len(self.bounds[0])
@@ -145,13 +164,13 @@ class Lines:
 
     def __getitem__(self, i: int) -> bytes:
         starts, ends = self.bounds
-        return self.block[starts[i] : ends[i]]
+        return bytes(self._view[starts[i] : ends[i]])
 
     def stretch(self, start: int, stop: int) -> Any:
         """The bytes of lines ``start`` to ``stop``, not copied."""
         starts, ends = self.bounds
         begin = int(starts[start])
-        return pa.py_buffer(self.block).slice(begin, int(ends[stop - 1]) - begin)
+        return self.block.slice(begin, int(ends[stop - 1]) - begin)
 
 
 def parsed(lines: Lines, schema: Any, *, unexpected: str = "ignore") -> Iterator[tuple[int, int, Any | None]]:
@@ -177,7 +196,7 @@ def parsed(lines: Lines, schema: Any, *, unexpected: str = "ignore") -> Iterator
 
     try:
         # The common path: nobody needs to know where each line begins.
-        table = read(pa.py_buffer(lines.block))
+        table = read(lines.block)
     except pa.ArrowInvalid:
         table = None
     if table is not None and (lines.newlines == table.num_rows or len(lines) == table.num_rows):
@@ -219,11 +238,6 @@ def _search(
 
 
 def _read(data: Any, schema: Any, unexpected: str) -> Any:
-    # Arrow does not look whether text is UTF-8; a cast of the whole block does, at memory speed.
-    whole = pa.Array.from_buffers(
-        pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, data.size], dtype=np.int64)), data]
-    )
-    whole.cast(pa.large_string())
     return pj.read_json(
         pa.BufferReader(data),
         read_options=pj.ReadOptions(use_threads=False, block_size=data.size + 1),

@@ -74,7 +74,7 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     custom_id = words(entry.get("custom_id"))
     if not custom_id:
         return None
-    if isinstance(entry.get("result"), dict):
+    if isinstance(entry.get("result"), dict) and not isinstance(entry.get("response"), dict):
         status, request_id, answer = _of_result(entry["result"])
     else:
         status, request_id, answer = _of_response(entry)
@@ -192,9 +192,7 @@ def _schema_of(envelope: str, body: Any) -> Any:
         result = pa.struct([("type", pa.string()), ("message", body), ("error", error)])
         return pa.schema([("custom_id", pa.string()), ("result", result)])
     response = pa.struct([("status_code", pa.int64()), ("request_id", pa.string()), ("body", body)])
-    return pa.schema(
-        [("custom_id", pa.string()), ("response", response), ("error", error), ("result", error)]
-    )
+    return pa.schema([("custom_id", pa.string()), ("response", response), ("error", error)])
 
 
 def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
@@ -216,7 +214,7 @@ def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
     return _Kind(envelope, reader, _schema_of(envelope, shape))
 
 
-def read_block(block: bytes, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
+def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
     """Whole lines as one table of `RESULTS`, in the lines' order, and the lines that are bad."""
     lines = Lines(block)
     kind = _kind_of(lines.head(_LOOK_AT), endpoint)
@@ -225,10 +223,14 @@ def read_block(block: bytes, endpoint: str | None = None) -> tuple[Any, list[byt
     left: list[Any] = []
     for start, stop, table in parsed(lines, kind.schema):
         numbers = np.arange(start, stop)
-        if table is None:
+        try:
+            found = None if table is None else _plain(table, kind)
+        except pa.ArrowInvalid:  # text that is not UTF-8
+            found = None
+        if found is None:
             left.append(numbers)
             continue
-        plain, columns = _plain(table, kind)
+        plain, columns = found
         pieces.append(columns)
         order.append(np.where(plain, numbers, -1))
         left.append(numbers[~plain])
@@ -259,7 +261,7 @@ def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
         body = pc.struct_field(outer, "body")
         request_id = pc.struct_field(outer, "request_id")
         plain = true(pc.equal(pc.struct_field(outer, "status_code"), 200))
-        plain &= true(pc.is_null(columns["error"])) & true(pc.is_null(columns["result"]))
+        plain &= true(pc.is_null(columns["error"]))
         status = pa.repeat(pa.scalar(200, pa.int16()), len(table))
     answered, read = kind.reader.plain(body)
     plain &= answered & (pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0)
@@ -269,10 +271,16 @@ def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
         "status_code": status,
         "request_id": request_id,
     }
-    arrays = [
-        pa.nulls(len(table), field.type) if read.get(field.name) is None else read[field.name]
-        for field in RESULTS
-    ]
+    arrays = []
+    for field in RESULTS:
+        values = read.get(field.name)
+        if values is None:
+            values = pa.nulls(len(table), field.type)
+        elif field.type in (pa.string(), pa.large_string()):
+            # Arrow's reader does not look whether text is UTF-8; this way back does.
+            wide = field.type == pa.large_string()
+            values = values.cast(pa.large_binary() if wide else pa.binary()).cast(field.type)
+        arrays.append(values)
     return plain, pa.Table.from_arrays(arrays, schema=RESULTS)
 
 
