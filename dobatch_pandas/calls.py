@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 import requests
 import requests.adapters
-from urllib3.exceptions import InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from . import config
@@ -180,7 +180,7 @@ class Caller:
                 stream=True,
             ) as response:
                 content = self._read(response, operation)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             reason = why(error, self._network.timeout)
             failure = ConnectionFailed(f"Could not {operation}: no answer from {self.host}: {reason}.")
         # Raised out here so that the library's error, which may quote what it sent, is not in its chain.
@@ -190,20 +190,23 @@ class Caller:
         limited = response.status_code == 429
         self._limiter.learn(response.headers, retry_after=retry_after if limited else None)
         answer = _json(content)
-        if 200 <= response.status_code < 300 and answer is not None:
-            return answer
+        if 200 <= response.status_code < 300:
+            if answer is not None:
+                return answer
+            # Cut within its head, an answer looks whole: without a length it ends where the connection does.
+            if not response.headers.keys() & {"content-length", "transfer-encoding"}:
+                raise ConnectionFailed(f"Could not {operation}: the answer of {self.host} ended early.")
         raise self._error(response, content, answer, operation, retry_after)
 
     def _read(self, response: requests.Response, operation: str) -> bytes:
         until = time.monotonic() + self._network.timeout
-        pieces, size = [], 0
-        for piece in response.iter_content(1 << 16):
-            pieces.append(piece)
-            size += len(piece)
+        content = bytearray()
+        while piece := response.raw.read1(1 << 16, decode_content=True):
+            content += piece
             # Each byte of a trickle would renew the timeout of the socket.
-            if size > _LARGEST_ANSWER or time.monotonic() > until:
+            if len(content) > _LARGEST_ANSWER or time.monotonic() > until:
                 raise ConnectionFailed(f"Could not {operation}: the answer of {self.host} does not end.")
-        return b"".join(pieces)
+        return bytes(content)
 
     def _error(
         self,

@@ -45,7 +45,7 @@ class Fault:
     stall_down : int, optional
         Let no byte through to the client after so many.
     trickle : float, optional
-        Seconds between single bytes to the client.
+        Seconds between single bytes of the answer's body.
     canned : bytes, optional
         Answer this; the server sees nothing of the request.
     swap : tuple of bytes, optional
@@ -220,7 +220,11 @@ class Proxy:
                 return
             if connection.fault is not None:
                 connection.counted_down += len(data)
-            for piece in [data] if fault.trickle is None else [data[i : i + 1] for i in range(len(data))]:
+            head, blank, body = data.partition(b"\r\n\r\n")
+            pieces = [data]
+            if fault.trickle is not None:
+                pieces = [head + blank, *(body[place : place + 1] for place in range(len(body)))]
+            for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
                 if fault.trickle is not None:
