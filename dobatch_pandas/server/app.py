@@ -98,7 +98,7 @@ class Service:
     async def upload(self, request: Request) -> Response:
         """PUT on a signed address"""
         name = request.path_params["name"]
-        self.signer.verify("PUT", request.url.path, request.query_params, request.headers)
+        self.signer.verify(request.method, request.url.path, request.query_params, request.headers)
         if "content-length" not in request.headers:
             raise Refused(411, "MissingContentLength", "You must provide the Content-Length HTTP header")
         file_id = name.removesuffix(".jsonl")
@@ -232,7 +232,7 @@ class Service:
 
     async def download(self, request: Request) -> Response:
         """GET on a signed address, ranges included"""
-        self.signer.verify("GET", request.url.path, request.query_params, request.headers)
+        self.signer.verify(request.method, request.url.path, request.query_params, request.headers)
         self.purge()
         name = request.path_params["name"]
         if not self.outputs.has(name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import socket
 import tempfile
@@ -23,8 +25,6 @@ from .validation import FileLimits
 from .wire import WIRES, Wire
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from .app import EndpointRule, Service
 
 __all__ = ["LocalServer"]
@@ -137,7 +137,7 @@ class LocalServer:
         self._address = (host, port)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._service: Service | None = None
-        self._uvicorn: uvicorn.Server | None = None
+        self._end: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
         self._lock: Any = None
 
@@ -174,15 +174,15 @@ class LocalServer:
 
     def stop(self) -> None:
         """Finish what is being executed, close everything, and remove a temporary folder."""
-        thread, service, server = self._thread, self._service, self._uvicorn
-        if thread is None or service is None or server is None:
+        thread, service = self._thread, self._service
+        if thread is None or service is None:
             return
         service.executor.stop()
-        server.should_exit = True
+        self._end()
         thread.join()
         service.state.close()
         service.executor.model.close()
-        self._thread = self._service = self._uvicorn = None
+        self._thread = self._service = None
         self._release_home()
 
     def advance(self, seconds: float) -> None:
@@ -306,9 +306,22 @@ class LocalServer:
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
+                self.over = asyncio.Event()
+                self.loop = asyncio.get_running_loop()
                 started.set()
 
-        self._uvicorn = server = Server(config)
+            async def main_loop(self) -> None:
+                # Waits for the end, where uvicorn's own looks for it ten times a second.
+                while not await self.on_tick(0):
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self.over.wait(), 1.0)
+
+            def end(self) -> None:
+                self.should_exit = True
+                self.loop.call_soon_threadsafe(self.over.set)
+
+        server = Server(config)
+        self._end = server.end
 
         def run() -> None:
             try:
