@@ -32,6 +32,7 @@ __all__ = [
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]*", re.IGNORECASE)
+_BEARER = re.compile(r"(bearer\s+)[^\s\"'<>,]+", re.IGNORECASE)
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -108,7 +109,8 @@ def scrub(text: str, *secrets: str | None) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    text = _TAG.sub(" ", _QUERY.sub(r"\1?***", text))
+    text = _BEARER.sub(r"\1***", _QUERY.sub(r"\1?***", text))
+    text = _TAG.sub(" ", text)
     text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(text.split())
     return text if len(text) <= 300 else text[:299] + "…"

@@ -124,6 +124,9 @@ class Proxy:
     def add(self, *faults: Fault) -> None:
         self._faults += [[fault, fault.skip, fault.times] for fault in faults]
 
+    def clear(self) -> None:
+        self._faults = []
+
     def __enter__(self) -> Proxy:
         self._thread.start()
         assert self._ready.wait(10)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +317,7 @@ def test_send_file_starts_anew_where_an_upload_breaks(
 ) -> None:
     """An upload that breaks anywhere is made again, to a new address, and the file is whole."""
     client = connect(proxy.url, timeout=0.5)
-    proxy.add(Fault(**{**vars(fault), "request": "PUT ", "times": 2}))
+    proxy.add(replace(fault, request="PUT ", times=2))
     path = openai_part(tmp_path, rows=500)
     file_id = client.send_file(path)
     batch = client.create_batch(file_id, provider="openai", endpoint=CHAT, request_id="r")
@@ -447,7 +448,7 @@ def test_every_call_gets_through_every_trouble(
     file_id = direct.send_file(openai_part(tmp_path, rows=1))
     batch = direct.create_batch(file_id, provider="openai", endpoint=CHAT, request_id="old")
     begin, call = CALLS[operation]
-    proxy.add(Fault(**{**vars(TROUBLE[trouble]), "request": begin, "times": 2}))
+    proxy.add(replace(TROUBLE[trouble], request=begin, times=2))
 
     call(connect(proxy.url, timeout=0.3), file_id, batch.batch_id)
 
