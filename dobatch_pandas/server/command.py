@@ -6,12 +6,13 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 from dobatch_pandas.errors import DobatchError
 
-from .faults import FAILURES
+from .faults import FAILURES, Faults
 from .local import LocalServer
 from .wire import WIRES
 
@@ -137,7 +138,7 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-_SETTINGS = {
+_SETTINGS: dict[str, Callable[[str], Any]] = {
     "times": lambda text: None if text == "none" else int(text),
     "skip": int,
     "delay": float,
@@ -151,12 +152,16 @@ _SETTINGS = {
 }
 
 
-def _fault(text: str) -> tuple[str, dict[str, object]]:
+def _fault(text: str) -> tuple[str, dict[str, Any]]:
     operation, _, rest = text.partition(":")
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         name, _, value = part.partition("=")
         if name not in _SETTINGS:
             raise argparse.ArgumentTypeError(f"no setting {name!r}; there are {', '.join(_SETTINGS)}")
-        settings[name] = _SETTINGS[name](value)  # type: ignore[operator]
+        settings[name] = _SETTINGS[name](value)
+    try:
+        Faults().add(operation, **settings)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
     return operation, settings

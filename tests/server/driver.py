@@ -30,7 +30,10 @@ def chat_line(custom_id: str, text: str = "hello there", **body: Any) -> dict[st
 
 def message_line(custom_id: str, text: str = "hello there", **params: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": text}]
-    return {"custom_id": custom_id, "params": {"model": "m", "max_tokens": 100, "messages": messages, **params}}
+    return {
+        "custom_id": custom_id,
+        "params": {"model": "m", "max_tokens": 100, "messages": messages, **params},
+    }
 
 
 def chat_lines(count: int) -> list[dict[str, Any]]:
@@ -57,7 +60,9 @@ class Api:
         assert answer.status_code == 201, answer.text
         return answer.json()
 
-    def put(self, url: str, data: Any, content_type: str | None = "application/octet-stream") -> requests.Response:
+    def put(
+        self, url: str, data: Any, content_type: str | None = "application/octet-stream"
+    ) -> requests.Response:
         headers = {} if content_type is None else {"Content-Type": content_type}
         return requests.put(url, data=data, headers=headers, timeout=30)
 
@@ -68,11 +73,18 @@ class Api:
         return intent["file_id"]
 
     def post_batch(self, file_id: str, provider: str = "openai", **fields: Any) -> requests.Response:
-        body = {"file_id": file_id, "provider": provider, "completion_window": "24h", "request_id": str(uuid.uuid4())}
+        body = {
+            "file_id": file_id,
+            "provider": provider,
+            "completion_window": "24h",
+            "request_id": str(uuid.uuid4()),
+        }
         if provider == "openai":
             body["endpoint"] = CHAT
         body.update(fields)
-        return self.call("POST", "/v1/batches", json={name: value for name, value in body.items() if value is not None})
+        return self.call(
+            "POST", "/v1/batches", json={name: value for name, value in body.items() if value is not None}
+        )
 
     def create(self, lines: list[Any], provider: str = "openai", **fields: Any) -> str:
         answer = self.post_batch(self.upload(lines), provider, **fields)

@@ -55,7 +55,11 @@ BATCH = _object(
         "errors": {
             "type": "array",
             "items": _object(
-                {"code": {"type": "string"}, "message": {"type": "string"}, "line": {"type": ["integer", "null"]}}
+                {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "line": {"type": ["integer", "null"]},
+                }
             ),
         },
         "in_progress_at": TIMESTAMP,

@@ -70,7 +70,9 @@ def test_signed_addresses_are_not_counted(serve):
         assert "ratelimit-limit" not in answer.headers
 
 
-@given(gaps=st.lists(st.floats(0, 100), max_size=60), per_minute=st.integers(1, 6), per_hour=st.integers(1, 30))
+@given(
+    gaps=st.lists(st.floats(0, 100), max_size=60), per_minute=st.integers(1, 6), per_hour=st.integers(1, 30)
+)
 def test_no_window_ever_holds_more_than_its_limit(gaps, per_minute, per_hour):
     """
     Whatever the rhythm, in any 60 seconds and any hour; and waiting `retry_after` is always enough.

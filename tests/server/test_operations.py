@@ -7,7 +7,17 @@ import base64
 import pytest
 import requests
 from server import schemas
-from server.driver import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Api, chat_line, chat_lines, jsonl, message_line
+from server.driver import (
+    CHAT,
+    EMBEDDINGS,
+    MESSAGES,
+    RESPONSES,
+    Api,
+    chat_line,
+    chat_lines,
+    jsonl,
+    message_line,
+)
 from server.schemas import check
 
 RATES = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
@@ -149,7 +159,12 @@ def test_no_call_passes_without_a_token(serve, method, path):
     Without a token, with an empty one, or with the wrong one: 401.
     """
     api = serve(token="secret")
-    for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+    for headers in (
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic x"},
+    ):
         answer = api.call(method, path, headers=headers, json={})
         assert answer.status_code == 401
         assert answer.json()["id"] == "unauthorized"
@@ -306,7 +321,9 @@ def test_anthropic_lines_come_back_in_their_own_shape(serve, wire):
     Messages: `result.type`, content blocks, and a system text that is no message.
     """
     api = serve(wire=wire)
-    batch_id = api.create([message_line(f"m_{n}", f"say {n}", system="be brief") for n in range(9)], "anthropic")
+    batch_id = api.create(
+        [message_line(f"m_{n}", f"say {n}", system="be brief") for n in range(9)], "anthropic"
+    )
     api.until(batch_id, "completed")
     output, _ = api.lines(batch_id)
     for line in output:

@@ -43,7 +43,9 @@ def test_a_token_on_a_signed_address_is_refused(api):
     assert requests.get(_done(api), headers=api.headers, timeout=30).status_code == 400
 
 
-@pytest.mark.parametrize("content_type", ["application/jsonl", "text/plain", "application/octet-stream; charset=x"])
+@pytest.mark.parametrize(
+    "content_type", ["application/jsonl", "text/plain", "application/octet-stream; charset=x"]
+)
 def test_another_content_type_voids_the_signature(api, content_type):
     """
     403, and nothing is stored.
@@ -96,7 +98,10 @@ def test_a_changed_address_is_refused(api):
         assert api.put(url, DATA).status_code == 403
     assert requests.get(upload, timeout=30).status_code == 405
     assert requests.head(download, timeout=30).status_code == 403
-    assert requests.get(download.replace("outputs/", "outputs/..%2Finputs/"), timeout=30).status_code in (403, 404)
+    assert requests.get(download.replace("outputs/", "outputs/..%2Finputs/"), timeout=30).status_code in (
+        403,
+        404,
+    )
 
 
 def test_a_file_in_use_is_not_replaced(api):

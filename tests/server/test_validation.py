@@ -102,7 +102,11 @@ def test_limits_by_default_are_the_documented_ones():
     200 MB, 50,000 and 100,000 requests.
     """
     limits = FileLimits()
-    assert (limits.bytes, limits.requests("openai"), limits.requests("anthropic")) == (200_000_000, 50_000, 100_000)
+    assert (limits.bytes, limits.requests("openai"), limits.requests("anthropic")) == (
+        200_000_000,
+        50_000,
+        100_000,
+    )
 
 
 @pytest.mark.parametrize("mode", ["create", "validate"])

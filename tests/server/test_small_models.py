@@ -1,0 +1,145 @@
+"""The real small models, where their weights are on this machine."""
+
+from __future__ import annotations
+
+import pytest
+from server import schemas
+from server.driver import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, chat_line, message_line
+from server.schemas import check
+
+from dobatch_pandas.errors import DobatchError, MissingExtra, ServerProblem
+from dobatch_pandas.server import LocalServer, weights
+
+pytestmark = pytest.mark.model
+
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"type": "string", "enum": ["positive", "negative"]}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+REVIEWS = [
+    "A wonderful film, I loved it",
+    "Dreadful. I walked out.",
+    "The best evening in years",
+    "Boring and bad",
+]
+
+
+def _ask(review):
+    return f'What is the sentiment of this review, positive or negative?\n\n"{review}"'
+
+
+def _skip_without(model, *libraries):
+    for library in libraries:
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    try:
+        weights.find(model)
+    except ServerProblem as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    """One server with the small language model for all tests of this file."""
+    from server.driver import Api
+
+    _skip_without("smollm2", "xllamacpp")
+    with LocalServer("smollm2", rate_limit=None) as server:
+        yield Api(server)
+
+
+def test_a_batch_of_chat_runs_on_a_real_model(smollm):
+    """
+    Plain text answers, with its own token counts.
+    """
+    batch_id = smollm.create(
+        [chat_line(f"r{n}", _ask(text), max_tokens=20) for n, text in enumerate(REVIEWS)]
+    )
+    assert smollm.until(batch_id, "completed")["request_counts"]["completed"] == 4
+    output, _ = smollm.lines(batch_id)
+    for line in output:
+        check(line["response"]["body"], schemas.CHAT)
+        assert line["response"]["body"]["choices"][0]["message"]["content"]
+        assert 0 < line["response"]["body"]["usage"]["completion_tokens"] <= 20
+
+
+def test_a_schema_is_kept_by_a_real_model(smollm):
+    """
+    Chat, responses and messages answer one of the labels, and nothing else.
+    """
+    form = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": LABEL}}
+    lines = [chat_line(f"r{n}", _ask(text), response_format=form) for n, text in enumerate(REVIEWS)]
+    batch_id = smollm.create(lines)
+    smollm.until(batch_id, "completed")
+    output, _ = smollm.lines(batch_id)
+    labels = {"positive", "negative"}
+    import orjson
+
+    for line in output:
+        answer = orjson.loads(line["response"]["body"]["choices"][0]["message"]["content"])
+        assert answer["label"] in labels
+    body = {
+        "model": "m",
+        "input": _ask(REVIEWS[0]),
+        "text": {"format": {"type": "json_schema", "name": "a", "schema": LABEL}},
+    }
+    text = smollm.call("POST", RESPONSES, json=body).json()["output"][1]["content"][0]["text"]
+    assert orjson.loads(text)["label"] in labels
+    forced = {"tools": [{"name": "a", "input_schema": LABEL}], "tool_choice": {"type": "tool", "name": "a"}}
+    batch_id = smollm.create([message_line("m", _ask(REVIEWS[0]), **forced)], "anthropic")
+    smollm.until(batch_id, "completed")
+    (line,), _ = smollm.lines(batch_id)
+    assert line["result"]["message"]["content"][0]["input"]["label"] in labels
+
+
+def test_a_prompt_beyond_the_context_fails_alone(smollm):
+    """
+    400 with the numbers, in the provider's shape.
+    """
+    turns = [{"role": "user", "content": "word " * 5000}]
+    for endpoint in (CHAT, MESSAGES):
+        answer = smollm.call("POST", endpoint, json={"model": "m", "max_tokens": 5, "messages": turns})
+        assert answer.status_code == 400
+        assert "context" in answer.json()["error"]["message"]
+
+
+def test_real_embeddings_put_like_to_like(serve):
+    """
+    384 dimensions, unit length, meaning.
+    """
+    _skip_without("minilm", "onnxruntime", "tokenizers")
+    api = serve("minilm")
+    texts = ["The film was wonderful", "I loved this movie", "The tax office is closed on Monday"]
+    lines = [
+        {"custom_id": f"e{n}", "method": "POST", "url": EMBEDDINGS, "body": {"model": "m", "input": text}}
+        for n, text in enumerate(texts)
+    ]
+    batch_id = api.create(lines, endpoint=EMBEDDINGS)
+    api.until(batch_id, "completed")
+    output, _ = api.lines(batch_id)
+    vectors = {line["custom_id"]: line["response"]["body"]["data"][0]["embedding"] for line in output}
+    assert {len(vector) for vector in vectors.values()} == {384}
+
+    def near(one, other):
+        return sum(x * y for x, y in zip(vectors[one], vectors[other], strict=True))
+
+    assert near("e0", "e0") == pytest.approx(1)
+    assert near("e0", "e1") > near("e0", "e2") + 0.2
+    assert (
+        api.call(
+            "POST", CHAT, json={"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        ).status_code
+        == 400
+    )
+
+
+@pytest.mark.parametrize("model", ["smollm2", "minilm"])
+def test_missing_weights_name_the_command(monkeypatch, tmp_path, model):
+    """
+    One clear error, before the server starts.
+    """
+    monkeypatch.setenv("DOBATCH_HOME", str(tmp_path))
+    with pytest.raises(DobatchError) as caught:
+        LocalServer(model).start()
+    assert isinstance(caught.value, MissingExtra) or "dobatch fetch-model" in str(caught.value)
