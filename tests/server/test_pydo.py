@@ -81,13 +81,13 @@ def test_the_sdks_helpers_work(client, tmp_path):
     Its own upload (`files.create`) and its own reading of results (`files.content`).
     """
     pytest.importorskip("pydo.resources.inference", reason="this release of the SDK has no helpers")
-    batches = client._require_inference_resource_root().batches
+    batches, files = client.batches, client.files
     path = tmp_path / "input.jsonl"
     path.write_bytes(jsonl(chat_lines(5)))
-    file = batches.files.create(file=str(path))
+    file = files.create(file=str(path))
     batch = batches.create(file_id=file.file_id, provider="openai", endpoint=CHAT)
     assert _until(client, batch["batch_id"], *DONE)["status"] == "completed"
-    content = batches.files.content(batch["batch_id"])
+    content = files.content(batch["batch_id"])
     assert len(read_lines(content.read())) == 5
 
 
