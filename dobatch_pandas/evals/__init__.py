@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .compare import Comparison, compare
 from .evaluation import Counts, Evaluation, Noise
+from .explore import Explorer, explore
 from .score import score
 
-__all__ = ["Comparison", "Counts", "Evaluation", "Noise", "compare", "score"]
+__all__ = ["Comparison", "Counts", "Evaluation", "Explorer", "Noise", "compare", "explore", "score"]

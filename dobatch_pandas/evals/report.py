@@ -105,10 +105,11 @@ def bar(value: float, low: float, high: float) -> str:
 
 def evaluation_html(evaluation: Evaluation) -> str:
     """Return the view for a notebook's cell."""
-    return f'<div class="dobatch-eval"><style>{STYLE}</style>{_evaluation_body(evaluation)}</div>'
+    return f'<div class="dobatch-eval"><style>{STYLE}</style>{evaluation_body(evaluation)}</div>'
 
 
-def _evaluation_body(evaluation: Evaluation) -> str:
+def evaluation_body(evaluation: Evaluation) -> str:
+    """Return the numbers without the frame around them."""
     parts = [_metrics(evaluation)]
     if evaluation.classes is not None:
         parts.append(_classes(evaluation.classes))
@@ -241,7 +242,7 @@ def evaluation_page(evaluation: Evaluation, *, rows: int, columns: list[str] | N
         wrong = wrong[[*columns, "outcome", "score"]]
     shown = frame_table(wrong.head(rows))
     body = (
-        f"<h1>{escape(title)}</h1>{_evaluation_body(evaluation)}<h2>Pictures</h2>{pictures}"
+        f"<h1>{escape(title)}</h1>{evaluation_body(evaluation)}<h2>Pictures</h2>{pictures}"
         f"<h2>Rows that are wrong or failed</h2>"
         f"<p class='soft'>{min(rows, len(wrong)):,} of {len(wrong):,}</p>{shown}"
     )

@@ -1,0 +1,431 @@
+"""The rows themselves, to look at: an explorer for a notebook's cell."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from dobatch_pandas.errors import InputError, Problem
+
+from .compare import Comparison
+from .evaluation import Evaluation
+from .extras import need
+from .score import score
+from .view import Column, Lookup, Matrix, View, sliceable
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["Explorer", "explore"]
+
+_HERE = Path(__file__).parent
+_TITLE_COLUMNS = 3  # columns of text that the table shows unasked
+
+
+class Explorer:
+    """
+    An interactive table of a frame's rows; show it as a cell's last line.
+
+    Attributes
+    ----------
+    selection : pandas.DataFrame
+        The marked rows of the frame, on its index, with the column ``note``.
+    notes : pandas.DataFrame
+        A line a row that is marked or noted, on the frame's index: ``marked`` and ``note``.
+    shown : pandas.DataFrame
+        The rows that the filters let through now, in the order shown.
+    widget : anywidget.AnyWidget
+        The widget itself, to put into a layout.
+    """
+
+    def __init__(self, view: View, *, title: str, summary: str, html: str = "", page_size: int = 100) -> None:
+        self._view, self._html = view, html
+        self._display_id: str | None = None
+        self.widget = _widget_class()(
+            config={**view.config(), "title": title, "summary": summary, "page_size": page_size},
+            page=view.page({"limit": page_size}),
+        )
+        self.widget.on_msg(self._answer)
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        """The marked rows of the frame, with what was noted on them."""
+        marked = np.flatnonzero(self._view.marked)
+        return self._with_notes(marked, ["note"])
+
+    @property
+    def notes(self) -> pd.DataFrame:
+        """A line a row that is marked or noted: ``marked`` and ``note``."""
+        return self._with_notes(self._touched(), ["marked", "note"], frame=False)
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The rows that the filters let through now, in the order shown."""
+        return self._view.frame.iloc[self._view.shown]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the whole frame with the columns ``marked`` and ``note`` added; any index will do."""
+        return self._with_notes(np.arange(self._view.rows), ["marked", "note"])
+
+    def close(self) -> None:
+        """End the widget; where it was shown stays a picture, which a saved notebook keeps."""
+        if self._display_id is not None:
+            need("IPython.display", "The explorer").update_display(
+                {"text/html": self._picture()}, raw=True, display_id=self._display_id
+            )
+        self.widget.close()
+
+    def _touched(self) -> np.ndarray[Any, Any]:
+        noted = np.fromiter(self._view.notes, dtype=np.int64, count=len(self._view.notes))
+        return np.union1d(np.flatnonzero(self._view.marked), noted)
+
+    def _with_notes(
+        self, positions: np.ndarray[Any, Any], columns: list[str], *, frame: bool = True
+    ) -> pd.DataFrame:
+        view = self._view
+        rows = view.frame.iloc[positions]
+        rows = rows.copy() if frame else rows[[]].copy()
+        if "marked" in columns:
+            rows["marked"] = view.marked[positions]
+        notes = [view.notes.get(int(position)) for position in positions]
+        rows["note"] = pd.Series(notes, index=rows.index, dtype="string")
+        return rows
+
+    def _answer(self, _widget: Any, message: dict[str, Any], _buffers: Any = None) -> None:
+        """Answer the front end; what goes wrong becomes part of the picture, since nobody would see it."""
+        kind, reply = message.get("kind"), {"id": message.get("id")}
+        try:
+            if kind == "query":
+                self.widget.send({"kind": "page", **reply, **self._view.page(message)})
+            elif kind == "row":
+                self.widget.send({"kind": "row", **reply, **self._view.row(int(message["position"]))})
+            elif kind == "mark":
+                position = int(message["position"])
+                self._view.mark(position, marked=message.get("marked"), note=message.get("note"))
+                state = {
+                    "marked": bool(self._view.marked[position]),
+                    "note": self._view.notes.get(position, ""),
+                    "count": int(self._view.marked.sum()),
+                }
+                self.widget.touched = True
+                self.widget.send({"kind": "mark", **reply, "position": position, **state})
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as problem:
+            self.widget.send({"kind": "problem", **reply, "text": f"{type(problem).__name__}: {problem}"})
+
+    def _picture(self, rows: int = 20) -> str:
+        """What stands in a saved notebook: the numbers, and the first of the rows shown."""
+        from . import report
+
+        view = self._view
+        first = view.shown[:rows]
+        shown = pd.DataFrame(
+            {column.name: column.values.iloc[first].array for column in view.columns},
+            index=view.frame.index[first],
+        )
+        touched = self.notes.head(100)
+        marked = f"<h2>Marked and noted</h2>{report.frame_table(touched)}" if len(touched) else ""
+        count = f"the first {len(first):,} of {len(view.shown):,} rows shown, {view.rows:,} in all"
+        return (
+            f'<div class="dobatch-eval"><style>{report.STYLE}</style>{self._html}{marked}'
+            f"<h2>Rows</h2><p class='soft'>{count}</p>{report.frame_table(shown, limit=160)}</div>"
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = self.widget._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data = {**(data or {}), "text/html": self._picture(), "text/plain": repr(self)}
+        return (data, bundle[1]) if isinstance(bundle, tuple) else data
+
+    def _ipython_display_(self) -> None:
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        # The last display wins: closing turns it into a picture.
+        self._display_id = uuid.uuid4().hex
+        display = need("IPython.display", "The explorer").display
+        display(data, metadata=metadata, raw=True, display_id=self._display_id)
+
+    def __repr__(self) -> str:
+        view = self._view
+        return (
+            f"<Explorer of {view.rows:,} rows: {len(view.shown):,} shown, {int(view.marked.sum()):,} marked>"
+        )
+
+
+@cache
+def _widget_class() -> Any:
+    anywidget = need("anywidget", "The explorer")
+    traitlets = need("traitlets", "The explorer")
+
+    class ExplorerWidget(anywidget.AnyWidget):  # type: ignore[misc, name-defined]
+        _esm = _HERE / "explorer.js"
+        _css = _HERE / "explorer.css"
+        config = traitlets.Dict().tag(sync=True)
+        page = traitlets.Dict().tag(sync=True)
+        touched = traitlets.Bool(False).tag(sync=True)
+
+    return ExplorerWidget
+
+
+def explore(
+    data: pd.DataFrame | Evaluation | Comparison,
+    *,
+    predicted: str | None = None,
+    actual: str | None = None,
+    error: str | None = None,
+    prompt: str | pd.Series[Any] | Callable[[int], Any] | None = None,
+    columns: str | Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
+    compare_to: str | Evaluation | None = None,
+    responses: pd.DataFrame | None = None,
+    page_size: int = 100,
+    **options: Any,
+) -> Explorer:
+    """
+    Open an interactive table on the rows: filter, search, sort, read one in full, mark and note.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame, Evaluation or Comparison
+        The rows; a comparison shows its first and last run beside each other.
+    predicted, actual : str, optional
+        For a frame: the columns of answers and gold. With both, the rows are scored (``**options`` go to
+        `score`), and labels have a confusion matrix to click.
+    error : str, optional
+        Column of error codes; None takes ``<predicted>_error`` if there is one.
+    prompt : str, Series or callable, optional
+        What was sent: a column, a Series as long as the frame, or a function of a row's position.
+    columns : str or sequence of str, optional
+        Columns of the frame to show in the table; None takes the first ones that hold text.
+    by : str or sequence of str, optional
+        Columns to filter by; None takes those of few values.
+    compare_to : str or Evaluation, optional
+        Another column of answers, or the evaluation of another run on the same rows in the same order.
+    responses : pandas.DataFrame, optional
+        What ``job.responses()`` gives: tokens, finish reason, model and error message of every row.
+    page_size : int
+        Rows of a page, up to 1,000.
+
+    Returns
+    -------
+    Explorer
+        A cell shows it; marks and notes come back by ``explorer.selection`` and ``explorer.notes``.
+
+    Raises
+    ------
+    InputError
+        Columns that are not there, or runs of other rows: all problems at once.
+    MissingExtra
+        anywidget is not installed.
+    """
+    first: Evaluation | None = None
+    second: Evaluation | None = None
+    if isinstance(data, Comparison):
+        first, second = data.evaluations[0], data.evaluations[-1]
+    elif isinstance(data, Evaluation):
+        first = data
+    frame = first.frame if first is not None else cast(pd.DataFrame, data)
+    if first is not None:
+        predicted, actual, error = first.predicted, first.actual, first.error
+    elif error is None and predicted is not None and f"{predicted}_error" in frame.columns:
+        error = f"{predicted}_error"
+    asked = _listed(columns)
+    wanted_by = _listed(by)
+    named = [predicted, actual, error, prompt if isinstance(prompt, str) else None, *asked, *wanted_by]
+    named.append(compare_to if isinstance(compare_to, str) else None)
+    _check(frame, [name for name in named if name is not None], prompt, compare_to, responses)
+
+    if first is None and predicted is not None and actual is not None:
+        first = score(frame, predicted, actual, error=error, **options)
+    if isinstance(compare_to, Evaluation):
+        second = compare_to
+    elif isinstance(compare_to, str) and first is not None:
+        second = score(frame, compare_to, first.actual, kind=first.kind, failed=first.failed, **options)
+    if second is not None and not second.frame.index.equals(frame.index):
+        raise InputError("compare_to= must be an evaluation of the same rows, in the same order.")
+    parts = _Parts(frame, predicted, actual, error, first, second, compare_to, responses)
+    texts = asked or parts.text_columns(prompt, wanted_by)
+    view = parts.view(prompt, texts, wanted_by)
+    summary, html = parts.summary()
+    title = str(predicted) if predicted is not None else "rows"
+    if parts.other_name is not None:
+        title = f"{title} and {parts.other_name}"
+    return Explorer(view, title=title, summary=summary, html=html, page_size=max(1, min(page_size, 1_000)))
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])
+
+
+def _check(
+    frame: pd.DataFrame, named: list[str], prompt: Any, compare_to: Any, responses: pd.DataFrame | None
+) -> None:
+    problems = []
+    for name in dict.fromkeys(named):
+        if int((frame.columns == name).sum()) != 1:
+            there = ", ".join(map(repr, frame.columns))
+            problems.append(Problem(f"There is not one column {name!r}. The columns are: {there}."))
+    if isinstance(prompt, pd.Series) and len(prompt) != len(frame):
+        problems.append(Problem(f"prompt= has {len(prompt):,} values for {len(frame):,} rows."))
+    if responses is not None and len(_first_samples(responses)) != len(frame):
+        problems.append(Problem(f"responses= has {len(responses):,} rows for the frame's {len(frame):,}."))
+    if compare_to is not None and not isinstance(compare_to, (str, Evaluation)):
+        problems.append(Problem(f"compare_to={compare_to!r} must be a column's name or an Evaluation."))
+    if problems:
+        raise InputError(problems)
+
+
+def _first_samples(responses: pd.DataFrame) -> pd.DataFrame:
+    return responses[responses["sample"] == responses["sample"].min()] if "sample" in responses else responses
+
+
+class _Parts:
+    """Gathers from frame, evaluations and responses what a view is made of."""
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        predicted: str | None,
+        actual: str | None,
+        error: str | None,
+        first: Evaluation | None,
+        second: Evaluation | None,
+        compare_to: Any,
+        responses: pd.DataFrame | None,
+    ) -> None:
+        self.frame, self.predicted, self.actual = frame, predicted, actual
+        self.first, self.second = first, second
+        self.error = first.rows["error"] if first is not None else (frame[error] if error else None)
+        self.other: pd.Series[Any] | None = None
+        self.other_name: str | None = None
+        if second is not None:
+            self.other, self.other_name = second.frame[second.predicted], second.name
+        elif isinstance(compare_to, str):
+            self.other, self.other_name = frame[compare_to], compare_to
+        self.responses = None if responses is None else _first_samples(responses)
+        self.own = {str(name) for name in (predicted, actual, error, self.other_name) if name is not None}
+
+    def text_columns(self, prompt: Any, by: list[str]) -> list[str]:
+        """Columns to show unasked: the first that hold text and are not filters."""
+        taken = self.own | set(by) | ({prompt} if isinstance(prompt, str) else set())
+        filters = set(sliceable(self.frame, taken))
+        found = []
+        for place, name in enumerate(self.frame.columns):
+            dtype = self.frame.dtypes.iloc[place]
+            text = pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype)
+            if text and name not in taken and name not in filters and not str(name).endswith("_error"):
+                found.append(name)
+        return found[:_TITLE_COLUMNS]
+
+    def view(self, prompt: Any, texts: list[str], by: list[str]) -> View:
+        frame, first = self.frame, self.first
+        columns = []
+        outcome = first.rows["outcome"] if first is not None else None
+        if outcome is not None:
+            columns.append(Column("outcome", outcome, "outcome"))
+        elif self.error is not None:
+            plain = self.error.notna().map({True: "failed", False: None}).astype(object)
+            outcome = pd.Series(plain, index=frame.index, dtype=object)
+        short = "text" if first is not None and first.kind == "text" else "short"
+        for name in (self.actual, self.predicted):
+            if name is not None:
+                columns.append(Column(str(name), frame[name], short))
+        if self.other is not None and self.other_name is not None:
+            columns.append(Column(self.other_name, self.other, short))
+        if self.error is not None and self.error.notna().any():
+            columns.append(Column("error", self.error, "short"))
+        columns += [Column(str(name), frame[name]) for name in texts]
+        if not columns:
+            columns = [Column(str(frame.columns[n]), frame.iloc[:, n]) for n in range(min(6, frame.shape[1]))]
+        sections = self._sections(prompt)
+        searched = [column.values for column in columns if column.kind != "outcome"]
+        if isinstance(prompt, (str, pd.Series)):
+            searched.append(frame[prompt] if isinstance(prompt, str) else prompt)
+        taken = self.own | {prompt if isinstance(prompt, str) else ""}
+        slices = by or sliceable(frame, taken | set(texts))
+        answer = frame[self.predicted] if self.predicted is not None else None
+        return View(
+            frame,
+            columns,
+            searched=searched,
+            outcome=outcome,
+            error=self.error if self.error is not None and self.error.notna().any() else None,
+            change=self._change(),
+            matrix=self._matrix(),
+            sections=sections,
+            compared=(answer, self.other) if answer is not None and self.other is not None else None,
+            fields=self._fields(prompt),
+            slices=[(str(name), frame[name]) for name in slices],
+        )
+
+    def _matrix(self) -> Matrix | None:
+        if self.first is None or self.first.confusion is None or not len(self.first.confusion):
+            return None
+        order: list[Hashable] = list(self.first.confusion.index)
+        return Matrix.of(self.first.rows, order)
+
+    def _change(self) -> pd.Series[Any] | None:
+        if self.first is None or self.second is None:
+            return None
+        right = [(run.rows["outcome"] == "correct").to_numpy() for run in (self.first, self.second)]
+        answers = [run.rows["predicted"].map(str).to_numpy(object) for run in (self.first, self.second)]
+        change = np.select(
+            [~right[0] & right[1], right[0] & ~right[1], answers[0] != answers[1]],
+            ["win", "loss", "other answer"],
+            "same",
+        )
+        return pd.Series(change, index=self.frame.index, dtype=object)
+
+    def _sections(self, prompt: Any) -> list[tuple[str, Lookup]]:
+        sections: list[tuple[str, Lookup]] = []
+        if prompt is not None:
+            lookup = _at(self.frame[prompt] if isinstance(prompt, str) else prompt)
+            sections.append(("Prompt", lookup))
+        if self.actual is not None:
+            sections.append((f"Gold ({self.actual})", _at(self.frame[self.actual])))
+        if self.predicted is not None:
+            sections.append((f"Answer ({self.predicted})", _at(self.frame[self.predicted])))
+        if self.other is not None:
+            sections.append((f"Other answer ({self.other_name})", _at(self.other)))
+        if self.responses is not None and "error_message" in self.responses:
+            sections.append(("Error message", _at(self.responses["error_message"])))
+        if self.responses is not None and "text" in self.responses:
+            sections.append(("Answer as received", _at(self.responses["text"])))
+        return sections
+
+    def _fields(self, prompt: Any) -> list[tuple[str, pd.Series[Any]]]:
+        taken = self.own | {prompt if isinstance(prompt, str) else ""}
+        columns = self.frame.columns
+        fields = [
+            (str(columns[n]), self.frame.iloc[:, n]) for n in range(len(columns)) if columns[n] not in taken
+        ]
+        if self.first is not None and self.first.kind == "text":
+            fields.insert(0, ("score", self.first.rows["score"]))
+        if self.responses is not None:
+            known = {"text", "error_message", "status"}
+            fields += [(str(name), self.responses[name]) for name in self.responses if name not in known]
+        return fields
+
+    def summary(self) -> tuple[str, str]:
+        """A line for the widget's head, and the picture's first part."""
+        from . import report
+
+        if self.first is None:
+            return f"{len(self.frame):,} rows", ""
+        counts, (low, high) = self.first.counts, self.first.interval
+        words = f"{len(self.frame):,} rows"
+        if counts.counted:
+            share = f"{self.first.accuracy:.1%} [{low:.1%}, {high:.1%}]"
+            words = f"{self.first.headline} {share} of {counts.counted:,} rows"
+        return words, report.evaluation_body(self.first)
+
+
+def _at(values: pd.Series[Any] | Callable[[int], Any]) -> Lookup:
+    if isinstance(values, pd.Series):
+        return lambda position: values.iloc[position]
+    return values

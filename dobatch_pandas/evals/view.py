@@ -1,0 +1,394 @@
+"""The rows behind an explorer: filtered, sorted and cut into pages, a few milliseconds each."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .grade import OUTCOMES
+from .score import slice_groups
+
+__all__ = ["CHANGES", "Column", "View", "diff"]
+
+CHANGES = ("win", "loss", "other answer", "same")
+
+#: Characters of a value that a table's cell and the full row hold; more would slow the page down.
+CELL, FULL = 160, 200_000
+
+_MOST_CLASSES, _MOST_CODES, _MOST_GROUPS, _MOST_SLICES = 14, 50, 40, 8
+
+#: Gives a row's value by its position.
+Lookup = Callable[[int], Any]
+
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its title, its values by position, and how wide it is drawn."""
+
+    name: str
+    values: pd.Series[Any]
+    kind: str = "text"  # "text", "short", "number", "outcome"
+
+
+@dataclass
+class Matrix:
+    """The confusion matrix's classes, and every row's cell (-1: none)."""
+
+    classes: list[str]
+    truth: Ints
+    guess: Ints
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, order: list[Hashable]) -> Matrix:
+        """Count the rows by class; beyond a limit, the smallest classes become one."""
+        sizes = rows["actual"].value_counts()
+        if len(order) > _MOST_CLASSES:
+            largest = set(sizes.index[: _MOST_CLASSES - 1])
+            kept = [label for label in order if label in largest]
+        else:
+            kept = list(order)
+        names = [*map(str, kept), *(["(other classes)"] if len(kept) < len(order) else [])]
+        places = {label: place for place, label in enumerate(kept)}
+        other = len(kept)
+        truth = rows["actual"].map(lambda label: places.get(label, other)).to_numpy(dtype=float, na_value=-1)
+        truth = np.where(rows["actual"].isna(), -1, truth).astype(np.int64)
+        guess = rows["predicted"].astype(object).map(lambda label: places.get(label, other)).to_numpy(object)
+        failed = (rows["outcome"] == "failed").to_numpy()
+        guess = np.where(rows["predicted"].isna(), -1, guess).astype(np.int64)
+        guess[failed] = len(names)
+        truth[(rows["outcome"] == "unlabelled").to_numpy()] = -1
+        return cls(names, truth, guess)
+
+    def count(self, mask: Bools) -> list[list[int]]:
+        """Return the counts of the rows in the mask: gold down, answers across, failed last."""
+        across = len(self.classes) + 1
+        inside = mask & (self.truth >= 0) & (self.guess >= 0)
+        cells = np.bincount(
+            self.truth[inside] * across + self.guess[inside], minlength=len(self.classes) * across
+        )
+        return [[int(count) for count in line] for line in cells.reshape(len(self.classes), across)]
+
+
+@dataclass
+class Filters:
+    """What the reader asked to see; nothing set means every row."""
+
+    search: str = ""
+    outcomes: tuple[str, ...] = ()
+    error: str | None = None
+    change: str | None = None
+    slices: dict[int, int] = field(default_factory=dict)
+    cell: tuple[int, int] | None = None
+    marked: bool = False
+
+    @classmethod
+    def read(cls, said: dict[str, Any]) -> Filters:
+        """Read what the front end sent."""
+        cell = said.get("cell")
+        return cls(
+            search=str(said.get("search") or ""),
+            outcomes=tuple(map(str, said.get("outcomes") or ())),
+            error=said.get("error"),
+            change=said.get("change"),
+            slices={int(column): int(value) for column, value in (said.get("slices") or {}).items()},
+            cell=(int(cell[0]), int(cell[1])) if cell else None,
+            marked=bool(said.get("marked")),
+        )
+
+
+class View:
+    """
+    Everything the explorer shows, by position; knows no widget.
+
+    Safe to call from any thread: a front end's messages may arrive on another than the cell's.
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        columns: list[Column],
+        *,
+        searched: list[pd.Series[Any]],
+        outcome: pd.Series[Any] | None = None,
+        error: pd.Series[Any] | None = None,
+        change: pd.Series[Any] | None = None,
+        matrix: Matrix | None = None,
+        sections: list[tuple[str, Lookup]] | None = None,
+        compared: tuple[pd.Series[Any], pd.Series[Any]] | None = None,
+        fields: list[tuple[str, pd.Series[Any]]] | None = None,
+        slices: list[tuple[str, pd.Series[Any]]] | None = None,
+    ) -> None:
+        self.frame, self.columns, self.matrix = frame, columns, matrix
+        self.rows = len(frame)
+        self.marked = np.zeros(self.rows, dtype=bool)
+        self.notes: dict[int, str] = {}
+        self._searched = searched
+        self._sections, self._compared, self._fields = sections or [], compared, fields or []
+        self._outcome = None if outcome is None else _Coded.of(outcome, list(OUTCOMES))
+        self._error = None if error is None else _Coded.of(error)
+        self._change = None if change is None else _Coded.of(change, list(CHANGES))
+        self._slices = [(name, _Coded.of(slice_groups(values))) for name, values in slices or []]
+        self._folded: list[pa.ChunkedArray] | None = None
+        self._found: dict[str, Bools] = {}
+        self._ranks: dict[int, Ints] = {}
+        self._lock = threading.RLock()
+        self.shown: Ints = np.arange(self.rows)
+
+    def config(self) -> dict[str, Any]:
+        """Return what stays the same: columns, and what can be filtered by."""
+        return {
+            "rows": self.rows,
+            "columns": [{"name": column.name, "kind": column.kind} for column in self.columns],
+            "outcomes": [] if self._outcome is None else self._outcome.present(),
+            "errors": [] if self._error is None else self._error.names[:_MOST_CODES],
+            "changes": [] if self._change is None else self._change.present(),
+            "slices": [{"name": name, "values": coded.names} for name, coded in self._slices],
+            "classes": None if self.matrix is None else self.matrix.classes,
+        }
+
+    def page(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Return one page of the matching rows, with counts for every filter."""
+        filters = Filters.read(query.get("filters") or {})
+        limit = min(max(int(query.get("limit") or 100), 1), 1_000)
+        with self._lock:
+            masks = self._masks(filters)
+            everything = np.logical_and.reduce(list(masks.values()), initial=True) & np.ones(self.rows, bool)
+            positions = self._sorted(np.flatnonzero(everything), query.get("sort"))
+            self.shown = positions
+            offset = max(0, min(int(query.get("offset") or 0), max(0, (len(positions) - 1) // limit * limit)))
+            reply: dict[str, Any] = {
+                "total": len(positions),
+                "offset": offset,
+                "marked": int(self.marked.sum()),
+                "rows": [self._line(int(place)) for place in positions[offset : offset + limit]],
+            }
+            # Each filter counts what the others let through, so that its own choices stay in sight.
+            for name, coded in (
+                ("outcomes", self._outcome),
+                ("errors", self._error),
+                ("changes", self._change),
+            ):
+                if coded is not None:
+                    reply[f"{name}_count"] = coded.count(self._others(masks, name))
+            if self.matrix is not None:
+                reply["confusion"] = self.matrix.count(self._others(masks, "cell"))
+            return reply
+
+    def row(self, position: int) -> dict[str, Any]:
+        """Return one row in full."""
+        sections = [{"title": title, "text": full(lookup(position))} for title, lookup in self._sections]
+        reply: dict[str, Any] = {
+            "position": position,
+            "label": cell(self.frame.index[position]),
+            "outcome": None if self._outcome is None else self._outcome.name(position),
+            "error": None if self._error is None else self._error.name(position),
+            "change": None if self._change is None else self._change.name(position),
+            "sections": sections,
+            "fields": [[name, full(values.iloc[position])] for name, values in self._fields],
+            "marked": bool(self.marked[position]),
+            "note": self.notes.get(position, ""),
+        }
+        if self._compared is not None:
+            first, second = (full(values.iloc[position]) or "" for values in self._compared)
+            reply["diff"] = diff(first, second) if first != second else None
+        return reply
+
+    def mark(self, position: int, *, marked: bool | None = None, note: str | None = None) -> None:
+        """Mark a row, or note something on it; an empty note takes it away."""
+        with self._lock:
+            if marked is not None:
+                self.marked[position] = marked
+            if note is not None:
+                self.notes.pop(position, None)
+                if note:
+                    self.notes[position] = note
+
+    def _line(self, position: int) -> dict[str, Any]:
+        return {
+            "position": position,
+            "label": cell(self.frame.index[position]),
+            "marked": bool(self.marked[position]),
+            "noted": position in self.notes,
+            "cells": [cell(column.values.iloc[position]) for column in self.columns],
+        }
+
+    def _masks(self, filters: Filters) -> dict[str, Bools]:
+        masks: dict[str, Bools] = {}
+        if filters.search:
+            masks["search"] = self._search(filters.search)
+        if filters.outcomes and self._outcome is not None:
+            masks["outcomes"] = self._outcome.among(filters.outcomes)
+        if filters.error is not None and self._error is not None:
+            masks["errors"] = self._error.among((filters.error,))
+        if filters.change is not None and self._change is not None:
+            masks["changes"] = self._change.among((filters.change,))
+        for column, value in filters.slices.items():
+            masks[f"slice {column}"] = self._slices[column][1].codes == value
+        if filters.cell is not None and self.matrix is not None:
+            truth, guess = filters.cell
+            masks["cell"] = (self.matrix.truth == truth) & (self.matrix.guess == guess)
+        if filters.marked:
+            masks["marked"] = self.marked.copy()
+        return masks
+
+    def _others(self, masks: dict[str, Bools], name: str) -> Bools:
+        mask = np.ones(self.rows, dtype=bool)
+        for other, rows in masks.items():
+            if other != name:
+                mask &= rows
+        return mask
+
+    def _search(self, words: str) -> Bools:
+        """Which rows hold the words in any searched column, whatever the case."""
+        words = words.lower()
+        if words not in self._found:
+            if self._folded is None:
+                self._folded = [_folded(values) for values in self._searched]
+            mask = np.zeros(self.rows, dtype=bool)
+            for texts in self._folded:
+                hits = pc.fill_null(pc.match_substring(texts, pattern=words), False)
+                mask |= hits.to_numpy(zero_copy_only=False)
+            if len(self._found) > 20:
+                self._found.clear()
+            self._found[words] = mask
+        return self._found[words]
+
+    def _sorted(self, positions: Ints, sort: dict[str, Any] | None) -> Ints:
+        if not sort:
+            return positions
+        column = int(sort["column"])
+        if column not in self._ranks:
+            self._ranks[column] = _rank(
+                self.columns[column].values if column >= 0 else self.frame.index.to_series()
+            )
+        ranks = self._ranks[column][positions]
+        if sort.get("descending"):
+            ranks = np.where(ranks < 0, np.iinfo(np.int64).max, ranks.max(initial=0) - ranks)
+        else:
+            ranks = np.where(ranks < 0, np.iinfo(np.int64).max, ranks)
+        return positions[np.argsort(ranks, kind="stable")]
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A column of few values as small numbers; -1 is null."""
+
+    names: list[str]
+    codes: Ints
+
+    @classmethod
+    def of(cls, values: pd.Series[Any], order: list[str] | None = None) -> _Coded:
+        texts = values.astype(object)
+        if order is None:
+            order = [str(name) for name in texts.dropna().map(str).value_counts().index]
+        categories = pd.Categorical(texts.where(texts.isna(), texts.map(str)), categories=order)
+        return cls(order, categories.codes.astype(np.int64))
+
+    def count(self, mask: Bools) -> dict[str, int]:
+        inside = self.codes[mask]
+        counts = np.bincount(inside[inside >= 0], minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names[:_MOST_CODES], counts, strict=False)}
+
+    def among(self, names: tuple[str, ...]) -> Bools:
+        wanted = [place for place, name in enumerate(self.names) if name in names]
+        return np.isin(self.codes, wanted)
+
+    def present(self) -> list[str]:
+        counts = self.count(np.ones(len(self.codes), dtype=bool))
+        return [name for name in self.names if counts.get(name)]
+
+    def name(self, position: int) -> str | None:
+        code = int(self.codes[position])
+        return None if code < 0 else self.names[code]
+
+
+def _folded(values: pd.Series[Any]) -> pa.ChunkedArray:
+    texts = values.astype(object)
+    present = texts.notna()
+    array = pa.array(texts.where(~present, texts.map(str)).where(present, None), pa.large_string())
+    return pa.chunked_array([pc.utf8_lower(array)])
+
+
+def _rank(values: pd.Series[Any]) -> Ints:
+    """Place of every value in the order of its column; -1 for null."""
+    plain = values.reset_index(drop=True)
+    try:
+        codes, _ = pd.factorize(plain, sort=True)
+    except TypeError:  # values of several types, or lists, have no order but that of their text
+        codes, _ = pd.factorize(plain.astype(object).map(str).where(plain.notna()), sort=True)
+    return np.asarray(codes, dtype=np.int64)
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value is missing; a list is not, whatever it holds."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def cell(value: Any) -> str | None:
+    """A value as the table shows it."""
+    if is_null(value):
+        return None
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if len(text) <= CELL else text[:CELL] + "…"
+
+
+def full(value: Any) -> str | None:
+    """A value as the full row shows it."""
+    if is_null(value):
+        return None
+    text = str(value)
+    return text if len(text) <= FULL else f"{text[:FULL]}… ({len(text):,} characters)"
+
+
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+def diff(first: str, second: str) -> list[list[str]]:
+    """Return what must be taken out and put in to come from one text to the other, word by word."""
+    a, b = _WORD.findall(first), _WORD.findall(second)
+    if len(a) * len(b) > 9_000_000:  # word by word would take seconds
+        a, b = re.findall(r"[^\n]*\n|[^\n]+", first), re.findall(r"[^\n]*\n|[^\n]+", second)
+    pieces = []
+    for kind, a_from, a_to, b_from, b_to in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind == "equal":
+            pieces.append(["=", "".join(a[a_from:a_to])])
+            continue
+        if a_to > a_from:
+            pieces.append(["-", "".join(a[a_from:a_to])])
+        if b_to > b_from:
+            pieces.append(["+", "".join(b[b_from:b_to])])
+    return pieces
+
+
+def sliceable(frame: pd.DataFrame, taken: set[str]) -> list[str]:
+    """Columns worth filtering by: few values that repeat."""
+    found: list[str] = []
+    for place, name in enumerate(frame.columns):
+        if str(name) in taken or len(found) == _MOST_SLICES:
+            continue
+        column = frame.iloc[:, place]
+        if pd.api.types.is_float_dtype(column.dtype):
+            continue
+        try:
+            values = column.nunique()
+        except TypeError:  # lists and dicts cannot be counted
+            continue
+        names = column.dropna().unique() if values <= _MOST_GROUPS else []
+        short = all(len(str(value)) <= 40 for value in names)
+        if 1 < values <= _MOST_GROUPS and values <= max(2, len(frame) / 4) and short:
+            found.append(name)
+    return found

@@ -1,0 +1,97 @@
+"""The explorer's JavaScript in Chromium alone, talking to its Python side without a kernel."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+]  # fmt: skip
+
+_RENDER = """async ({esm, css, config, page, touched}) => {
+  document.head.append(Object.assign(document.createElement("style"), {textContent: css}));
+  const module = await import(URL.createObjectURL(new Blob([esm], {type: "text/javascript"})));
+  const state = {config, page, touched}, listeners = new Set();
+  const model = {
+    get: (name) => state[name],
+    on: (event, listener) => listeners.add(listener),
+    off: (event, listener) => listeners.delete(listener),
+    send: async (message) => {
+      for (const reply of await window.ask(message)) for (const listener of listeners) listener(reply);
+    },
+  };
+  const place = document.createElement("div");
+  document.body.append(place);
+  const started = performance.now();
+  module.default.render({model, el: place});
+  window.painted = await new Promise((done) => requestAnimationFrame(() =>
+    done(performance.now() - started)));
+}"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A Chromium that can reach nothing."""
+    if not CHROMIUM.exists():
+        pytest.skip("Chromium is not installed (/usr/bin/chromium)")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("playwright is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Shown:
+    """An explorer on a page of its own."""
+
+    def __init__(self, page: Any, explorer: Any) -> None:
+        self.page, self.explorer = page, explorer
+        self.replies: list[dict[str, Any]] = []
+        explorer.widget.send = lambda content, buffers=None: self.replies.append(content)
+        page.expose_function("ask", self._ask)
+        widget = explorer.widget
+        page.evaluate(
+            _RENDER,
+            {"esm": str(widget._esm), "css": str(widget._css), "config": widget.config, "page": widget.page,
+             "touched": widget.touched},
+        )  # fmt: skip
+
+    def _ask(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        self.replies.clear()
+        self.explorer._answer(None, message)
+        return list(self.replies)
+
+    def status(self) -> str:
+        return str(self.page.inner_text(".status"))
+
+    def wait_for_status(self, text: str) -> None:
+        self.page.get_by_role("status").filter(has_text=text).wait_for(timeout=5_000)
+
+    def labels(self) -> list[str]:
+        return [str(text) for text in self.page.locator("tbody tr td.label").all_inner_texts()]
+
+
+@pytest.fixture
+def show(chromium: Any) -> Iterator[Any]:
+    """Puts an explorer on a page: `show(explorer) -> Shown`."""
+    contexts = []
+
+    def show_it(explorer: Any, **options: Any) -> Shown:
+        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 700}, **options})
+        contexts.append(context)
+        return Shown(context.new_page(), explorer)
+
+    yield show_it
+    for context in contexts:
+        context.close()
