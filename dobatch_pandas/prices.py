@@ -1,0 +1,290 @@
+"""
+What tokens cost, from lists that work offline.
+
+The first of these that knows the model decides:
+
+1. what the user says with ``dobatch.configure(prices={"model": Prices(...)})``;
+2. the optional ``genai-prices``, where it lists a batch price;
+3. the list of this package, ``data/prices.csv``, whose rows name their source and date;
+4. ``genai-prices`` without a batch price: the real-time price then stands for both, and the price says so.
+
+DigitalOcean forwards batches to OpenAI and Anthropic, and charges what they charge for these models
+(https://www.digitalocean.com/community/tutorials/why-is-my-llm-bill-so-high, July 2026). So the lists are
+those of the two providers, and DigitalOcean's names for the models (``anthropic-claude-4.5-haiku``) are
+turned into theirs. A model that no list has is *price unknown*: `price_of` returns None.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module, resources
+from importlib.metadata import version
+from typing import Any
+
+from .errors import ConfigurationError
+
+__all__ = ["Price", "Prices", "Rates", "cost", "price_of"]
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Prices:
+    """
+    Prices of your own for one model, for ``dobatch.configure(prices={"model": Prices(...)})``.
+
+    Parameters
+    ----------
+    input, output : float
+        US dollars per million tokens at the real-time price.
+    cached_input : float, optional
+        The same for input that the provider had cached; None takes `input`.
+    batch_discount : float
+        How much less a batch costs, from 0 to 1; applies to all three.
+    """
+
+    input: float
+    output: float
+    cached_input: float | None = None
+    batch_discount: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cached_input"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ConfigurationError(f"{name}={value!r}: a price is a number of US dollars, 0 or more.")
+        if not 0 <= self.batch_discount <= 1:
+            raise ConfigurationError(
+                f"batch_discount={self.batch_discount!r}: half the price is 0.5; it goes from 0 to 1."
+            )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """US dollars per million tokens; ``cached_input`` is part of the input that the provider had cached."""
+
+    input: float
+    output: float
+    cached_input: float
+
+    def times(self, factor: float) -> Rates:
+        """Return the same rates, larger or smaller."""
+        return Rates(self.input * factor, self.output * factor, self.cached_input * factor)
+
+
+@dataclass(frozen=True)
+class Price:
+    """
+    What a model costs, at real time and in a batch.
+
+    Parameters
+    ----------
+    realtime, batch : Rates
+        Two lists of prices; the discount is in `batch` already.
+    source : str
+        Where the numbers are from.
+    date : str
+        When they were checked there; empty for prices given by the user.
+    note : str, optional
+        What to keep in mind about them, in words.
+    long_from : int, optional
+        Requests with more input tokens than this cost what `long` says, all of their tokens.
+    long : Price, optional
+        The price of those.
+    """
+
+    realtime: Rates
+    batch: Rates
+    source: str
+    date: str = ""
+    note: str | None = None
+    long_from: int | None = None
+    long: Price | None = None
+
+
+def price_of(model: str, provider: str, *, overrides: Mapping[str, Any] | None = None) -> Price | None:
+    """
+    Return what a model costs, or None where no list knows it.
+
+    Parameters
+    ----------
+    model : str
+        Its name, as the provider or as DigitalOcean writes it; a dated snapshot counts as its model.
+    provider : str
+        ``"openai"`` or ``"anthropic"``.
+    overrides : mapping of str to Prices, optional
+        Asked first, by the model's name as it is. A mapping with the fields of `Prices` will do as well.
+
+    Examples
+    --------
+    >>> price_of("gpt-4.1-mini", "openai").batch.input
+    0.2
+    >>> price_of("a-model-of-mine", "openai") is None
+    True
+    """
+    mine = (overrides or {}).get(model)
+    if mine is not None:
+        return _from_user(model, mine)
+    return _listed(model, provider)
+
+
+def cost(
+    price: Price,
+    prompt_tokens: float,
+    completion_tokens: float,
+    cached_tokens: float = 0,
+    *,
+    batch: bool = True,
+) -> float:
+    """
+    US dollars for so many tokens.
+
+    Parameters
+    ----------
+    price : Price
+    prompt_tokens : int
+        All input, the cached part included.
+    completion_tokens : int
+        All output, reasoning included: it costs what other output costs.
+    cached_tokens : int
+        The part of the input that the provider had cached.
+    batch : bool
+        At the batch price, or the real-time one.
+
+    Examples
+    --------
+    >>> cost(price_of("gpt-4.1-mini", "openai"), 1_000_000, 100_000)
+    0.28
+    """
+    rates = price.batch if batch else price.realtime
+    cached = min(cached_tokens, prompt_tokens)
+    dollars = (
+        (prompt_tokens - cached) * rates.input
+        + cached * rates.cached_input
+        + completion_tokens * rates.output
+    )
+    return dollars / MILLION
+
+
+def _from_user(model: str, mine: Any) -> Price:
+    if isinstance(mine, Mapping):
+        try:
+            mine = Prices(**mine)
+        except TypeError as error:
+            raise ConfigurationError(f"The prices given for {model!r} do not fit: {error}") from error
+    if not isinstance(mine, Prices):
+        raise ConfigurationError(
+            f"The prices given for {model!r} are {mine!r}; dobatch.Prices(...) is needed."
+        )
+    cached = mine.input if mine.cached_input is None else mine.cached_input
+    realtime = Rates(mine.input, mine.output, cached)
+    return Price(realtime, realtime.times(1 - mine.batch_discount), source="dobatch.configure(prices=...)")
+
+
+@lru_cache(maxsize=256)
+def _listed(model: str, provider: str) -> Price | None:
+    name = _provider_name(model, provider)
+    # Open models run on DigitalOcean's own machines at prices of their own, and not in batches.
+    if provider not in ("openai", "anthropic") or name.startswith("gpt-oss"):
+        return None
+    library = _from_library(name, provider)
+    if library is not None and library.note is None:
+        return library
+    return _from_table(name, provider) or library
+
+
+def _provider_name(model: str, provider: str) -> str:
+    """
+    The provider's own name for a model, lowercase.
+
+    Examples
+    --------
+    >>> _provider_name("anthropic-claude-4.5-sonnet", "anthropic")
+    'claude-sonnet-4-5'
+    >>> _provider_name("openai-gpt-4o", "openai")
+    'gpt-4o'
+    """
+    name = model.lower().removeprefix(f"{provider}-").removeprefix(f"{provider}/")
+    if not name.startswith("claude"):
+        return name
+    name = name.replace(".", "-")
+    swapped = re.fullmatch(r"claude-([4-9](?:-\d+)?)-([a-z]+)", name)
+    return f"claude-{swapped[2]}-{swapped[1]}" if swapped else name
+
+
+def _from_library(name: str, provider: str) -> Price | None:
+    try:
+        library = import_module("genai_prices")
+    except ImportError:
+        return None
+    nothing, batch = library.Usage(), {"processing": "batch"}
+    try:
+        found = library.calc_price(nothing, name, provider_id=provider)
+        found_batch = library.calc_price(nothing, name, provider_id=provider, price_context=batch)
+    except LookupError:
+        return None
+    prices = [vars(found.model_price), vars(found_batch.model_price)]
+    if any(rates.get("input_mtok") is None for rates in prices):
+        return None
+    # Asked in words it does not know, the library answers with the full price: only a difference is proof.
+    listed = any(prices[0].get(key) != prices[1].get(key) for key in ("input_mtok", "output_mtok"))
+    note = None if listed else "no batch price is listed, so the real-time price is taken"
+    comments = f"{found.model.price_comments} {found.provider.price_comments}"
+    source = f"genai-prices {version('genai-prices')}"
+    date = max(_CHECKED.findall(comments), default="")
+    starts = [
+        tier.start for rates in prices for value in rates.values() for tier in getattr(value, "tiers", ())
+    ]
+    long_from = min(starts, default=None)
+    long = None
+    if long_from is not None:
+        long = Price(_rates(prices[0], long_from), _rates(prices[1], long_from), source, date)
+    return Price(_rates(prices[0], 0), _rates(prices[1], 0), source, date, note, long_from, long)
+
+
+_CHECKED = re.compile(r"(?:verified|checked|as of)[^.]{0,40}?(\d{4}-\d{2}-\d{2})")
+
+
+def _rates(prices: Mapping[str, Any], start: int) -> Rates:
+    """The rates of `genai-prices` in the tier that starts at `start` tokens; 0 is the ordinary one."""
+
+    def dollars(key: str) -> float | None:
+        value = prices.get(key)
+        for tier in getattr(value, "tiers", ()):
+            if tier.start <= start:
+                return float(tier.price)
+        value = getattr(value, "base", value)
+        return None if value is None else float(value)
+
+    paid, answered, cached = (
+        dollars("input_mtok") or 0.0,
+        dollars("output_mtok") or 0.0,
+        dollars("cache_read_mtok"),
+    )
+    return Rates(paid, answered, paid if cached is None else cached)
+
+
+def _from_table(name: str, provider: str) -> Price | None:
+    table = _table()
+    undated = re.sub(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$", "", name)
+    row = table.get((provider, name)) or table.get((provider, undated))
+    if row is None:
+        return None
+    realtime, batch = (
+        Rates(
+            *(float(row[kind + name] or row[kind + "input"]) for name in ("input", "output", "cached_input"))
+        )
+        for kind in ("", "batch_")
+    )
+    return Price(realtime, batch, row["source"], row["date"])
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[tuple[str, str], dict[str, str]]:
+    text = (resources.files(__package__) / "data" / "prices.csv").read_text(encoding="utf-8")
+    return {(row["provider"], row["model"]): row for row in csv.DictReader(text.split("\n"))}
