@@ -19,11 +19,11 @@ from .clock import Clock, iso
 from .executor import Executor
 from .faults import Fault, Faults
 from .limits import Allowance, RateLimiter
+from .models import ask
 from .operation import FAULT, ApiProblem, Download, Handler, Operation, chunks, json_response
 from .shapes import ENDPOINTS, error_reply
 from .state import OPEN, STATUSES, Batch, File, State
 from .storage import Objects, Refused, Signer
-from .validation import body_problem
 from .wire import Wire, batch_json, error_json, list_json, read_cursor, results_json
 
 __all__ = ["Options", "Service", "build_app"]
@@ -247,13 +247,12 @@ class Service:
         except orjson.JSONDecodeError as problem:
             reply = error_reply(endpoint, 400, f"The body is not valid JSON: {problem}")
             return json_response(reply.body, reply.status)
-        refused = "The body must be an object" if not isinstance(body, dict) else body_problem(endpoint, body)
-        if refused is None and body.get("stream"):
-            refused = "'stream' is not available here"
-        if refused is None:
-            reply = await anyio.to_thread.run_sync(self.executor.model.answer, endpoint, body)
+        if not isinstance(body, dict):
+            reply = error_reply(endpoint, 400, "The body must be an object")
+        elif body.get("stream"):
+            reply = error_reply(endpoint, 400, "'stream' is not available here")
         else:
-            reply = error_reply(endpoint, 400, refused)
+            reply = await anyio.to_thread.run_sync(ask, self.executor.model, endpoint, body)
         return json_response(reply.body, reply.status)
 
     async def models(self, request: Request) -> Response:

@@ -17,12 +17,11 @@ from pathlib import Path
 from .clock import Clock
 from .faults import Faults
 from .lines import Outcome, failed, outcome, request_of
-from .models import Model
+from .models import Model, ask
 from .run import Run
-from .shapes import error_reply
 from .state import Batch, State
 from .storage import Objects
-from .validation import FileLimits, body_problem, inspect, line_offsets
+from .validation import FileLimits, inspect, line_offsets
 
 __all__ = ["Executor"]
 
@@ -96,7 +95,7 @@ class Executor:
             thread.join(max(0.0, deadline - time.monotonic()))
         # What a thread brings later than that is dropped, and executed again after a restart.
         for run in self._runs.values():
-            run.close(for_good=True)
+            run.close()
 
     def add(self, batch: Batch) -> None:
         """Take up a batch."""
@@ -125,6 +124,7 @@ class Executor:
         """Stop before a stage; in ``in_progress``, once ``after`` more requests were handed out."""
         with self._wake:
             self._held[stage] = after
+            self._wake.notify()
 
     def release(self) -> None:
         """Go on."""
@@ -256,13 +256,10 @@ class Executor:
             )
             if self._faults.latency:
                 self._stopping.wait(self._faults.latency)
-            problem = body_problem(run.endpoint, body)
             if kind is not None:
                 outcomes.append(failed(run.provider, run.endpoint, custom_id, body["model"], kind))
-            elif problem is not None:
-                outcomes.append(outcome(run.provider, custom_id, error_reply(run.endpoint, 400, problem)))
             else:
-                outcomes.append(outcome(run.provider, custom_id, self.model.answer(run.endpoint, body)))
+                outcomes.append(outcome(run.provider, custom_id, ask(self.model, run.endpoint, body)))
             ids.append(custom_id)
         self.executed.update(ids)
         run.record(outcomes)
@@ -279,7 +276,6 @@ class Executor:
         now = self._clock.now()
         if run.why is not None:
             run.give_up(run.why)
-        run.close()
         published = [self._publish(run, file_id, path) for file_id, path in _files_of(run)]
         ended = {
             "output_file_id": published[0],

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
+import orjson
+
 from .instances import instance
 from .shapes import (
     EMBEDDINGS,
+    RESPONSES,
     Reply,
     Usage,
     embeddings_body,
@@ -21,7 +24,7 @@ from .shapes import (
     wanted_schema,
 )
 
-__all__ = ["EchoModel", "FunctionModel", "Model", "ModelFunction"]
+__all__ = ["EchoModel", "FunctionModel", "Model", "ModelFunction", "ask"]
 
 ModelFunction = Callable[[dict[str, Any], str], "str | dict[str, Any] | list[float] | Reply | None"]
 
@@ -43,6 +46,31 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Let go of whatever is held."""
+
+
+def ask(model: Model, endpoint: str, body: dict[str, Any]) -> Reply:
+    """Let a model answer, and refuse, as a provider does, what is no request of this endpoint."""
+    problem = _problem(endpoint, body)
+    if problem is not None:
+        return error_reply(endpoint, 400, problem)
+    try:
+        return model.answer(endpoint, body)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError) as wrong:
+        # Deeper in the body something is not of the type it has to be.
+        return error_reply(endpoint, 400, f"Invalid request: {type(wrong).__name__}: {wrong}")
+
+
+def _problem(endpoint: str, body: Mapping[str, Any]) -> str | None:
+    """What a provider would refuse a single request for, or None."""
+    name = "input" if endpoint in (RESPONSES, EMBEDDINGS) else "messages"
+    turns = body.get(name)
+    if name == "input" and isinstance(turns, str):
+        return None
+    if not isinstance(turns, list) or not turns:
+        return f"'{name}' must not be missing or empty"
+    if endpoint != EMBEDDINGS and not all(isinstance(turn, dict) for turn in turns):
+        return f"'{name}' must be a list of objects"
+    return None
 
 
 class EchoModel:
@@ -97,15 +125,14 @@ def _embeddings(model: str, body: Mapping[str, Any]) -> Reply:
 def _vector(text: str, size: int) -> list[float]:
     """A unit vector; texts that share words lie near each other."""
     words = text.lower().split() or [""]
-    total = [sum(column) for column in zip(*(_direction(word, size) for word in words), strict=True)]
-    length = sum(one * one for one in total) ** 0.5 or 1.0
-    return [one / length for one in total]
+    total = np.sum([_direction(word, size) for word in words], axis=0)
+    return (total / np.linalg.norm(total)).tolist()  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=4096)
-def _direction(word: str, size: int) -> tuple[float, ...]:
-    draw = random.Random(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
-    return tuple(draw.gauss(0.0, 1.0) for _ in range(size))
+def _direction(word: str, size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+    return np.random.default_rng(seed).standard_normal(size)
 
 
 class FunctionModel:
@@ -134,6 +161,8 @@ class FunctionModel:
         """See `Model.answer`."""
         try:
             given = self._function(body, endpoint)
+            # What cannot be written as JSON would fail much later.
+            orjson.dumps(given.body if isinstance(given, Reply) else given)
         except Exception as problem:  # noqa: BLE001  the function is the user's, and may raise anything
             return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
         if isinstance(given, Reply):

@@ -9,7 +9,6 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 
@@ -55,7 +54,6 @@ class Run:
         self._order: array[int] = array("L")
         self._next = 0
         self._lock = threading.Lock()
-        self._files: dict[Path, BinaryIO] = {}
         self._closed = False
 
     def prepare(self, offsets: array[int]) -> None:
@@ -70,9 +68,9 @@ class Run:
         order = _shuffled(self.total, zlib.crc32(self.batch_id.encode()))
         done = self._recover()
         if done:
-            order = [
-                number for number in order if request_of(self._line(number), self.provider)[0] not in done
-            ]
+            with self.source.open("rb") as file:
+                wanted = [request_of(line, self.provider)[0] not in done for line in file]
+            order = [number for number in order if wanted[number]]
         self._order = array("L", order)
 
     @property
@@ -97,15 +95,20 @@ class Run:
         if not numbers:
             return []
         offsets = self._offsets
-        begin, end = offsets[min(numbers)], offsets[max(numbers) + 1]
-        with self._lock:
-            if end - begin > 2 * _MOST_BYTES:
-                return [self._line(number) for number in numbers]
-            # Lines that are handed out together lie together, so one read has them all.
-            file = self._file(self.source, "rb")
-            file.seek(begin)
-            block = file.read(end - begin)
-        return [block[offsets[number] - begin : offsets[number + 1] - begin] for number in numbers]
+        # Opened anew each time: a thousand open batches must not hold a thousand files.
+        with self.source.open("rb") as file:
+            begin, end = offsets[min(numbers)], offsets[max(numbers) + 1]
+            size = sum([offsets[number + 1] - offsets[number] for number in numbers])
+            if end - begin <= 2 * size:
+                # Lines that are handed out together lie together, so one read has them all.
+                file.seek(begin)
+                block = file.read(end - begin)
+                return [block[offsets[number] - begin : offsets[number + 1] - begin] for number in numbers]
+            lines = []
+            for number in numbers:
+                file.seek(offsets[number])
+                lines.append(file.read(offsets[number + 1] - offsets[number]))
+            return lines
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Append results, and count them."""
@@ -118,10 +121,8 @@ class Run:
         with self._lock:
             if self._closed:
                 return
-            if kept:
-                self._file(self.output_path, "ab").write(kept)
-            if set_aside:
-                self._file(self.error_path, "ab").write(set_aside)
+            _append(self.output_path, kept)
+            _append(self.error_path, set_aside)
             self.completed += good
             self.failed += len(outcomes) - good
 
@@ -131,36 +132,19 @@ class Run:
             ids = [request_of(line, self.provider)[0] for line in self.read(self.take(1000))]
             lines = [not_run(self.provider, custom_id, why) for custom_id in ids]
             with self._lock:
-                self._file(self.error_path, "ab").write(b"".join(lines))
+                _append(self.error_path, b"".join(lines))
                 self.failed += len(lines)
 
-    def close(self, *, for_good: bool = False) -> None:
-        """Close all files; ``for_good``, so that nothing is recorded any more."""
+    def close(self) -> None:
+        """Record nothing any more."""
         with self._lock:
-            self._closed = for_good
-            for file in self._files.values():
-                file.close()
-            self._files.clear()
+            self._closed = True
 
     def discard(self) -> None:
-        """Close and remove the growing files."""
+        """Record nothing any more, and remove what was."""
         self.close()
         self.output_path.unlink(missing_ok=True)
         self.error_path.unlink(missing_ok=True)
-
-    def _line(self, number: int) -> bytes:
-        file = self._file(self.source, "rb")
-        begin, end = self._offsets[number], self._offsets[number + 1]
-        file.seek(begin)
-        return file.read(end - begin)
-
-    def _file(self, path: Path, mode: str) -> BinaryIO:
-        file = self._files.get(path)
-        if file is None:
-            # Unbuffered: what is written is the system's, and outlives this process.
-            file = self._files[path] = path.open(mode, buffering=0)  # type: ignore[assignment]
-        assert file is not None
-        return file
 
     def _recover(self) -> set[str]:
         done: set[str] = set()
@@ -184,11 +168,20 @@ class Run:
         return done
 
 
+def _append(path: Path, content: bytes) -> None:
+    if content:
+        # Closed at once, so what is written is the system's and outlives this process.
+        with path.open("ab") as file:
+            file.write(content)
+
+
 def _shuffled(count: int, seed: int) -> list[int]:
     """Numbers in an order that is not theirs: blocks are shuffled, and the numbers in each."""
     draw = random.Random(seed)
-    blocks = [list(range(first, min(first + _BLOCK, count))) for first in range(0, count, _BLOCK)]
+    whole = count - count % _BLOCK
+    blocks = [list(range(first, first + _BLOCK)) for first in range(0, whole, _BLOCK)]
     draw.shuffle(blocks)
+    blocks.append(list(range(whole, count)))
     for block in blocks:
         draw.shuffle(block)
     order = [number for block in blocks for number in block]

@@ -10,8 +10,6 @@ from typing import Any
 
 import orjson
 
-from .shapes import EMBEDDINGS, RESPONSES
-
 __all__ = ["FileLimits", "Findings", "inspect", "line_offsets"]
 
 _ANTHROPIC_ID = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
@@ -135,16 +133,3 @@ def _look_at_params(found: Findings, params: dict[str, Any], number: int) -> Non
         found.add("invalid_request", "'messages' must be a list with at least one message.", number)
     elif any(isinstance(one, dict) and one.get("role") == "system" for one in messages):
         found.add("invalid_request", "The role 'system' is no message: use the parameter 'system'.", number)
-
-
-def body_problem(endpoint: str, body: dict[str, Any]) -> str | None:
-    """What a provider would refuse a single request for, or None."""
-    name = "input" if endpoint in (RESPONSES, EMBEDDINGS) else "messages"
-    turns = body.get(name)
-    if name == "input" and isinstance(turns, str):
-        return None
-    if not isinstance(turns, list) or not turns:
-        return f"'{name}' must not be missing or empty"
-    if endpoint != EMBEDDINGS and not all(isinstance(turn, dict) for turn in turns):
-        return f"'{name}' must be a list of objects"
-    return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 import requests
 from server import schemas
-from server.driver import chat_lines, message_line
+from server.driver import chat_line, chat_lines, message_line
 from server.schemas import check
 
 from dobatch_pandas.server import Reply
@@ -263,3 +264,33 @@ def test_the_view_of_batches_shows_live_counts(api):
     view = api.server.batches
     assert [batch.batch_id for batch in view] == [second, first]
     assert view[1].completed == 2
+
+
+def test_a_very_long_line_passes(api):
+    """
+    Twenty megabytes in one request, among small ones.
+    """
+    text = "word " * 4_000_000
+    batch_id = api.create([*chat_lines(300), chat_line("long", text)])
+    api.until(batch_id, "completed")
+    output, _ = api.lines(batch_id)
+    (long,) = [line for line in output if line["custom_id"] == "long"]
+    assert long["response"]["body"]["choices"][0]["message"]["content"] == text
+    assert len(output) == 301
+
+
+@pytest.mark.skipif(os.name == "nt", reason="counts files under /dev/fd")
+def test_open_batches_hold_no_files(serve):
+    """
+    A thousand open batches must not run into the system's limit on open files.
+    """
+    api = serve(lambda body, endpoint: "x", concurrency=1)
+    api.server.hold()
+    before = len(os.listdir("/dev/fd"))
+    ids = [api.create(chat_lines(20)) for _ in range(30)]
+    for batch_id in ids:
+        api.until(batch_id, "in_progress")
+    api.server.hold(after=480)
+    _until_executed(api, 480)
+    assert [batch.completed for batch in api.server.batches] == [16] * 30
+    assert len(os.listdir("/dev/fd")) < before + 15

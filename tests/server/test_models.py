@@ -18,7 +18,7 @@ from server.schemas import check
 from dobatch_pandas.errors import ServerProblem
 from dobatch_pandas.server import LocalServer, Reply
 from dobatch_pandas.server.instances import instance
-from dobatch_pandas.server.models import EchoModel
+from dobatch_pandas.server.models import EchoModel, ask
 
 LABEL = {
     "type": "object",
@@ -392,3 +392,56 @@ def test_the_echo_counts_words():
     body = {"model": "m", "messages": [{"role": "user", "content": "one two three"}]}
     usage = EchoModel().answer(CHAT, body).body["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (3, 3, 6)
+
+
+FIELDS = (
+    "role", "content", "text", "type", "schema", "json_schema", "format", "name", "tools", "tool_choice",
+    "function", "input_schema", "parameters", "properties", "items", "anyOf", "$ref", "minimum", "enum",
+)  # fmt: skip
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    endpoint=st.sampled_from([CHAT, RESPONSES, EMBEDDINGS, MESSAGES]),
+    body=st.dictionaries(
+        st.sampled_from(
+            (
+                "model",
+                "messages",
+                "input",
+                "max_tokens",
+                "text",
+                "response_format",
+                "tools",
+                "tool_choice",
+                "dimensions",
+            )
+        ),
+        JSON,
+    ),
+)
+def test_no_request_breaks_the_echo(endpoint, body):
+    """
+    Whatever the body, there is an answer that can be written: 200 or 400.
+    """
+    reply = ask(EchoModel(), endpoint, body)
+    assert reply.status in (200, 400)
+    assert orjson.dumps(reply.body)
+
+
+def test_a_functions_nonsense_fails_its_request_alone(serve):
+    """
+    What cannot be written as JSON is a 500, and the batch goes on.
+    """
+    api = serve(lambda body, endpoint: {1: object()} if "text 1" in str(body) else "fine")
+    batch_id = api.create(chat_lines(3))
+    assert api.until(batch_id, "completed")["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
