@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .answers import parse_answers
+from .join import outcome
 from .recipe import Recipe
 from .results_file import RESULTS, iter_results, merge_results
 from .snapshot import ErrorGroup
@@ -47,7 +47,7 @@ def read_part(
     Read a batch's files into one row per request of the part, in the part's order.
 
     Doubled lines count once, foreign ones not at all, and a request without a line fails with
-    `missing_code`. Where a schema was asked for, an answer that breaks it fails here.
+    `missing_code`. An answer that breaks the schema asked for fails here.
 
     Returns
     -------
@@ -60,10 +60,9 @@ def read_part(
     missing = pc.is_null(place)
     table = _replace(table, "custom_id", ids)
     table = _mark_failed(table, missing, missing_code, missing_message)
-    if recipe.schema is not None:
-        _, codes, messages = parse_answers(table, recipe.schema, flatten=False)
-        broken = pc.and_(pc.is_valid(codes), pc.equal(table["status"], "succeeded"))
-        table = _mark_failed(table, broken, codes, messages)
+    _, codes, messages = outcome(table, recipe.schema)
+    broken = pc.and_(pc.is_valid(codes), pc.equal(table["status"], "succeeded"))
+    table = _mark_failed(table, broken, codes, messages)
     return table.append_column("batch_id", pa.array([batch_id] * len(table), pa.string()))
 
 

@@ -109,8 +109,8 @@ def response_columns(
     """
     Everything known about every row's request; one row a sample, with the frame's index.
 
-    The parameters are those of `answer_columns`. ``text`` is as it came, also where it is no answer. Without a
-    ``json_schema`` the results' own codes are shown: `outcome` has seen to them before.
+    The parameters are those of `answer_columns`. ``text`` is as it came, also where it is no answer. Without
+    a ``json_schema`` the results' own codes are shown: `outcome` has seen to them before.
     """
     if json_schema is None:
         code, message = _flat(results["error_code"]), _flat(results["error_message"])

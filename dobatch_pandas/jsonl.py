@@ -238,6 +238,9 @@ def _search(
 
 
 def _read(data: Any, schema: Any, unexpected: str) -> Any:
+    if bytes(memoryview(data).cast("B")[:1]) != b"{":
+        # Arrow's reader follows a null pointer where a block begins with `null` (apache/arrow#47409).
+        raise pa.ArrowInvalid("JSON parse error: no object in row 0")
     return pj.read_json(
         pa.BufferReader(data),
         read_options=pj.ReadOptions(use_threads=False, block_size=data.size + 1),

@@ -202,11 +202,11 @@ def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
     body: Any = None
     for line in lines:
         entry = (load(line)[0] or [None])[0]
-        found = path(entry, "result", "message") or path(entry, "response", "body")
+        inner = "result" if path(entry, "result") else "response"
+        found = path(entry, inner, "message" if inner == "result" else "body")
         claimed = [one for one in READERS.values() if isinstance(found, dict) and one.claims(found)]
-        if claimed and not path(found, "error"):
-            reader, body = claimed[0], found
-            envelope = "result" if path(entry, "result") else "response"
+        if claimed and not path(found, "error") and (inner == "response" or claimed[0] is messages_results):
+            envelope, reader, body = inner, claimed[0], found
             break
     shape = reader.BODY
     if reader is embeddings_results and body and embeddings_results.in_base64(body):
@@ -253,7 +253,7 @@ def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
     custom_id, outer = columns["custom_id"], columns[kind.envelope]
     if kind.envelope == "result":
         body = pc.struct_field(outer, "message")
-        request_id = pc.struct_field(body, "id") if kind.reader is messages_results else None
+        request_id = pc.struct_field(body, "id")
         plain = true(pc.equal(pc.struct_field(outer, "type"), "succeeded"))
         plain &= true(pc.is_null(pc.struct_field(outer, "error")))
         status: Any = pa.nulls(len(table), pa.int16())
