@@ -1,0 +1,353 @@
+"""What a job would cost, before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from .prices import Price, cost, price_of
+from .tokens import counter_for
+from .usage import Usage, dollars, facts_as_html, source_of, usage_of
+
+__all__ = ["Estimate", "Estimator", "Usage", "estimate_bodies", "usage_of"]
+
+# Requests whose tokens are all counted; of those beyond, every SHARE-th is.
+COUNTED = 200_000
+SHARE = 10
+
+# What OpenAI adds to the text of a chat: three tokens and the role a message, three to begin the answer.
+PER_MESSAGE, PER_ANSWER = 4, 3
+
+Tokens = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    What would be sent, and what that would cost.
+
+    Parameters
+    ----------
+    model, provider : str
+    rows : int
+        Rows of the frame.
+    requests : int
+        Distinct requests, samples included; `reused` of them are answered already and cost nothing.
+    reused : int
+        Requests answered by earlier jobs.
+    skipped : int
+        Rows that would not be sent (missing input, too large).
+    bytes : int
+        Size of the request files.
+    batches : int or None
+        How many batches the requests would be split over; None where that was not worked out.
+    input_tokens : int
+        All that is sent and paid: prompts, system text, schemas.
+    output_tokens : tuple of int and (int or None)
+        At least, and at most; None where a request sets no ``max_tokens``.
+    tokenizer : str
+        What counted the tokens.
+    exact : bool
+        Whether `input_tokens` is more than an estimate: the model's own vocabulary counted all texts, and
+        nothing was sent whose form the provider keeps to itself (schemas, tools).
+    counted : int
+        Requests whose tokens were counted; above 200,000 every tenth stands for ten.
+    cost_realtime, cost_batch : tuple of float and (float or None), or None
+        US dollars: input alone, and with the longest answers; None is "price unknown".
+    price : Price or None
+        The prices taken, with their source and date.
+    """
+
+    model: str
+    provider: str
+    rows: int
+    requests: int
+    reused: int
+    skipped: int
+    bytes: int
+    batches: int | None
+    input_tokens: int
+    output_tokens: tuple[int, int | None]
+    tokenizer: str
+    exact: bool
+    counted: int
+    cost_realtime: tuple[float, float | None] | None
+    cost_batch: tuple[float, float | None] | None
+    price: Price | None = field(repr=False, default=None)
+
+    @property
+    def to_send(self) -> int:
+        """Requests that would go to the service: all but the reused ones."""
+        return self.requests - self.reused
+
+    @property
+    def price_source(self) -> str:
+        """Where the prices are from, or ``"price unknown"``."""
+        return source_of(self.price)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to keep in mind about the numbers, in sentences."""
+        notes = []
+        if not self.exact:
+            notes.append(f"Input tokens are an estimate ({self.tokenizer}).")
+        if self.counted < self.to_send:
+            notes.append(
+                f"Tokens were counted in {self.counted:,} of {self.to_send:,} requests, for all of them."
+            )
+        if self.output_tokens[1] is None:
+            notes.append("No max_tokens limits the answers, so only the input has a price.")
+        if self.price is None:
+            notes.append(
+                'Price unknown: give one with dobatch.configure(prices={"model": dobatch.Prices(...)}).'
+            )
+        elif self.price.note:
+            notes.append(f"About the price: {self.price.note}.")
+        return tuple(notes)
+
+    def __repr__(self) -> str:
+        about = "" if self.exact else "about "
+        costs = f"{_range(self.cost_batch)} as a batch, {_range(self.cost_realtime)} in real time"
+        if self.price is None:
+            costs = "price unknown"
+        return (
+            f"<Estimate: {self.to_send:,} requests for {self.rows:,} rows, "
+            f"{about}{self.input_tokens:,} input tokens, {costs}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return facts_as_html(self._facts(), f"Estimate for {self.model}")
+
+    def _facts(self) -> dict[str, str]:
+        least, most = self.output_tokens
+        about = "" if self.exact else "about "
+        facts = {
+            "rows": f"{self.rows:,}",
+            "requests to send": f"{self.to_send:,}",
+            "answered before, reused": f"{self.reused:,}",
+            "rows not sent": f"{self.skipped:,}",
+            "bytes": f"{self.bytes:,}",
+            "batches": "not worked out" if self.batches is None else f"{self.batches:,}",
+            "input tokens": f"{about}{self.input_tokens:,} ({self.tokenizer})",
+            "output tokens": "no limit set" if most is None else f"{least:,} to {most:,}",
+            "cost as a batch": _range(self.cost_batch),
+            "cost in real time": _range(self.cost_realtime),
+            "prices": self.price_source,
+        }
+        if self.notes:
+            facts["notes"] = " ".join(self.notes)
+        return facts
+
+
+class Estimator:
+    """
+    Adds up requests a chunk at a time, in memory that does not grow.
+
+    Parameters
+    ----------
+    model, provider : str
+    endpoint : str
+        The path the requests go to.
+    overrides : mapping of str to Prices, optional
+        Prices of the user's own.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        provider: str,
+        endpoint: str = "/v1/chat/completions",
+        *,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model, self.provider = model, provider
+        self._embeds = endpoint == "/v1/embeddings"
+        self.price = price_of(model, provider, overrides=overrides)
+        self.counter = counter_for(model)
+        self.requests = self.bytes = self.counted = 0
+        # Ordinary requests, and those long enough to have a price of their own.
+        self._input, self._output = np.zeros(2), np.zeros(2)
+        self._limited = True
+        # How the other endpoints put a conversation into tokens is not published.
+        self._plain = self._embeds or endpoint == "/v1/chat/completions"
+
+    def add(self, bodies: Sequence[bytes]) -> None:
+        """
+        Take in requests that would be sent.
+
+        Parameters
+        ----------
+        bodies : sequence of bytes
+            Bodies as JSON, or whole lines of a request file.
+        """
+        if not bodies:
+            return
+        sample = bodies if self.requests < COUNTED else bodies[::SHARE]
+        self.requests += len(bodies)
+        self.bytes += sum(map(len, bodies))
+        self.counted += len(sample)
+        texts: list[str] = []
+        owners: list[int] = []
+        most = np.zeros(len(sample))
+        fixed = np.zeros(len(sample), np.int64)
+        for number, body in enumerate(map(orjson.loads, sample)):
+            body = body.get("body") or body.get("params") or body
+            found, fixed[number] = self._read(body)
+            texts += found
+            owners += [number] * len(found)
+            most[number] = self._longest_answer(body)
+        tokens = fixed + np.bincount(np.array(owners, np.int64), self._count(texts), len(sample))
+        threshold = np.inf if self.price is None or self.price.long_from is None else self.price.long_from
+        long = (tokens > threshold).astype(int)
+        stands_for = len(bodies) / len(sample)
+        self._input += np.bincount(long, tokens, 2) * stands_for
+        self._output += np.bincount(long, most, 2) * stands_for
+
+    def finish(
+        self,
+        *,
+        rows: int | None = None,
+        requests: int | None = None,
+        reused: int = 0,
+        skipped: int = 0,
+        bytes: int | None = None,
+        batches: int | None = None,
+    ) -> Estimate:
+        """
+        Return the estimate of all that was taken in.
+
+        Parameters
+        ----------
+        rows : int, optional
+            Rows of the frame; None takes the requests.
+        requests : int, optional
+            Distinct requests, reused ones included; None takes those taken in and `reused`.
+        reused, skipped : int
+            Requests answered before, and rows that would not be sent.
+        bytes : int, optional
+            Size of the request files; None takes what was given to `add`.
+        batches : int, optional
+            How many batches there would be.
+        """
+        requests = self.requests + reused if requests is None else requests
+        total = float(self._output.sum())
+        return Estimate(
+            model=self.model,
+            provider=self.provider,
+            rows=requests if rows is None else rows,
+            requests=requests,
+            reused=reused,
+            skipped=skipped,
+            bytes=self.bytes if bytes is None else bytes,
+            batches=batches,
+            input_tokens=round(float(self._input.sum())),
+            output_tokens=(0, round(total) if self._limited else None),
+            tokenizer=self.counter.name,
+            exact=self.counter.exact and self._plain and self.counted == self.requests,
+            counted=self.counted,
+            cost_realtime=self._cost(batch=False),
+            cost_batch=self._cost(batch=True),
+            price=self.price,
+        )
+
+    def _count(self, texts: list[str]) -> Tokens:
+        # A system text, a schema or an example stands in every request and is counted once a chunk.
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        counts = self.counter.count(list(places))
+        return counts[np.array([places[text] for text in texts], np.int64)]
+
+    def _read(self, body: dict[str, Any]) -> tuple[list[str], int]:
+        """The texts of a body, and the tokens its form adds."""
+        if self._embeds:
+            return _texts(body.get("input")), 0
+        asked = body.get("messages", body.get("input"))
+        messages = [asked] if isinstance(asked, str) else list(asked or [])
+        messages += [body[name] for name in ("system", "instructions") if name in body]
+        texts = [text for message in messages for text in _texts(message)]
+        for name in ("response_format", "text", "tools", "tool_choice"):
+            if name in body:
+                texts.append(orjson.dumps(body[name]).decode())
+                self._plain = False
+        return texts, PER_MESSAGE * len(messages) + PER_ANSWER
+
+    def _longest_answer(self, body: dict[str, Any]) -> float:
+        if self._embeds:
+            return 0
+        for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+            if isinstance(body.get(name), int):
+                return float(body[name])
+        self._limited = False
+        return 0
+
+    def _cost(self, *, batch: bool) -> tuple[float, float | None] | None:
+        if self.price is None:
+            return None
+        prices = (self.price, self.price.long or self.price)
+        least = sum(
+            cost(price, sent, 0, batch=batch) for price, sent in zip(prices, self._input, strict=True)
+        )
+        answers = sum(
+            cost(price, 0, out, batch=batch) for price, out in zip(prices, self._output, strict=True)
+        )
+        return float(least), float(least + answers) if self._limited else None
+
+
+def estimate_bodies(
+    bodies: Iterable[bytes],
+    model: str,
+    provider: str,
+    endpoint: str = "/v1/chat/completions",
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> Estimate:
+    """
+    Return what these requests would cost.
+
+    Parameters
+    ----------
+    bodies : iterable of bytes
+        Bodies as JSON, or lines of a request file.
+    model, provider, endpoint : str
+    overrides : mapping of str to Prices, optional
+        Prices of the user's own.
+
+    Examples
+    --------
+    >>> body = b'{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"Hello"}],"max_tokens":5}'
+    >>> estimate_bodies([body], "gpt-4.1-mini", "openai").output_tokens
+    (0, 5)
+    """
+    estimator = Estimator(model, provider, endpoint, overrides=overrides)
+    chunk: list[bytes] = []
+    for body in bodies:
+        chunk.append(body)
+        if len(chunk) == 8192:
+            estimator.add(chunk)
+            chunk = []
+    estimator.add(chunk)
+    return estimator.finish()
+
+
+def _texts(message: Any) -> list[str]:
+    """The texts of a message, of its content, or of parts of that."""
+    if isinstance(message, str):
+        return [message]
+    if isinstance(message, list):
+        return [text for part in message for text in _texts(part)]
+    if isinstance(message, dict):
+        return _texts(message.get("content", message.get("text")))
+    return []
+
+
+def _range(costs: tuple[float, float | None] | None) -> str:
+    if costs is None:
+        return "price unknown"
+    least, most = costs
+    if most is None:
+        return f"at least {dollars(least)}"
+    return dollars(least) if most == least else f"{dollars(least)} to {dollars(most)}"
