@@ -301,8 +301,8 @@ class _Exchange:
 
     def pieces(self, response: HTTPResponse) -> Iterator[bytes]:
         """Yield the bytes of the answer's body."""
-        stream = response.stream(_PIECE)
-        while piece := self._guarded(lambda: next(stream, b"")):
+        # read1 hands over what has arrived; read would lose up to a piece of it when the connection breaks.
+        while piece := self._guarded(lambda: response.read1(_PIECE)):
             yield piece
 
     def close(self) -> None:
