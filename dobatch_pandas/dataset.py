@@ -11,7 +11,6 @@ import glob
 import hashlib
 import json
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -220,7 +219,7 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
             rows = asked.take(batch.num_rows * recipe.samples)
             columns = answer_columns(
                 rows["custom_id"],
-                rows["fate"].to_numpy(),
+                rows["fate"],
                 answers.of(rows["custom_id"].combine_chunks()),
                 into=recipe.into,
                 samples=recipe.samples,

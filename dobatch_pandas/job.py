@@ -27,7 +27,7 @@ from .errors import (
     JobNotReady,
     WaitTimeout,
 )
-from .input_file import index_of, labels_of, write_input
+from .input_file import index_of, labels_of
 from .join import answer_columns, response_columns
 from .recipe import Recipe
 from .requests_file import copy_lines, ids_of
@@ -199,6 +199,15 @@ class Job:
                     )
                 runner.changed.wait(left)
 
+    def sent(self) -> Job:
+        """Wait until the service has everything; the answers are not waited for."""
+        runner = self.resume(send_only=True)
+        if runner is not None:
+            with runner.changed:
+                while runner.sending and runner.crash is None:
+                    runner.changed.wait()
+        return self._checked()
+
     def _over(self, runner: Runner) -> bool:
         return runner.job.ended is not None or runner.crash is not None or not runner.thread.is_alive()
 
@@ -359,7 +368,7 @@ class Job:
         """
         self.wait()
         ids, fates, index = self._asked()
-        return response_columns(ids, fates, self._results(), samples=self.recipe.samples, index=index)
+        return response_columns(ids, fates, self._results(), index=index, **self._answer_options())
 
     def errors(self) -> pd.DataFrame:
         """Wait, and return the rows of `responses` that failed."""
@@ -387,17 +396,16 @@ class Job:
         return self._columns(ids, fates, frame.index)
 
     def _columns(self, ids: Any, fates: Any, index: pd.Index) -> dict[str, pd.Series]:
+        return answer_columns(ids, fates, self._results(), index=index, **self._answer_options())
+
+    def _answer_options(self) -> dict[str, Any]:
         recipe = self.recipe
-        return answer_columns(
-            ids,
-            fates,
-            self._results(),
-            into=recipe.into,
-            samples=recipe.samples,
-            json_schema=recipe.schema,
-            flatten=recipe.flatten,
-            index=index,
-        )
+        return {
+            "into": recipe.into,
+            "samples": recipe.samples,
+            "json_schema": recipe.schema,
+            "flatten": recipe.flatten,
+        }
 
     def _results(self) -> pa.Table:
         """One result for each request that was sent or reused."""
@@ -413,7 +421,7 @@ class Job:
         manifest = pq.read_table(self._store.folder(self.id).manifest)
         every = self.recipe.samples
         labels = manifest.take(pa.array(range(0, len(manifest), every))) if every > 1 else manifest
-        return manifest["custom_id"], manifest["fate"].to_numpy(), index_of(labels)
+        return manifest["custom_id"], manifest["fate"], index_of(labels)
 
     def _ids_for(self, frame: pd.DataFrame) -> tuple[Any, Any]:
         """Find each row's request: by what it asks, or by its label where only a label tells."""
@@ -434,8 +442,7 @@ class Job:
             )
         place = index.get_indexer(index_of(labels_of(frame.index)))
         rows = pa.array([None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)])
-        known = pa.chunked_array([ids]).combine_chunks() if isinstance(ids, pa.Array) else ids
-        return known.take(rows), pa.array(fates).take(rows).fill_null(0).to_numpy()
+        return ids.take(rows), fates.take(rows)
 
 
 class _TokenFor:

@@ -68,7 +68,7 @@ class Plan:
         ids, fates = ids_of(self.frame, self.recipe)
         index = self.frame.index.repeat(self.recipe.samples)
         series = pd.Series(ids.to_pandas().to_numpy(), index=index, name="custom_id", dtype=object)
-        return series.where(fates <= 2, None).astype("string")
+        return series.where(fates.to_numpy() <= 2, None).astype("string")
 
     def preview(self, n: int = 5) -> pd.DataFrame:
         """

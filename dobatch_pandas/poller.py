@@ -181,8 +181,8 @@ class Poller:
     def _plan_next(self, looked: list[Watch], calls: int) -> None:
         with self._changed:
             now = self._clock()
-            # A call a second at most when a look takes many: under both limits with room for everything else.
-            floor = calls if calls > 1 else 0.0
+            # Forty calls a minute at most when a look takes many: half of the hourly limit is left for others.
+            floor = 1.5 * calls if calls > 1 else 0.0
             for watch in looked:
                 watch.due = now + max(pause_before_next_look(now - watch.started, watch.share), floor)
 

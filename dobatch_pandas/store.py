@@ -109,7 +109,8 @@ _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
 def _columns(record: type) -> str:
-    return ", ".join(f"{f.name} {_SQL_TYPES[str(f.type).split(' ')[0]]}" for f in fields(record))
+    # Quoted, since a name like "into" is a word of SQL too.
+    return ", ".join(f'"{f.name}" {_SQL_TYPES[str(f.type).partition(" ")[0]]}' for f in fields(record))
 
 
 _LEDGER = f"""
@@ -373,12 +374,13 @@ class Store:
 
 def _insert(db: sqlite3.Connection, table: str, record: JobRecord | PartRecord) -> None:
     values = {f.name: getattr(record, f.name) for f in fields(record)}
+    names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join("?" for _ in values)
-    db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
 
 
 def _update(store: Store, table: str, where: str, key: tuple[Any, ...], changes: dict[str, Any]) -> None:
-    assignments = ", ".join(f"{name} = ?" for name in changes)
+    assignments = ", ".join(f'"{name}" = ?' for name in changes)
     with store.transaction() as db:
         db.execute(f"UPDATE {table} SET {assignments} WHERE {where}", (*changes.values(), *key))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from proxy import FaultProxy
+from proxy import Proxy
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import requests_file
@@ -90,7 +90,7 @@ def test_ten_thousand_rows_through_a_network_that_drops_one_connection_in_five(s
     monkeypatch.setitem(requests_file.LIMITS, "openai", requests_file.Limits(500, 200_000_000))
     server = serve()
     frame = pd.DataFrame({"n": range(10_000)})
-    with FaultProxy(server.url, reset_share=0.2) as proxy:
+    with Proxy(server.url, reset_share=0.2) as proxy:
         dobatch.configure(base_url=proxy.url)
         answered = frame.dobatch.join(frame.dobatch.submit("number {n}", model="echo"))
 

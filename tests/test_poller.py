@@ -48,11 +48,8 @@ class Day:
         for batch_id in self.ids:
             self.poller._watches[batch_id] = _watch(batch_id, self)
         while self.poller._watches:
-            due = [w for w in self.poller._watches.values() if w.due <= self.now + 0.5]
-            if due:
-                self.poller.look(due)
-            else:
-                self.now = min(w.due for w in self.poller._watches.values())
+            self.now = max(self.now, min(w.due for w in self.poller._watches.values()))
+            self.poller.look([w for w in self.poller._watches.values() if w.due <= self.now + 0.5])
 
     def most_calls_within(self, seconds: float) -> int:
         window: deque[float] = deque()

@@ -1,0 +1,77 @@
+"""
+The endpoints that a request can go to, one small module each.
+
+A module ``<name>.py`` says what a request's body looks like, ``<name>_results.py`` what an answer's body means.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+from ..errors import InputError
+from . import chat, embeddings, messages, responses
+
+__all__ = ["ENDPOINTS", "Endpoint", "endpoint_for"]
+
+
+class Endpoint(Protocol):
+    """What each endpoint's module has."""
+
+    URL: str
+    PROVIDER: str
+    RESERVED: frozenset[str]
+    """Body parameters that this package sets itself."""
+    DEFAULTS: dict[str, Any]
+    """Body parameters that the endpoint demands, where none are given."""
+
+    def members(self, prompt: Any, system: Any) -> dict[str, Any]:
+        """The question's part of the body: `prompt` is a text or messages, `system` a text or None."""
+
+    def schema_members(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The part of the body that asks for an answer of a schema."""
+
+    def problems(self, params: dict[str, Any]) -> list[str]:
+        """What is wrong with the other parameters."""
+
+
+ENDPOINTS: dict[str, Any] = {"chat": chat, "responses": responses, "embeddings": embeddings, "messages": messages}
+
+_ANTHROPIC = re.compile(r"(^|[/.-])(claude|anthropic)", re.IGNORECASE)
+_EMBEDDING = re.compile(r"embed|(^|[/-])(bge|gte|e5|minilm|all-mini)", re.IGNORECASE)
+
+
+def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Any:
+    """
+    Return the endpoint's module; what is not said follows from the model's name.
+
+    Raises
+    ------
+    InputError
+        The words contradict each other, or name no endpoint.
+    """
+    if provider not in (None, "openai", "anthropic"):
+        raise InputError(f'provider is {provider!r}; it takes "openai" or "anthropic".')
+    if endpoint is None:
+        if provider is None:
+            provider = "anthropic" if _ANTHROPIC.search(model) else "openai"
+        if provider == "anthropic":
+            return messages
+        return embeddings if _EMBEDDING.search(model) else chat
+    for name, module in ENDPOINTS.items():
+        if endpoint in (name, module.URL):
+            break
+    else:
+        raise InputError(f"endpoint is {endpoint!r}; it takes {', '.join(map(repr, ENDPOINTS))}, or their paths.")
+    if provider is not None and provider != module.PROVIDER:
+        raise InputError(f"endpoint {endpoint!r} belongs to provider {module.PROVIDER!r}, and provider is {provider!r}.")
+    # An explicit provider may know better than the model's name.
+    if provider is None:
+        if module.PROVIDER == "openai" and _ANTHROPIC.search(model):
+            raise InputError(
+                f"Model {model!r} is one of Anthropic's and does not take {module.URL}: leave out endpoint, or say "
+                'provider="openai" if it is served that way.'
+            )
+        if _EMBEDDING.search(model) and module is not embeddings:
+            raise InputError(f"Model {model!r} makes embeddings and does not take {module.URL}: leave out endpoint.")
+    return module

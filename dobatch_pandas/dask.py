@@ -1,0 +1,196 @@
+"""
+``ddf.dobatch``: the same job over the partitions of a Dask frame.
+
+Each partition is rendered and uploaded by the worker that holds it, as a job of its own in the home that all
+processes share; the client's process waits for the batches; answers are joined where the rows lie. Through
+the scheduler go the question and the jobs' ids, never rows, answers or the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from .errors import InputError, JobError, MissingExtra
+from .job import attach
+from .join import answer_columns, joined
+from .plan import Plan
+from .recipe import Recipe
+from .results_file import merge_results
+from .snapshot import Snapshot
+from .submit import submit_frame
+
+try:
+    import dask
+    from dask.dataframe.extensions import register_dataframe_accessor
+except ImportError as error:
+    raise MissingExtra("df.dobatch on Dask frames", "dask") from error
+
+__all__ = ["DaskDobatchAccessor", "DaskJob", "DaskPlan"]
+
+
+class DaskJob:
+    """
+    The jobs of a Dask frame's partitions, in their order, seen as one.
+
+    Attributes
+    ----------
+    jobs : tuple of Job
+        One a partition; None for an empty one.
+    """
+
+    def __init__(self, ids: list[str | None], recipe: Recipe) -> None:
+        self.ids = ids
+        self.recipe = recipe
+        self.jobs = tuple(attach(job_id) for job_id in ids if job_id is not None)
+
+    def __repr__(self) -> str:
+        counts = self.counts
+        return (
+            f"<DaskJob: {len(self.jobs)} partitions, {counts['completed']:,} of {counts['total']:,} requests "
+            f"answered, {counts['failed']:,} failed>"
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Requests so far, over all partitions: total, completed, failed, reused, and rows skipped."""
+        names = ("total", "completed", "failed", "reused", "skipped")
+        every = [job.counts for job in self.jobs]
+        return {name: sum(counts[name] for counts in every) for name in names}
+
+    def snapshots(self) -> list[Snapshot]:
+        """One snapshot a partition."""
+        return [job.snapshot() for job in self.jobs]
+
+    def wait(self, timeout: float | None = None) -> DaskJob:
+        """Wait until every partition's job is over; `timeout` in seconds is for each."""
+        for job in self.jobs:
+            job.wait(timeout)
+        return self
+
+    def __await__(self) -> Generator[Any, None, DaskJob]:
+        for job in self.jobs:
+            yield from job.__await__()
+        return self
+
+    def cancel(self) -> DaskJob:
+        """Cancel every batch of every partition."""
+        for job in self.jobs:
+            job.cancel()
+        return self
+
+    def retry(self) -> int:
+        """Send again what failed for a reason that can change; returns how many requests."""
+        return sum(job.retry() for job in self.jobs)
+
+    def errors(self) -> pd.DataFrame:
+        """Return the failed rows of all partitions."""
+        return pd.concat([job.errors() for job in self.jobs])
+
+
+class DaskPlan:
+    """What would be sent for each partition; made by ``ddf.dobatch.plan(...)``."""
+
+    def __init__(self, frame: Any, recipe: Recipe) -> None:
+        problems = [
+            problem for problem in recipe.check(frame._meta_nonempty) if not problem.rows and not problem.count
+        ]
+        if problems:
+            raise InputError(problems)
+        if not recipe.portable:
+            raise InputError("A Series of prompts cannot be matched to partitions: use a template or a function.")
+        if recipe.custom_id is not None:
+            # Repeats in other partitions are nobody's to see.
+            raise InputError("custom_id is not for Dask frames: ids made from what is asked are the same everywhere.")
+        self.frame, self.recipe = frame, recipe
+
+    def preview(self, n: int = 5) -> pd.DataFrame:
+        """Show the requests of the first rows, as `Plan.preview` does."""
+        return Plan(self.frame.head(n), self.recipe).preview(n)
+
+    def submit(self, *, fresh: bool = False) -> DaskJob:
+        """
+        Render and upload every partition on its worker, and return the jobs once the service has them.
+
+        A partition whose worker dies is done again by another worker, which finds the partition's job in the
+        store and goes on with it.
+        """
+        parts = self.frame.to_delayed(optimize_graph=True)
+        send = dask.delayed(_send_partition, pure=False)
+        ids = dask.compute(*[send(part, self.recipe, fresh) for part in parts])
+        return DaskJob(list(ids), self.recipe)
+
+
+def _send_partition(frame: pd.DataFrame, recipe: Recipe, fresh: bool) -> str | None:
+    if frame.empty:
+        return None
+    job = submit_frame(Plan(frame, recipe).frame, recipe, fresh=fresh, display=False, send_only=True)
+    job.sent()
+    return job.id
+
+
+def _join_partition(frame: pd.DataFrame, job_id: str | None, recipe: Recipe) -> pd.DataFrame:
+    if job_id is not None:
+        return joined(frame, attach(job_id).join(frame))
+    # An empty partition has the same columns as the others, of the same types.
+    columns = answer_columns(
+        pa.array([], pa.string()),
+        None,
+        merge_results([]),
+        into=recipe.into,
+        samples=recipe.samples,
+        json_schema=recipe.schema,
+        flatten=recipe.flatten,
+        index=frame.index[:0],
+    )
+    return joined(frame.iloc[:0], columns)
+
+
+@register_dataframe_accessor("dobatch")  # type: ignore[untyped-decorator]
+class DaskDobatchAccessor:
+    """Batch LLM inference over the rows of a Dask frame."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def plan(self, prompt: Any, *, model: str, **options: Any) -> DaskPlan:
+        """Return what would be sent; takes what ``df.dobatch.plan`` takes."""
+        return DaskPlan(self._frame, _recipe(prompt, model, options))
+
+    def submit(self, prompt: Any, *, model: str, fresh: bool = False, **options: Any) -> DaskJob:
+        """Send every row of every partition; takes what ``df.dobatch.plan`` takes, and ``fresh``."""
+        return self.plan(prompt, model=model, **options).submit(fresh=fresh)
+
+    def join(self, job: DaskJob) -> Any:
+        """
+        Wait for a job, and return a lazy frame with the answers beside the rows of each partition.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+        """
+        if self._frame.npartitions != len(job.ids):
+            raise JobError(
+                f"The frame has {self._frame.npartitions} partitions and the job {len(job.ids)}: join to the frame "
+                "that was submitted, or to one partitioned in the same way."
+            )
+        import dask.dataframe as dd
+
+        job.wait()
+        parts = self._frame.to_delayed(optimize_graph=True)
+        join = dask.delayed(_join_partition, pure=True)
+        answered = [join(part, job_id, job.recipe) for part, job_id in zip(parts, job.ids, strict=True)]
+        meta = _join_partition(self._frame._meta, None, job.recipe)
+        return dd.from_delayed(answered, meta=meta, divisions=self._frame.divisions, verify_meta=False)
+
+
+def _recipe(prompt: Any, model: str, options: dict[str, Any]) -> Recipe:
+    names = (
+        "into", "system", "endpoint", "provider", "schema", "custom_id", "missing", "dedupe", "samples", "metadata",
+        "flatten",
+    )  # fmt: skip
+    known = {name: options.pop(name) for name in names if name in options}
+    return Recipe.build(prompt, model=model, params=options, **known)

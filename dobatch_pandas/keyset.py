@@ -1,0 +1,80 @@
+"""Which requests have been seen: 64-bit keys in sorted numpy arrays, eight bytes each."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["KeySet", "Keys", "keys_of"]
+
+Keys = npt.NDArray[np.uint64]
+
+HEX_DIGITS = 32  # length of an id made by us
+
+
+class KeySet:
+    """
+    A set of 64-bit keys that only grows.
+
+    Keys are the first half of a 128-bit id. Two of ten million ids share a key with a chance of one in
+    400,000; the second of such a pair is taken for a repeat, ends as ``missing_result``, and a retry sends it.
+    """
+
+    def __init__(self) -> None:
+        # Each run is sorted and more than twice as long as the next, so that a look-up takes few searches.
+        self._runs: list[Keys] = []
+
+    def __len__(self) -> int:
+        return sum(len(run) for run in self._runs)
+
+    def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Say of each key whether it is in the set."""
+        found = np.zeros(len(keys), bool)
+        for run in self._runs:
+            place = np.searchsorted(run, keys)
+            place[place == len(run)] = 0
+            found |= run[place] == keys
+        return found
+
+    def add_new(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Add keys, and say of each whether it is the first of its value."""
+        unique, first = np.unique(keys, return_index=True)
+        new = ~self.contains(unique)
+        is_first = np.zeros(len(keys), bool)
+        is_first[first[new]] = True
+        run = unique[new]
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            # A stable sort of two sorted halves is a merge.
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        if len(run):
+            self._runs.append(run)
+        return is_first
+
+
+def keys_of(ids: Any) -> Keys:
+    """
+    Return the key of each id.
+
+    Parameters
+    ----------
+    ids : pyarrow.Array of string
+        Without nulls. Ids of 32 hex digits give their first 16; others are hashed.
+    """
+    ids = ids.cast(pa.string())
+    if len(ids) and pc.all(pc.match_substring_regex(ids, "^[0-9a-f]{32}$")).as_py():
+        offset = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset]
+        text = np.frombuffer(ids.buffers()[2], np.uint8)[offset : offset + HEX_DIGITS * len(ids)]
+        return _unhex(text.reshape(-1, HEX_DIGITS)[:, :16])
+    hashed = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist()]
+    return np.frombuffer(b"".join(hashed), ">u8").astype(np.uint64)
+
+
+def _unhex(digits: npt.NDArray[np.uint8]) -> Keys:
+    value = np.where(digits >= ord("a"), digits - ord("a") + 10, digits - ord("0")).astype(np.uint8)
+    packed = (value[:, 0::2] << 4) | value[:, 1::2]
+    return np.ascontiguousarray(packed).view(">u8").reshape(-1).astype(np.uint64)

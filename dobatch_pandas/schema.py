@@ -1,0 +1,120 @@
+"""What an answer shall look like: a pydantic model, a JSON Schema or a short form, as one strict JSON Schema."""
+
+from __future__ import annotations
+
+import datetime
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import InputError
+
+__all__ = ["json_schema_of"]
+
+_SIMPLE: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    datetime.date: {"type": "string", "format": "date"},
+    datetime.datetime: {"type": "string", "format": "date-time"},
+}
+
+
+def json_schema_of(schema: Any) -> dict[str, Any] | None:
+    """
+    Return a JSON Schema of an object, strict as providers want it: every field required, no others allowed.
+
+    Parameters
+    ----------
+    schema : pydantic model class, mapping or None
+        A model class; a JSON Schema (it has a ``type`` that is a word, or ``properties``); or the short form,
+        field names with types: ``{"label": ["pos", "neg"], "score": float, "tags": [str],
+        "why": str | None}``.
+
+    Raises
+    ------
+    InputError
+        A field's type is not understood.
+    """
+    if schema is None:
+        return None
+    if hasattr(schema, "model_json_schema"):
+        return _strict(schema.model_json_schema())
+    if not isinstance(schema, Mapping) or not schema:
+        raise InputError(
+            f"schema is {schema!r}. It takes a pydantic model, a JSON Schema, or field names with types such as "
+            '{"label": ["pos", "neg"], "score": float}.'
+        )
+    if isinstance(schema.get("properties"), Mapping) or "$ref" in schema or isinstance(schema.get("type"), str):
+        if "$ref" not in schema and schema.get("type", "object") != "object":
+            raise InputError(f"The JSON Schema describes a {schema['type']}; an answer of several fields is an object.")
+        return _strict(dict(schema))
+    return _object(schema, "schema")
+
+
+def _object(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
+    for name in fields:
+        if not isinstance(name, str):
+            raise InputError(f"In {path}, the field name {name!r} is not a string.")
+    return {
+        "type": "object",
+        "properties": {name: _field(kind, f"{path}[{name!r}]") for name, kind in fields.items()},
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _field(kind: Any, path: str) -> dict[str, Any]:
+    if kind in (types.NoneType, None):
+        return {"type": "null"}
+    if isinstance(kind, type) and kind in _SIMPLE:
+        return dict(_SIMPLE[kind])
+    if isinstance(kind, type) and hasattr(kind, "model_json_schema"):
+        return _strict(kind.model_json_schema())
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return _enum(arguments, path)
+    if origin in (typing.Union, types.UnionType):
+        return {"anyOf": [_field(one, path) for one in arguments]}
+    if origin in (list, Sequence) and len(arguments) == 1:
+        return {"type": "array", "items": _field(arguments[0], path)}
+    if isinstance(kind, Mapping):
+        if isinstance(kind.get("type"), str) or "enum" in kind or "anyOf" in kind or "$ref" in kind:
+            return _strict(dict(kind))
+        return _object(kind, path)
+    if isinstance(kind, (list, tuple)):
+        # [str] is a list of texts; ["pos", "neg"] is a choice.
+        if len(kind) == 1 and not isinstance(kind[0], (str, int, float, bool)):
+            return {"type": "array", "items": _field(kind[0], path)}
+        return _enum(kind, path)
+    raise InputError(
+        f"{path} is {kind!r}. A field takes str, int, float, bool, datetime.date, datetime.datetime, a list of choices, "
+        "[type] for a list, type | None, a nested mapping, or JSON Schema."
+    )
+
+
+def _enum(choices: Sequence[Any], path: str) -> dict[str, Any]:
+    if not choices:
+        raise InputError(f"{path} is an empty list of choices.")
+    for kind, word in ((str, "string"), (bool, "boolean"), (int, "integer"), (float, "number")):
+        if all(isinstance(choice, kind) for choice in choices):
+            return {"type": word, "enum": list(choices)}
+    raise InputError(f"{path} mixes types in its choices: {list(choices)!r}.")
+
+
+def _strict(schema: Any) -> Any:
+    """Require every property of every object, and allow no other, as providers' strict mode asks."""
+    if isinstance(schema, Mapping):
+        done = {key: _strict(value) for key, value in schema.items() if key != "default"}
+        if isinstance(schema.get("properties"), Mapping):
+            # A field of this name is not a keyword, so it stays.
+            done["properties"] = {name: _strict(value) for name, value in schema["properties"].items()}
+            done["type"] = "object"
+            done["required"] = list(schema["properties"])
+            done["additionalProperties"] = False
+        return done
+    if isinstance(schema, list):
+        return [_strict(value) for value in schema]
+    return schema
