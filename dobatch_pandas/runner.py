@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from . import collect
 from .client import Client
-from .config import settings
+from .dataset import write_output
 from .errors import (
     ApiError,
     BadRequest,
@@ -39,7 +39,6 @@ from .errors import (
     TransferError,
     Unauthorized,
 )
-from .dataset import write_output
 from .input_file import read_input
 from .keyset import KeySet, keys_of
 from .models import TERMINAL, Batch

@@ -7,6 +7,7 @@ A process that submits a job and kills itself with SIGKILL at one point of it.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -16,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import client, collect, plan, requests_file, runner, store, transfer
+from dobatch_pandas import client, collect, requests_file, runner, store
+from dobatch_pandas import submit as submission
 
 ROWS = 60
 PART = 20  # requests in a part, so that a job has several
@@ -41,17 +43,15 @@ def die() -> None:
 def strike(owner: Any, name: str, when: str, nth: int = 1, having: Callable[..., bool] | None = None) -> None:
     """Die before or after the nth call of a function that matches."""
     original = getattr(owner, name)
-    seen = 0
+    calls = itertools.count(1)
 
     @functools.wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        nonlocal seen
-        matches = having is None or having(*args, **kwargs)
-        seen += matches
-        if matches and seen == nth and when == "before":
+        struck = (having is None or having(*args, **kwargs)) and next(calls) == nth
+        if struck and when == "before":
             die()
         result = original(*args, **kwargs)
-        if matches and seen == nth and when == "after":
+        if struck:
             die()
         return result
 
@@ -76,8 +76,8 @@ def changing(**wanted: Any) -> Callable[..., bool]:
 
 Ledger, Api = store.Store, client.Client
 POINTS: dict[str, Callable[[], None]] = {
-    "before the input is written": lambda: strike(plan, "write_input", "before"),
-    "after the input is written": lambda: strike(plan, "write_input", "after"),
+    "before the input is written": lambda: strike(submission, "write_input", "before"),
+    "after the input is written": lambda: strike(submission, "write_input", "after"),
     "before the job is recorded": lambda: strike(Ledger, "add_job", "before"),
     "after the job is recorded": lambda: strike(Ledger, "add_job", "after"),
     "rendered, part not recorded": lambda: strike(Ledger, "add_parts", "before"),
@@ -100,7 +100,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "ended and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="ended")),
     "before the result links": lambda: strike(Api, "get_results", "before"),
     "after the result links": lambda: strike(Api, "get_results", "after"),
-    "mid-download": lambda: strike(transfer, "download", "after"),
+    "mid-download": lambda: strike_moving(Api, "download"),
     "before results are written": lambda: strike(collect, "write_results", "before"),
     "after results are written": lambda: strike(collect, "write_results", "after", 2),
     "before the end is recorded": lambda: strike(Ledger, "update_job", "before", having=changing(state="completed")),

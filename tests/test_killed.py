@@ -14,8 +14,10 @@ import dobatch_pandas as dobatch
 from dobatch_pandas import requests_file
 
 
-@pytest.mark.parametrize("way", ["attach", "run again"])
-@pytest.mark.parametrize("point", killed.POINTS)
+@pytest.mark.parametrize(
+    ("point", "way"),
+    [(point, ("attach", "run again")[number % 2]) for number, point in enumerate(killed.POINTS)],
+)
 def test_a_killed_job_ends_as_if_undisturbed(point, way, server, home, monkeypatch):
     """
     Kill -9 anywhere, then attach or run the cell again: the same rows, each request executed once.

@@ -5,6 +5,21 @@ from __future__ import annotations
 from .compare import Comparison, compare
 from .evaluation import Counts, Evaluation, Noise
 from .explore import Explorer, explore
+from .judge import agreement, judge
+from .pairs import Pairwise, pairwise
 from .score import score
 
-__all__ = ["Comparison", "Counts", "Evaluation", "Explorer", "Noise", "compare", "explore", "score"]
+__all__ = [
+    "Comparison",
+    "Counts",
+    "Evaluation",
+    "Explorer",
+    "Noise",
+    "Pairwise",
+    "agreement",
+    "compare",
+    "explore",
+    "judge",
+    "pairwise",
+    "score",
+]

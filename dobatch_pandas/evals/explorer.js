@@ -449,8 +449,8 @@ function render({ model, el }) {
   // ---- all together ----------------------------------------------------------------------------------------
   const grid = make("table", { class: "rows", role: "grid", "aria-label": "Matching rows" },
     make("thead", {}, head), body);
-  const widths = { outcome: 96, short: 100, text: 190 };
-  const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), 32 + 68);
+  const widths = { outcome: 92, short: 92, text: 190 };
+  const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), 32 + 64);
   grid.style.minWidth = `${least}px`;
   const scroller = make("div", { class: "scroller" }, grid);
   // Lab and Notebook catch keys before any element sees them, unless this attribute says not to.

@@ -98,9 +98,11 @@ def label_numbers(
         # One label in both columns: kappa is 0/0, and NaN says so.
         warnings.simplefilter("ignore")
         numbers["kappa"] = float(metrics.cohen_kappa_score(truth, guess))
-        if len(classes) > 2 and all(_is_number(label) for label in classes) and not predicted.isna().any():
+        answered = guess < failed
+        if len(classes) > 2 and all(_is_number(label) for label in classes) and answered.any():
+            # Weights need an order, in which a failed row has no place: answered rows only.
             numbers["kappa_quadratic"] = float(
-                metrics.cohen_kappa_score(truth, guess, labels=codes, weights="quadratic")
+                metrics.cohen_kappa_score(truth[answered], guess[answered], labels=codes, weights="quadratic")
             )
         matrix = metrics.confusion_matrix(truth, guess, labels=[*codes, failed])
     confusion = pd.DataFrame(

@@ -387,8 +387,7 @@ def sliceable(frame: pd.DataFrame, taken: set[str]) -> list[str]:
             values = column.nunique()
         except TypeError:  # lists and dicts cannot be counted
             continue
-        names = column.dropna().unique() if values <= _MOST_GROUPS else []
-        short = all(len(str(value)) <= 40 for value in names)
-        if 1 < values <= _MOST_GROUPS and values <= max(2, len(frame) / 4) and short:
+        few = 1 < values <= min(_MOST_GROUPS, max(2, len(frame) / 4))
+        if few and all(len(str(value)) <= 40 for value in column.dropna().unique()):
             found.append(name)
     return found

@@ -26,7 +26,7 @@ from .validation import FileLimits, inspect, line_offsets
 __all__ = ["Executor"]
 
 # Seconds that stopping waits for requests that are being executed.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 _log = logging.getLogger("dobatch_pandas.server")
 
 

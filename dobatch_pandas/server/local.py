@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import importlib.util
 import socket
@@ -177,6 +178,7 @@ class LocalServer:
         thread, service = self._thread, self._service
         if thread is None or service is None:
             return
+        atexit.unregister(self.stop)
         service.executor.stop()
         self._end()
         thread.join()
@@ -329,6 +331,8 @@ class LocalServer:
             finally:
                 started.set()
 
+        # Threads that are inside a model while the interpreter goes away would take it down.
+        atexit.register(self.stop)
         self._service.executor.start()
         self._thread = threading.Thread(target=run, name="dobatch-server", daemon=True)
         self._thread.start()

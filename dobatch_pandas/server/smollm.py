@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from typing import Any
 
 from dobatch_pandas.errors import MissingExtra
@@ -10,7 +11,7 @@ from dobatch_pandas.errors import MissingExtra
 from . import weights
 from .convert import answer_by_chat
 from .minilm import MiniLmModel
-from .shapes import EMBEDDINGS, Reply, error_reply, text_of
+from .shapes import CHAT, EMBEDDINGS, Reply, Usage, error_reply, text_of, text_reply
 
 __all__ = ["SmolLm2Model"]
 
@@ -51,6 +52,9 @@ class SmolLm2Model:
         params.cache_ram_mib = 0
         self._server: Any = xllamacpp.Server(params)
         self._embedder: MiniLmModel | None = None
+        self._closing = threading.Event()
+        self._idle = threading.Condition()
+        self._busy = 0
 
     def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
@@ -61,23 +65,53 @@ class SmolLm2Model:
         return answer_by_chat(endpoint, body, self._chat)
 
     def close(self) -> None:
-        """End llama.cpp's threads and free its memory."""
+        """Break off what is being answered, end llama.cpp's threads and free its memory."""
+        self._closing.set()
+        with self._idle:
+            # Freeing it under a thread that is inside would take the process down.
+            self._idle.wait_for(lambda: not self._busy)
         self._server = None
 
     def _chat(self, body: dict[str, Any]) -> Reply:
         turns = [{**turn, "content": text_of(turn.get("content") or "")} for turn in body.get("messages", [])]
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or _MOST
         request = {**body, "messages": turns, "max_tokens": limit}
-        for name in ("tools", "tool_choice", "stream"):
+        for name in ("tools", "tool_choice"):
             request.pop(name, None)
+        # Token by token, which is the way to break off.
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
+        pieces: list[dict[str, Any]] = []
+
+        def take(piece: dict[str, Any]) -> bool:
+            pieces.append(piece)
+            return self._closing.is_set()
+
+        with self._idle:
+            if self._closing.is_set():
+                return error_reply(CHAT, 503, "The model is closed")
+            self._busy += 1
         try:
-            answer = self._server.handle_chat_completions(request)
+            self._server.handle_chat_completions(request, take)
         except (ValueError, RuntimeError) as problem:
-            return error_reply("/v1/chat/completions", 400, str(problem))
-        if "error" in answer:
-            error = answer["error"]
-            code = int(error.get("code") or 400)
-            return error_reply("/v1/chat/completions", code, str(error.get("message")))
-        for extra in ("timings", "system_fingerprint"):
-            answer.pop(extra, None)
-        return Reply(200, {**answer, "model": body.get("model", self.name)})
+            return error_reply(CHAT, 400, str(problem))
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+        return _whole(pieces, str(body.get("model", self.name)))
+
+
+def _whole(pieces: list[dict[str, Any]], model: str) -> Reply:
+    text, finish, usage = [], None, Usage(0, 0)
+    for piece in pieces:
+        if "error" in piece:
+            error = piece["error"]
+            return error_reply(CHAT, int(error.get("code") or 400), str(error.get("message")))
+        for choice in piece["choices"]:
+            text.append(choice["delta"].get("content") or "")
+            finish = choice["finish_reason"] or finish
+        if "usage" in piece:
+            usage = Usage(piece["usage"]["prompt_tokens"], piece["usage"]["completion_tokens"])
+    if finish is None:
+        return error_reply(CHAT, 503, "The model was closed while it answered")
+    return text_reply(CHAT, model, "".join(text), usage, finish)

@@ -75,12 +75,18 @@ MODELS: dict[str, tuple[Weights, ...]] = {
 
 def folder() -> Path:
     """Where weights are kept: ``models`` in ``DOBATCH_HOME``, else in the user's data folder."""
-    home = os.environ.get("DOBATCH_HOME")
-    if home:
-        return Path(home).expanduser() / "models"
+    return _folders()[0]
+
+
+def _folders() -> list[Path]:
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("dobatch")) / "models"
+    folders = [Path(platformdirs.user_data_dir("dobatch")) / "models"]
+    home = os.environ.get("DOBATCH_HOME")
+    if home:
+        # A home of one's own for jobs need not mean another download.
+        folders.insert(0, Path(home).expanduser() / "models")
+    return folders
 
 
 def find(name: str) -> list[Path]:
@@ -105,14 +111,14 @@ def find(name: str) -> list[Path]:
 
 
 def _find_one(weights: Weights) -> Path | None:
-    ours = folder() / weights.file_name
-    if ours.is_file():
-        return ours
+    for place in _folders():
+        if (place / weights.file_name).is_file():
+            return place / weights.file_name
     # The package itself may be installed.
     package, _, rest = weights.member.partition("/")
     spec = importlib.util.find_spec(package)
-    for place in (spec.submodule_search_locations or []) if spec is not None else []:
-        path = Path(place) / rest
+    for package_folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        path = Path(package_folder) / rest
         if path.is_file() and _sha256(path) == weights.sha256:
             return path
     return None

@@ -139,7 +139,7 @@ def test_missing_weights_name_the_command(monkeypatch, tmp_path, model):
     """
     One clear error, before the server starts.
     """
-    monkeypatch.setenv("DOBATCH_HOME", str(tmp_path))
+    monkeypatch.setattr(weights, "_folders", lambda: [tmp_path])
     with pytest.raises(DobatchError) as caught:
         LocalServer(model).start()
     assert isinstance(caught.value, MissingExtra) or "dobatch fetch-model" in str(caught.value)
