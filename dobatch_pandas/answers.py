@@ -200,25 +200,26 @@ def _refuse(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")
 
 
-def _fitted(value: Any, shape: Shape) -> Any:
+def _fitted(value: Any, shape: Shape, where: str = "") -> Any:
     """A value that passed the schema, as its column holds it. Raises ValueError where no column can."""
     if value is None:
         return None
     if shape.kind == "integer":
         number = int(value)
         if not -(2**63) <= number < 2**63:
-            raise ValueError("does not fit 64 bits")
+            raise ValueError(f"{where}: {number} does not fit 64 bits")
         return number
     if shape.kind == "number":
         return float(value)
     if shape.kind in ("date", "date-time"):
         return moment(value, shape.kind)
-    if shape.kind == "array" and shape.item is not None:
-        if shape.item.kind in ("date", "date-time"):
-            return value
-        return [_fitted(item, shape.item) for item in value]
+    if shape.kind == "array" and shape.item is not None and shape.item.kind not in ("date", "date-time"):
+        return [_fitted(item, shape.item, f"{where}[{number}]") for number, item in enumerate(value)]
     if shape.kind == "object":
-        return {name: _fitted(value.get(name), part) for name, part in shape.fields.items()}
+        return {
+            name: _fitted(value.get(name), part, f"{where}.{name}" if where else name)
+            for name, part in shape.fields.items()
+        }
     if shape.kind == "json":
         return orjson.dumps(value).decode()
     return value
@@ -325,8 +326,8 @@ def _one_by_one(text: Any, numbers: Any, shape: Shape, check: Any) -> tuple[Any,
             if problem is None:
                 try:
                     value = _fitted(found, shape)
-                except (ValueError, OverflowError) as error:
-                    problem = f"a value {error}"
+                except ValueError as error:
+                    problem = str(error)
             if problem is not None:
                 code, message = "schema_mismatch", problem.removeprefix(": ")
         values.append(value)

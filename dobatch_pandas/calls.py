@@ -284,7 +284,7 @@ def _version() -> str:
 def _may_change(failure: ApiError | ConnectionFailed, idempotent: bool) -> bool:
     """Return whether the same call may have another outcome next time, and may be made again at all."""
     if isinstance(failure, TooManyRequests):
-        return True  # refused before anything was done
+        return not failure.no_room  # refused before anything was done; room takes longer than patience
     if isinstance(failure, ApiError):
         return idempotent and failure.status in RETRY_STATUSES
     return idempotent

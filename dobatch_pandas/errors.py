@@ -184,9 +184,20 @@ class ApiError(DobatchError):
         quote = f" [request_id {request_id}]" if request_id else ""
         super().__init__(f"{doing} service answered {status}{named}: {message}{quote}")
 
+    @property
+    def no_room(self) -> bool:
+        """Whether the reason is the provider's limit on enqueued tokens: room appears as batches end."""
+        return is_no_room(self.message, self.id)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _api_error, (type(self), self.message, self.status, self.id, self.request_id,
                             self.retry_after, self.operation)  # fmt: skip
+
+
+def is_no_room(message: str, code: str | None = None) -> bool:
+    """Say whether an error's words are those of a limit on enqueued tokens."""
+    text = f"{message} {code or ''}".lower().replace("_", " ")
+    return "token limit" in text or "enqueued" in text
 
 
 def _api_error(

@@ -38,6 +38,7 @@ from .errors import (
     TooManyRequests,
     TransferError,
     Unauthorized,
+    is_no_room,
 )
 from .input_file import read_input
 from .keyset import KeySet, keys_of
@@ -51,6 +52,7 @@ __all__ = ["Runner"]
 
 UPLOADS_AT_ONCE = 3
 PARTS_WAITING = 2  # rendered ahead of the uploads: bounds what lies on disk uncompressed
+HOLD = 300.0  # seconds after which a held batch is tried again, whatever is known
 RESULTS_PATIENCE = 600.0  # seconds that a completed batch may take to show its results
 REUSED = 2  # the fate of a row in the manifest
 
@@ -90,6 +92,7 @@ class Runner:
         self.rows_rendered = 0
         self.upload_shares: dict[int, float] = {}
         self._wakeups = 0
+        self._ended = 0  # batches of this job that have ended, and so left room for others
         self._stop = False
         self._free = {"part": UPLOADS_AT_ONCE + PARTS_WAITING, "upload": UPLOADS_AT_ONCE, "reader": 2}
         self._poller = poller_for(client)
@@ -365,7 +368,7 @@ class Runner:
     def _send_until_accepted(self, number: int) -> None:
         failures = 0
         while True:
-            part = self.parts[number]
+            part, ended = self.parts[number], self._ended
             if self.job.cancel_requested:
                 self._drop(part)
                 return
@@ -387,15 +390,15 @@ class Runner:
                 self._accepted(part, batch)
                 return
             except BadRequest as error:
-                if _is_token_limit(error.message, error.id):
-                    self._hold(part, error, failures := failures + 1)
+                if error.no_room:
+                    self._hold(part, error, ended)
                 else:
                     self._refuse(part, error)
                     return
             except TooManyRequests as error:
                 failures += 1
-                if _is_token_limit(error.message, error.id):
-                    self._hold(part, error, failures)
+                if error.no_room:
+                    self._hold(part, error, ended)
                 else:
                     self._back_off(error, failures)
             except (ConnectionFailed, ServerError, TransferError) as error:
@@ -487,21 +490,18 @@ class Runner:
         self._tell()
         self._wait(600.0)
 
-    def _hold(self, part: PartRecord, error: DobatchError, failures: int) -> None:
-        """Wait for room: the provider limits what is enqueued, and our own batches take of it."""
+    def _hold(self, part: PartRecord, error: DobatchError, ended: int) -> None:
+        """
+        Wait for room: the provider limits what is enqueued, and our own batches take of it.
+
+        Room may have appeared already when more of our batches have `ended` than the caller knew of. What
+        others enqueue is not ours to see, so after a while it is worth a try in any case.
+        """
         self._set_part(part.number, state="held" if part.file_id else "rendered", problem=str(error))
-        before = self._batches_under_way()
-        pause = min(5.0 * 2.0**failures, 600.0)
         with self.changed:
-            seen = self._wakeups
-            self.changed.wait_for(
-                lambda: self._stop or self._wakeups != seen or self._batches_under_way() < before, pause
-            )
+            self.changed.wait_for(lambda: self._stop or self.job.cancel_requested or self._ended > ended, HOLD)
         if self._stop:
             raise Stopped
-
-    def _batches_under_way(self) -> int:
-        return sum(p.state == "created" for p in self.parts.values())
 
     # -- watching
 
@@ -533,10 +533,12 @@ class Runner:
             if self.job.cancel_requested and batch.status not in ("cancelling", "finalizing"):
                 self._spawn(self._cancel_batch, number)
             return
+        with self.changed:
+            self._ended += 1
         problem = "; ".join(
             f"line {e.line}: {e.message}" if e.line is not None else e.message for e in batch.errors[:5]
         )
-        if batch.status == "failed" and any(_is_token_limit(e.message, e.code) for e in batch.errors):
+        if batch.status == "failed" and any(is_no_room(e.message, e.code) for e in batch.errors):
             # No room at the provider: the same file again, as a new batch, when there is some.
             self._set_part(number, state="held", request_id=str(uuid.uuid4()), batch_id=None, problem=problem)
             self._spawn(self._send_when_room, number)
@@ -546,7 +548,12 @@ class Runner:
 
     def _send_when_room(self, number: int) -> None:
         part = self.parts[number]
-        self._hold(part, DobatchError(part.problem or "No room for more enqueued tokens."), 1)
+        with self.changed:
+            ended = self._ended
+        if any(p.state == "created" for p in self.parts.values()):
+            self._hold(part, DobatchError(part.problem or "No room for more enqueued tokens."), ended)
+        else:
+            self._wait(1.0)
         self._take("part")
         self._send(number)
 
@@ -661,11 +668,6 @@ class Runner:
             of = f"{len(problems)} of {len(self.parts)} batches" if len(self.parts) > 1 else "The batch"
             problem = f"{of} failed: {problems[0].problem}"
         self._set_job(state=state, problem=problem, ended=time.time())
-
-
-def _is_token_limit(message: str, code: str | None) -> bool:
-    text = f"{message} {code or ''}".lower().replace("_", " ")
-    return "token limit" in text or "enqueued" in text
 
 
 def _why_missing(part: PartRecord) -> tuple[str, str]:

@@ -174,7 +174,7 @@ def test_a_limit_on_enqueued_tokens_holds_the_rest_back(mode, serve, three_parts
     """
     When there is no room at the provider, the next batch waits for the ones before; no row is dropped.
     """
-    server = serve(enqueued_tokens=200, enqueued_mode=mode)
+    server = serve(enqueued_tokens=1500, enqueued_mode=mode)
     check(ask(), server)
 
 
