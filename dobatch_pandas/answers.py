@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -210,6 +211,8 @@ def _fitted(value: Any, shape: Shape, where: str = "") -> Any:
             raise ValueError(f"{where}: {number} does not fit 64 bits")
         return number
     if shape.kind == "number":
+        if not abs(value) <= sys.float_info.max:
+            raise ValueError(f"{where}: the number is too large")
         return float(value)
     if shape.kind in ("date", "date-time"):
         return moment(value, shape.kind)

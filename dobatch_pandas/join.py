@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .answers import parse_answers
-from .codes import EXPLANATIONS
+from .codes import EXPLANATIONS, explain
 from .errors import InputError
 from .providers.answer import true
 
@@ -65,7 +65,7 @@ def answer_columns(
     into : str
         Name of the answer, and the first part of the error column's.
     samples : int
-        How often each row was asked. The second sample's columns end in ``_2``, and so on.
+        How often each row was asked. The second sample's are ``<name>_2`` and ``<into>_2_error``, and so on.
     json_schema : mapping, optional
         Makes one typed column a field, instead of text.
     flatten : bool
@@ -91,7 +91,7 @@ def answer_columns(
         answered = _masked(at, at < 0, failed)
         for name, values in answers.items():
             columns[f"{name}{suffix}"] = _series(_take(values, answered), index)
-        columns[f"{into}_error{suffix}"] = _series(code_at, index)
+        columns[f"{into}{suffix}_error"] = _series(code_at, index)
     return columns
 
 
@@ -144,7 +144,7 @@ def response_columns(
 
 
 def _words(code: str | None) -> str | None:
-    return None if code is None else EXPLANATIONS.get(code)
+    return None if code is None else explain(code)
 
 
 def outcome(results: Any, json_schema: Any, flatten: bool = False) -> tuple[dict[Any, Any], Any, Any]:
@@ -206,7 +206,7 @@ def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> 
     if absent.any():
         codes = pc.if_else(pa.array(absent), "missing_result", codes)
     if fates is not None:
-        fate = _flat(fates).to_numpy(zero_copy_only=False)[sample::samples]
+        fate = np.asarray(fates)[sample::samples]
         for number, word in _FATES.items():
             if (fate == number).any():
                 codes = pc.if_else(pa.array(fate == number), word, codes)
@@ -331,13 +331,17 @@ def add_columns(frame: pd.DataFrame, columns: Mapping[str, Any]) -> None:
     columns : mapping of str to pandas.Series
         As `answer_columns` returns them.
     """
+    below = ("",) * (frame.columns.nlevels - 1)
     for name, values in columns.items():
-        frame[name] = getattr(values, "array", values)
+        # The array, not the series: pandas would look for labels, and labels may repeat.
+        frame[(name, *below) if below else name] = getattr(values, "array", values)
 
 
 def joined(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     """A new frame with the columns added by position; the caller's stays as it is."""
-    return frame.assign(**{name: getattr(values, "array", values) for name, values in columns.items()})
+    new = frame.assign()
+    add_columns(new, columns)
+    return new
 
 
 def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:

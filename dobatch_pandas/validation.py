@@ -329,7 +329,11 @@ def _size(
 
 
 def _multiple(value: Any, of: Any) -> bool:
+    if isinstance(value, int) and isinstance(of, int):
+        return value % of == 0
     share = value / of
+    if not math.isfinite(share):
+        return False
     return math.isclose(share, round(share), rel_tol=1e-12, abs_tol=1e-12)
 
 
