@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pandas as pd
+import pyarrow as pa
 
+from .keyset import KeySet, keys_of
 from .prices import Price, cost, price_of
+from .recipe import Recipe
+from .requests_file import REUSED, SKIPPED, TOO_LARGE, Part, RequestWriter, lines_of_part
 from .tokens import counter_for
 from .usage import Usage, dollars, facts_as_html, source_of, usage_of
 
-__all__ = ["Estimate", "Estimator", "Usage", "estimate_bodies", "usage_of"]
+__all__ = ["Estimate", "Estimator", "Usage", "estimate_bodies", "estimate_frame", "usage_of"]
 
 # Requests whose tokens are all counted; of those beyond, every SHARE-th is.
 COUNTED = 200_000
@@ -208,6 +216,12 @@ class Estimator:
         self._input += np.bincount(long, tokens, 2) * stands_for
         self._output += np.bincount(long, most, 2) * stands_for
 
+    def add_all(self, bodies: Iterable[bytes]) -> None:
+        """Take in any number of requests, a few thousand at a time."""
+        rest = iter(bodies)
+        while chunk := list(islice(rest, 8192)):
+            self.add(chunk)
+
     def finish(
         self,
         *,
@@ -323,14 +337,65 @@ def estimate_bodies(
     (0, 5)
     """
     estimator = Estimator(model, provider, endpoint, overrides=overrides)
-    chunk: list[bytes] = []
-    for body in bodies:
-        chunk.append(body)
-        if len(chunk) == 8192:
-            estimator.add(chunk)
-            chunk = []
-    estimator.add(chunk)
+    estimator.add_all(bodies)
     return estimator.finish()
+
+
+def estimate_frame(
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    *,
+    answered: KeySet | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Estimate:
+    """
+    Return what asking a recipe of a frame would send and cost; what is counted are the very request files.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Checked already.
+    recipe : Recipe
+    answered : KeySet, optional
+        Requests whose answers are known and would be reused.
+    overrides : mapping of str to Prices, optional
+        Prices of the user's own.
+
+    Raises
+    ------
+    InputError
+        Some rows cannot be turned into requests; all of them are named.
+    """
+    estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=overrides)
+    fates = np.zeros(TOO_LARGE + 1, np.int64)
+    batches = reused = 0
+    seen = KeySet()
+
+    def take(part: Part) -> None:
+        nonlocal batches
+        batches += 1
+        estimator.add_all(lines_of_part(part.path))
+        part.path.unlink()
+
+    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
+        writer = RequestWriter(recipe, Path(folder), answered=answered, on_part=take)
+        for frozen in recipe.freeze(frame):
+            block = writer.add(frozen)
+            fate = block["fate"].to_numpy()
+            fates += np.bincount(fate, minlength=len(fates))
+            if (fate == REUSED).any():
+                reused += int(
+                    seen.add_new(keys_of(block["custom_id"].filter(pa.array(fate == REUSED)))).sum()
+                )
+        writer.close()
+    return estimator.finish(
+        rows=len(frame),
+        reused=reused,
+        skipped=int(fates[SKIPPED] + fates[TOO_LARGE]) // recipe.samples,
+        # A line ends in a newline that is not given to the estimator.
+        bytes=estimator.bytes + estimator.requests,
+        batches=batches,
+    )
 
 
 def _texts(message: Any) -> list[str]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 
 import orjson
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from dobatch_pandas import datasets, estimate
-from dobatch_pandas.estimate import Estimator, estimate_bodies, usage_of
+from dobatch_pandas.estimate import Estimator, estimate_bodies, estimate_frame, usage_of
+from dobatch_pandas.keyset import KeySet, keys_of
 from dobatch_pandas.prices import Prices
+from dobatch_pandas.recipe import Recipe
+from dobatch_pandas.requests_file import LIMITS, Limits, RequestWriter, ids_of
 from dobatch_pandas.results_file import RESULTS
 
 MINE = {"mine": Prices(input=2, output=10, cached_input=1), "gpt-4o": Prices(input=2, output=10)}
@@ -222,6 +226,75 @@ def test_a_hundred_thousand_requests_take_seconds():
 
     assert found.counted > 100_000
     assert time.perf_counter() - began < 10
+
+
+def test_the_estimate_of_a_frame_is_of_the_files_that_would_be_sent(tmp_path):
+    """
+    Equal rows count once, skipped ones not at all, and the bytes are those of the files.
+    """
+    frame = pd.DataFrame({"text": ["one", "two", "one", None, "three"]})
+    recipe = Recipe.build("Say {text}", model="gpt-4o", missing="skip", params={"max_tokens": 5})
+    parts = []
+    writer = RequestWriter(recipe, tmp_path, on_part=parts.append)
+    for frozen in recipe.freeze(frame):
+        writer.add(frozen)
+    writer.close()
+    found = estimate_frame(frame, recipe, overrides=MINE)
+
+    assert (found.rows, found.requests, found.skipped, found.batches) == (5, 3, 1, 1)
+    assert found.bytes == sum(part.path.stat().st_size for part in parts)
+    assert found.output_tokens == (0, 15)
+    assert found.input_tokens == sum(
+        estimate_bodies([chat(f"Say {text}")], "gpt-4o", "openai").input_tokens
+        for text in ("one", "two", "three")
+    )
+
+
+def test_answers_that_are_known_are_not_paid_again():
+    """
+    Reused requests are counted apart, each once.
+    """
+    frame = pd.DataFrame({"text": ["one", "two", "one", "three"]})
+    recipe = Recipe.build("Say {text}", model="gpt-4o")
+    ids, _ = ids_of(frame, recipe)
+    answered = KeySet()
+    answered.add_new(keys_of(ids.combine_chunks().slice(0, 2)))
+    found = estimate_frame(frame, recipe, answered=answered, overrides=MINE)
+
+    assert (found.requests, found.reused, found.to_send) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint"),
+    [
+        ("gpt-4o", "chat"),
+        ("gpt-4o", "responses"),
+        ("text-embedding-3-small", "embeddings"),
+        ("claude-haiku-4-5", "messages"),
+    ],
+)
+def test_every_endpoint_has_an_estimate(model, endpoint):
+    """
+    With a cost at both prices, the batch at half.
+    """
+    frame = datasets.load_reviews(50)
+    recipe = Recipe.build("{text}", model=model, endpoint=endpoint)
+    found = estimate_frame(frame, recipe)
+
+    assert found.requests == 50
+    assert found.input_tokens > 50 * 10
+    assert found.cost_batch[0] == pytest.approx(found.cost_realtime[0] / 2)
+
+
+def test_samples_are_requests_and_several_files_are_several_batches(monkeypatch):
+    """
+    Asking three times costs three times, over as many batches as the limits want.
+    """
+    monkeypatch.setitem(LIMITS, "openai", Limits(requests=4, bytes=10**6))
+    recipe = Recipe.build("{text}", model="gpt-4o", samples=3)
+    found = estimate_frame(datasets.load_reviews(3), recipe, overrides=MINE)
+
+    assert (found.rows, found.requests, found.batches) == (3, 9, 3)
 
 
 def test_usage_adds_up_what_the_service_reported():

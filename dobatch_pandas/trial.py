@@ -1,0 +1,170 @@
+"""A few rows asked at once, in real time: what a batch would send, and what would come back."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Protocol
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
+from .join import answer_columns, response_columns
+from .recipe import Recipe
+from .requests_file import SENT, Renderer, RequestWriter
+from .results_file import merge_results, read_lines
+
+__all__ = ["run_trial"]
+
+
+class Inference(Protocol):
+    """What answers: a `Client`, or anything with its `infer`."""
+
+    def infer(self, endpoint: str, body: Any, *, provider: Any) -> dict[str, Any]:
+        """Return the answer to one request."""
+
+
+def run_trial(
+    frame: pd.DataFrame, recipe: Recipe, client: Inference, n: int = 5, *, concurrency: int = 4
+) -> pd.DataFrame:
+    """
+    Ask for the first rows of a frame now, and return what would be joined to them, with what it took.
+
+    Requests are rendered and answers are read by the code that does it for batches. Each is paid at the
+    real-time price. Equal rows are asked once, and every row once, however many samples the recipe wants.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Checked already.
+    recipe : Recipe
+    client : Client
+    n : int
+        How many rows, from the first on.
+    concurrency : int
+        How many are asked at the same time.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed as the rows: ``prompt``, the answer columns, ``<into>_error``, ``prompt_tokens``,
+        ``completion_tokens``, ``seconds``; and ``error_message`` where a row failed.
+
+    Raises
+    ------
+    InputError
+        Some of these rows cannot be turned into requests.
+    Unauthorized, Forbidden
+        The token is not accepted; it would not be for any row.
+    ConnectionFailed
+        No row got any answer.
+    """
+    if n < 1:
+        raise InputError(f"n is {n!r}; a trial takes at least one row.")
+    rows, recipe = frame.head(n), replace(recipe, samples=1)
+    ids, fates, bodies = _requests(rows, recipe)
+    to_ask = {name: body for name, body, fate in zip(ids, bodies, fates, strict=True) if fate == SENT}
+    lines, seconds = _ask(to_ask, recipe, client, concurrency)
+    results = merge_results([read_lines(lines)[0]])
+    known = pa.array(ids, pa.string()), pa.array(fates, pa.int8()), results
+    answers = answer_columns(
+        *known,
+        into=recipe.into,
+        json_schema=recipe.schema,
+        flatten=recipe.flatten,
+        index=rows.index,
+    )
+    told = response_columns(*known, json_schema=recipe.schema, flatten=recipe.flatten, index=rows.index)
+    asked = [None if body is None else _prompt(orjson.loads(body)) for body in bodies]
+    took = pd.array([seconds.get(name) for name in ids], dtype="Float64")
+    shown: dict[str, Any] = {"prompt": pd.Series(asked, dtype=told["text"].dtype), **answers}
+    measured: dict[str, Any] = {name: told[name] for name in ("prompt_tokens", "completion_tokens")}
+    measured["seconds"] = took
+    if told["error_message"].notna().any():
+        measured["error_message"] = told["error_message"]
+    for name, values in measured.items():
+        # An answer that is called "seconds" stays what it is.
+        shown.setdefault(name, values)
+    return pd.DataFrame(
+        {name: getattr(values, "array", values) for name, values in shown.items()}, index=rows.index
+    )
+
+
+def _requests(rows: pd.DataFrame, recipe: Recipe) -> tuple[list[str | None], list[int], list[bytes | None]]:
+    """Each row's id, fate and body; no id and no body where nothing would be asked."""
+    writer, renderer = RequestWriter(recipe, None), Renderer(recipe)
+    ids: list[str | None] = []
+    fates: list[int] = []
+    bodies: list[bytes | None] = []
+    for frozen in recipe.freeze(rows):
+        block = writer.add(frozen)
+        there = pc.is_valid(block["custom_id"])
+        rendered = iter(renderer.bodies(frozen.filter(there)))
+        ids += block["custom_id"].to_pylist()
+        fates += block["fate"].to_pylist()
+        bodies += [next(rendered) if asks else None for asks in there.to_pylist()]
+    return ids, fates, bodies
+
+
+def _ask(
+    to_ask: dict[Any, Any], recipe: Recipe, client: Inference, concurrency: int
+) -> tuple[list[bytes], dict[Any, float]]:
+    """Ask each; return the answers as lines of a result file, and the seconds each took."""
+    seconds: dict[Any, float] = {}
+    unreached: list[ConnectionFailed] = []
+
+    def ask(name: str) -> bytes:
+        began = time.perf_counter()
+        body: Any
+        try:
+            status, body = (
+                200,
+                client.infer(recipe.endpoint, orjson.loads(to_ask[name]), provider=recipe.provider),
+            )
+        except (Unauthorized, Forbidden):
+            raise
+        except ApiError as error:
+            status, body = error.status, {"error": {"code": error.id, "message": error.message}}
+        except ConnectionFailed as error:
+            unreached.append(error)
+            status, body = 0, {"error": {"message": str(error)}}
+        seconds[name] = time.perf_counter() - began
+        response = {"status_code": status, "body": body}
+        # Escaped to ASCII, so that half a surrogate pair in an answer reaches the reader, who mends it.
+        return json.dumps({"custom_id": name, "response": response, "error": None}).encode()
+
+    pool = ThreadPoolExecutor(max(1, min(concurrency, len(to_ask))), thread_name_prefix="dobatch-trial")
+    try:
+        lines = list(pool.map(ask, to_ask))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if unreached and len(unreached) == len(to_ask):
+        raise unreached[0]
+    return lines, seconds
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    """What a request asks, for people: the text, or the conversation where there is more than one."""
+    asked = body.get("messages", body.get("input"))
+    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or [])
+    system = body.get("system", body.get("instructions"))
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    if len(messages) == 1:
+        return _text(messages[0].get("content"))
+    return "\n\n".join(f"{message.get('role')}: {_text(message.get('content'))}" for message in messages)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(
+            part.get("text") or f"[{part.get('type')}]" for part in content if isinstance(part, dict)
+        )
+    return "" if content is None else orjson.dumps(content).decode()
