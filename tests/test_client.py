@@ -616,10 +616,19 @@ def test_a_retry_after_that_is_nonsense_is_ignored(
 
 def test_a_429_without_end_is_too_many_requests(proxy: Proxy, connect: Callable[..., Client]) -> None:
     """Tries run out, and the service's words come through."""
-    proxy.add(Fault("GET ", canned=answer(429, {"message": "Enqueued token limit reached"}), times=99))
-    with pytest.raises(TooManyRequests, match="Enqueued token limit"):
+    proxy.add(Fault("GET ", canned=answer(429, {"message": "slow down"}), times=99))
+    with pytest.raises(TooManyRequests, match="slow down"):
         connect(proxy.url, retries=3).list_batches()
     assert len(proxy.connections) == 4
+
+
+def test_a_limit_on_enqueued_tokens_is_told_at_once(proxy: Proxy, connect: Callable[..., Client]) -> None:
+    """Room for more comes when batches end, not in seconds: nobody waits for it inside a call."""
+    proxy.add(Fault("POST ", canned=answer(429, {"message": "Enqueued token limit reached"}), times=99))
+    with pytest.raises(TooManyRequests, match="Enqueued token limit") as caught:
+        connect(proxy.url).create_batch("f", provider="openai", endpoint=CHAT, request_id="r")
+    assert caught.value.no_room
+    assert len(proxy.connections) == 1
 
 
 # Errors
