@@ -154,12 +154,17 @@ class Executor:
                 if self._busy < self._room():
                     # There may be work for one more, who will ask the next.
                     self._wake.notify()
+            problem = "An unexpected error in the server"
             try:
                 step(run)
-            except (OSError, sqlite3.Error) as problem:
+                problem = ""
+            except (OSError, sqlite3.Error) as trouble:
                 _log.exception("Batch %s cannot go on", run.batch_id)
-                self._fail(run, [{"code": "server_error", "message": str(problem), "line": None}])
+                problem = str(trouble)
             finally:
+                if problem:
+                    # Requests were lost, so whatever went wrong, the batch must not seem complete.
+                    self._fail(run, [{"code": "server_error", "message": problem, "line": None}])
                 with self._wake:
                     run.busy -= 1
                     self._busy -= 1

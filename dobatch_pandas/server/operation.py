@@ -89,6 +89,8 @@ class Operation:
         try:
             response = await self._answer(request, fault)
         except (Cut, ClientDisconnect):
+            if fault is not None and fault.expire:
+                service.signer.revoke(request.query_params.get("signature", ""))
             await _hang_up(scope, receive)
             return
         if fault is not None and fault.drop == "after":

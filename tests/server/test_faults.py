@@ -109,6 +109,17 @@ def test_an_upload_can_be_cut(api):
     assert api.put(intent["upload_url"], DATA).status_code == 200
 
 
+def test_a_link_can_expire_in_the_middle_of_an_upload(api):
+    """
+    The connection breaks, and the same address is refused from then on.
+    """
+    url = api.intent()["upload_url"]
+    api.server.faults.add("upload", cut=100, expire=True)
+    with pytest.raises(requests.ConnectionError):
+        api.put(url, DATA * 100_000)
+    assert api.put(url, DATA).status_code == 403
+
+
 def test_a_download_can_be_cut_and_taken_up_again(api):
     """
     Fewer bytes than announced; a range brings the rest.

@@ -12,6 +12,7 @@ from server.driver import chat_line, chat_lines, message_line
 from server.schemas import check
 
 from dobatch_pandas.server import Reply
+from dobatch_pandas.server.models import EchoModel
 
 DAY = 24 * 3600
 
@@ -264,6 +265,36 @@ def test_the_view_of_batches_shows_live_counts(api):
     view = api.server.batches
     assert [batch.batch_id for batch in view] == [second, first]
     assert view[1].completed == 2
+
+
+def test_a_batch_whose_input_is_gone_fails(api, caplog):
+    """
+    Trouble with the disk ends the batch with words, and the server goes on.
+    """
+    api.server.hold()
+    batch_id = api.create(chat_lines(5))
+    api.until(batch_id, "in_progress")
+    folder = api.server._running().inputs.folder
+    for path in folder.iterdir():
+        path.unlink()
+    api.server.release()
+    batch = api.until(batch_id, "failed")
+    assert batch["errors"][0]["code"] == "server_error"
+    assert api.until(api.create(chat_lines(5)), "completed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_model_that_breaks_its_promise_fails_the_batch(serve):
+    """
+    Not even a bug leaves a batch that seems complete, or one that never ends.
+    """
+
+    class Broken(EchoModel):
+        def answer(self, endpoint, body):
+            raise ZeroDivisionError
+
+    api = serve(Broken())
+    assert api.until(api.create(chat_lines(5)), "failed")["errors"][0]["code"] == "server_error"
 
 
 def test_a_very_long_line_passes(api):
