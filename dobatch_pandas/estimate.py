@@ -103,7 +103,7 @@ class Estimate:
         """What to keep in mind about the numbers, in sentences."""
         notes = []
         if not self.exact:
-            notes.append(f"Input tokens are an estimate ({self.tokenizer}).")
+            notes.append(f"The number of input tokens is an estimate, counted by {self.tokenizer}.")
         if self.counted < self.to_send:
             notes.append(
                 f"Tokens were counted in {self.counted:,} of {self.to_send:,} requests, for all of them."

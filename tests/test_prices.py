@@ -29,7 +29,7 @@ def no_library(monkeypatch):
         ("gpt-4.1-mini", "openai"),
         ("gpt-5-mini", "openai"),
         ("claude-haiku-4-5", "anthropic"),
-        ("claude-haiku-5-5", "anthropic"),
+        ("claude-sonnet-5-5", "anthropic"),
         ("text-embedding-3-small", "openai"),
     ],
 )
