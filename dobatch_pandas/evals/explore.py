@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Explorer", "explore"]
 
 _HERE = Path(__file__).parent
-_TITLE_COLUMNS = 3  # columns of text that the table shows unasked
+_TEXT_COLUMNS, _FRAME_COLUMNS = 3, 8  # columns that the table shows unasked
 
 
 class Explorer:
@@ -245,7 +245,8 @@ def explore(
     if isinstance(compare_to, Evaluation):
         second = compare_to
     elif isinstance(compare_to, str) and first is not None:
-        second = score(frame, compare_to, first.actual, kind=first.kind, failed=first.failed, **options)
+        same = {**options, "kind": first.kind, "failed": first.failed}
+        second = score(frame, compare_to, first.actual, **same)
     if second is not None and not second.frame.index.equals(frame.index):
         raise InputError("compare_to= must be an evaluation of the same rows, in the same order.")
     parts = _Parts(frame, predicted, actual, error, first, second, compare_to, responses)
@@ -311,7 +312,10 @@ class _Parts:
         self.own = {str(name) for name in (predicted, actual, error, self.other_name) if name is not None}
 
     def text_columns(self, prompt: Any, by: list[str]) -> list[str]:
-        """Columns to show unasked: the first that hold text and are not filters."""
+        """Columns to show unasked: the first that hold text and are not filters; all, of a frame alone."""
+        if self.predicted is None:
+            names = [*dict.fromkeys(self.frame.columns)]
+            return [name for name in names if name not in self.own][:_FRAME_COLUMNS]
         taken = self.own | set(by) | ({prompt} if isinstance(prompt, str) else set())
         filters = set(sliceable(self.frame, taken))
         found = []
@@ -320,7 +324,7 @@ class _Parts:
             text = pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype)
             if text and name not in taken and name not in filters and not str(name).endswith("_error"):
                 found.append(name)
-        return found[:_TITLE_COLUMNS]
+        return found[:_TEXT_COLUMNS]
 
     def view(self, prompt: Any, texts: list[str], by: list[str]) -> View:
         frame, first = self.frame, self.first
@@ -339,9 +343,12 @@ class _Parts:
             columns.append(Column(self.other_name, self.other, short))
         if self.error is not None and self.error.notna().any():
             columns.append(Column("error", self.error, "short"))
-        columns += [Column(str(name), frame[name]) for name in texts]
-        if not columns:
-            columns = [Column(str(frame.columns[n]), frame.iloc[:, n]) for n in range(min(6, frame.shape[1]))]
+        for name in texts:
+            place = int(np.flatnonzero(frame.columns == name)[0])
+            values = frame.iloc[:, place]
+            dtype = values.dtype
+            text_like = pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype)
+            columns.append(Column(str(name), values, "text" if text_like else "short"))
         sections = self._sections(prompt)
         searched = [column.values for column in columns if column.kind != "outcome"]
         if isinstance(prompt, (str, pd.Series)):

@@ -1,0 +1,224 @@
+"""The explorer in Chromium: all by mouse and by keyboard, and nothing in the data runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from evals.frames import reviews
+
+from dobatch_pandas.evals import explore
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def shown(show):
+    return show(explore(reviews(), predicted="a", actual="gold", compare_to="b"))
+
+
+def test_clicking_a_cell_shows_exactly_its_rows(shown):
+    """
+    A click on "gold pos, answer neg" leaves those rows and no other; a second click brings all back.
+    """
+    frame = reviews()
+    classes = ["neg", "neutral", "pos"]
+    rows = frame[(frame["gold"] == "pos") & (frame["a"] == "neg")]
+    cell = shown.page.locator(f'[data-cell="{classes.index("pos")},{classes.index("neg")}"]')
+    assert cell.inner_text() == str(len(rows))
+    cell.click()
+    shown.wait_for_status(f"of {len(rows)} rows (300 in all)")
+    assert shown.labels() == rows.index.tolist()
+    cell = shown.page.locator('[data-cell="2,0"]')
+    assert cell.get_attribute("aria-pressed") == "true"
+    cell.click()
+    shown.wait_for_status("of 300 rows")
+
+
+def test_search_and_chips_and_selects_narrow_the_rows(shown):
+    """
+    Typing, choosing an outcome and an error code meet; Reset brings every row back.
+    """
+    frame = reviews()
+    shown.page.get_by_label("Search the rows").fill("ending")
+    found = frame["text"].str.contains("ending").to_numpy()
+    shown.wait_for_status(f"of {found.sum()} rows")
+    shown.page.locator('[data-outcome="failed"]').click()
+    failed = found & frame["a"].isna().to_numpy()
+    shown.wait_for_status(f"of {failed.sum()} rows")
+    shown.page.get_by_label("error").select_option("length")
+    some = failed & (frame["a_error"] == "length").to_numpy()
+    shown.wait_for_status(f"of {some.sum()} rows")
+    assert shown.labels() == frame.index[some].tolist()
+    shown.page.get_by_role("button", name="Reset").click()
+    shown.wait_for_status("of 300 rows")
+
+
+def test_a_row_is_read_marked_and_noted(shown):
+    """
+    A click shows the row in full; its star and its note are in Python at once.
+    """
+    frame = reviews()
+    shown.page.locator("tbody tr[role=row]").nth(4).click()
+    detail = shown.page.get_by_label("The row in full")
+    detail.get_by_text("Row r4").wait_for()
+    assert frame["text"].iloc[4] in detail.inner_text()
+    detail.get_by_role("button", name="mark").click()
+    detail.get_by_role("button", name="★ marked").wait_for()
+    detail.get_by_label("A note on this row").fill("ask again")
+    detail.get_by_label("A note on this row").blur()
+    shown.page.locator('tr[data-position="4"] button[aria-pressed="true"]').wait_for()
+    shown.page.wait_for_function("() => document.querySelector('.chip.marked .count').textContent === '1'")
+    assert shown.explorer.selection.index.tolist() == ["r4"]
+    assert shown.explorer.notes["note"].tolist() == ["ask again"]
+
+
+def test_everything_can_be_done_with_the_keyboard(shown):
+    """
+    Arrows move through rows and pages, Space marks, Enter goes to the row in full, Escape comes back.
+    """
+    page = shown.page
+    page.locator('tbody tr[tabindex="0"]').focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.locator('tr[data-position="2"][aria-selected="true"]').wait_for()
+    page.keyboard.press("Space")
+    page.locator('tr[data-position="2"] button[aria-pressed="true"]').wait_for()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className") == "detail"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.dataset.position") == "2"
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowDown")
+    shown.wait_for_status("101–200 of 300")
+    assert page.evaluate("document.activeElement.dataset.position") == "100"
+    page.keyboard.press("ArrowUp")
+    shown.wait_for_status("1–100 of 300")
+    assert page.evaluate("document.activeElement.dataset.position") == "99"
+    assert shown.explorer.selection.index.tolist() == ["r2"]
+
+
+def test_the_matrix_is_one_stop_of_the_tab_key_and_moves_by_arrows(shown):
+    """
+    Tab reaches the matrix once; arrows move inside it and Enter chooses the cell.
+    """
+    page = shown.page
+    assert page.locator(".matrix button[tabindex='0']").count() == 1
+    page.locator('[data-cell="0,0"]').focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.cell") == "1,1"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(
+        "gold neutral, answer neutral"
+    )
+    page.keyboard.press("Enter")
+    page.locator('[data-cell="1,1"][aria-pressed="true"]').wait_for()
+    assert page.evaluate("document.activeElement.dataset.cell") == "1,1"
+
+
+def test_a_click_on_a_heading_sorts(shown):
+    """
+    Once up, once down, once back; the heading says so to a screen reader.
+    """
+    frame = reviews()
+    heading = shown.page.get_by_role("columnheader", name="text")
+    heading.get_by_role("button").click()
+    shown.page.locator('th[aria-sort="ascending"]').wait_for()
+    texts = frame["text"].reset_index(drop=True).sort_values(kind="stable")
+    first = shown.page.locator("tbody tr[role=row]").first
+    assert first.get_attribute("data-position") == str(texts.index[0])
+    heading.get_by_role("button").click()
+    shown.page.locator('th[aria-sort="descending"]').wait_for()
+    assert first.get_attribute("data-position") == str(texts.index[-1])
+
+
+EVIL = "<script>window.bitten = 1</script><img src=x onerror='window.bitten = 1'>"
+
+
+def test_nothing_in_the_data_runs_or_becomes_html(show):
+    """
+    Scripts and images in answers, gold, column names, labels, errors and prompts stay text.
+    """
+    frame = pd.DataFrame(
+        {
+            "a": [EVIL, "x", None], "g": [EVIL, EVIL, "x"], "a_error": [None, None, EVIL],
+            EVIL: [EVIL, "b", EVIL], "b": ["x " + EVIL, EVIL, "x"], "slice": [EVIL, EVIL, "y"],
+        },
+        index=[EVIL, "'\"><b>", "z"],
+    )  # fmt: skip
+    shown = show(
+        explore(frame, predicted="a", actual="g", kind="labels", compare_to="b", prompt=EVIL, by="slice")
+    )
+    for row in range(3):
+        shown.page.locator("tbody tr[role=row]").nth(row).click()
+        shown.page.locator(f'tr[data-position="{row}"][aria-selected="true"]').wait_for()
+        shown.page.locator(".detail h3").wait_for()
+    shown.page.locator('[data-cell="0,0"]').click()
+    shown.wait_for_status("of 1 rows")
+    assert shown.page.evaluate("window.bitten") is None
+    inside = ".dobatch-explorer :is(script, img, b, iframe)"
+    assert shown.page.locator(inside).count() == 0
+    assert EVIL in shown.page.locator(".detail").inner_text()
+
+
+def test_labels_and_roles_are_there_for_screen_readers(shown):
+    """
+    Every control has a name, and the table says how many rows and columns it has.
+    """
+    page = shown.page
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, input, select, textarea')]"
+        ".filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim())).length"
+    )
+    assert nameless == 0
+    assert page.get_by_role("grid", name="Matching rows").get_attribute("aria-rowcount") == "301"
+    assert page.locator("[role=grid].rows tbody tr[tabindex='0']").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_themes(show, scheme):
+    """
+    Outside of JupyterLab the colours follow the system's scheme, with enough contrast.
+    """
+    shown = show(explore(reviews(), predicted="a", actual="gold"), color_scheme=scheme)
+    shown.page.evaluate("document.documentElement.style.colorScheme = 'light dark'")
+    colours = shown.page.evaluate(
+        "['color', 'backgroundColor'].map("
+        "(name) => getComputedStyle(document.querySelector('.dobatch-explorer'))[name])"
+    )
+    light = [sum(int(part) for part in colour[4:-1].split(",")[:3]) / 765 for colour in colours]
+    assert abs(light[0] - light[1]) > 0.7
+    assert (light[1] > 0.5) == (scheme == "light")
+
+
+def test_a_narrow_cell_puts_the_parts_below_each_other(show):
+    """
+    On a narrow screen table and row in full stand below each other, and nothing sticks out.
+    """
+    shown = show(explore(reviews(), predicted="a", actual="gold"), viewport={"width": 480, "height": 800})
+    table, detail = (shown.page.locator(name).bounding_box() for name in (".table", ".detail"))
+    assert detail["y"] >= table["y"] + table["height"]
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= 480
+
+
+def test_fifty_thousand_rows_are_painted_and_filtered_in_time(show):
+    """
+    50,000 rows: the first paint and a filter are far from noticeable in the page itself.
+    """
+    frame = pd.concat([reviews(5_000, seed) for seed in range(10)], ignore_index=True)
+    shown = show(explore(frame, predicted="a", actual="gold"))
+    assert shown.page.evaluate("window.painted") < 1_500
+    took = shown.page.evaluate(
+        """async () => {
+          const root = document.querySelector(".dobatch-explorer"), times = [];
+          for (const cell of ["0,1", "0,2", "1,0", "1,2", "2,0"]) {
+            const before = root.dataset.page, started = performance.now();
+            document.querySelector(`[data-cell="${cell}"]`).click();
+            while (root.dataset.page === before) await new Promise((next) => setTimeout(next, 1));
+            times.push(performance.now() - started);
+          }
+          return times;
+        }"""
+    )
+    print("cell clicks, ms:", np.round(took, 1).tolist())
+    assert sorted(took)[2] < 300
