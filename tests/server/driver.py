@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -42,6 +43,16 @@ def chat_lines(count: int) -> list[dict[str, Any]]:
 
 def jsonl(lines: list[Any]) -> bytes:
     return b"".join(line if isinstance(line, bytes) else orjson.dumps(line) + b"\n" for line in lines)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do; fail where it never does."""
+    pause = threading.Event()
+    for _ in range(1000):
+        if holds():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it never came true")
 
 
 class Api:

@@ -8,7 +8,7 @@ import threading
 import pytest
 import requests
 from server import schemas
-from server.driver import chat_line, chat_lines, message_line
+from server.driver import chat_line, chat_lines, eventually, message_line
 from server.schemas import check
 
 from dobatch_pandas.server import Reply
@@ -18,12 +18,7 @@ DAY = 24 * 3600
 
 
 def _until_executed(api, count):
-    pause = threading.Event()
-    for _ in range(1000):
-        if sum(api.server.executed.values()) >= count:
-            return
-        pause.wait(0.01)
-    raise AssertionError(api.server.executed)
+    eventually(lambda: sum(api.server.executed.values()) >= count)
 
 
 def _ids(lines):

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import requests
-from server.driver import chat_lines, jsonl
+from server.driver import chat_lines, eventually, jsonl
 
 DATA = jsonl(chat_lines(3))
 
@@ -134,7 +134,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(api):
         )
         connection.sendall(request.encode() + b"x" * 1000)
     assert api.post_batch(intent["file_id"]).status_code == 400
-    assert not list(api.server._running().inputs.folder.iterdir())
+    folder = api.server._running().inputs.folder
+    eventually(lambda: not list(folder.iterdir()))
 
 
 def test_ranges_are_served(api):
