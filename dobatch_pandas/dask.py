@@ -96,15 +96,21 @@ class DaskPlan:
 
     def __init__(self, frame: Any, recipe: Recipe) -> None:
         problems = [
-            problem for problem in recipe.check(frame._meta_nonempty) if not problem.rows and not problem.count
+            problem
+            for problem in recipe.check(frame._meta_nonempty)
+            if not problem.rows and not problem.count
         ]
         if problems:
             raise InputError(problems)
         if not recipe.portable:
-            raise InputError("A Series of prompts cannot be matched to partitions: use a template or a function.")
+            raise InputError(
+                "A Series of prompts cannot be matched to partitions: use a template or a function."
+            )
         if recipe.custom_id is not None:
             # Repeats in other partitions are nobody's to see.
-            raise InputError("custom_id is not for Dask frames: ids made from what is asked are the same everywhere.")
+            raise InputError(
+                "custom_id is not for Dask frames: ids made from what is asked are the same everywhere."
+            )
         self.frame, self.recipe = frame, recipe
 
     def preview(self, n: int = 5) -> pd.DataFrame:

@@ -63,10 +63,14 @@ class Source:
         """
         if isinstance(source, ds.FileSystemDataset):
             if not isinstance(source.filesystem, pafs.LocalFileSystem):
-                raise InputError("Give a dataset on remote storage as its URI, so that the job can be resumed.")
+                raise InputError(
+                    "Give a dataset on remote storage as its URI, so that the job can be resumed."
+                )
             return cls(source.files, source.format.default_extname)
         if isinstance(source, ds.Dataset):
-            raise InputError("This dataset lives in memory only: use df.dobatch.submit, or write it to files first.")
+            raise InputError(
+                "This dataset lives in memory only: use df.dobatch.submit, or write it to files first."
+            )
         given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
         paths = [path for one in given for path in _expand(os.fspath(one))]
         if not paths:
@@ -91,7 +95,11 @@ class Source:
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, some thousands at a time."""
         scanner = self.open().scanner(
-            columns=columns, batch_size=ROWS_AT_ONCE, batch_readahead=2, fragment_readahead=1, use_threads=True
+            columns=columns,
+            batch_size=ROWS_AT_ONCE,
+            batch_readahead=2,
+            fragment_readahead=1,
+            use_threads=True,
         )
         for batch in scanner.to_batches():
             if batch.num_rows:

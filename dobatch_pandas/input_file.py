@@ -34,7 +34,9 @@ def labels_of(index: pd.Index) -> pa.Table:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         table = pa.Table.from_pandas(frame.map(repr), preserve_index=False)
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"index_names": as_json(names).encode()})
+    return table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"index_names": as_json(names).encode()}
+    )
 
 
 def index_of(labels: pa.Table) -> pd.Index:
@@ -86,7 +88,13 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
             digest.update(frozen.serialize())
             part = labels.slice(position, frozen.num_rows)
             table = pa.table(
-                dict(zip(frozen.schema.names + labels.schema.names, [*frozen.columns, *part.columns], strict=True))
+                dict(
+                    zip(
+                        frozen.schema.names + labels.schema.names,
+                        [*frozen.columns, *part.columns],
+                        strict=True,
+                    )
+                )
             ).replace_schema_metadata(labels.schema.metadata)
             if writer is None:
                 writer = pq.ParquetWriter(partial, table.schema, compression="lz4", use_dictionary=False)

@@ -85,14 +85,15 @@ class Job:
 
     def _records(self) -> tuple[JobRecord, dict[int, PartRecord]]:
         runner = self._runner
-        if runner is not None and not runner.elsewhere:
-            with runner.changed:
-                return runner.job, dict(runner.parts)
+        if runner is not None and not runner.progress.elsewhere:
+            with runner.progress.changed:
+                return runner.progress.job, dict(runner.progress.parts)
         return self._store.job(self.id), {p.number: p for p in self._store.parts(self.id)}
 
     def snapshot(self) -> Snapshot:
         """Gather the numbers that every display draws; reads the ledger at most, never the network."""
-        return snapshot_of(*self._records(), self._runner, self._store)
+        runner = self._runner
+        return snapshot_of(*self._records(), runner.progress if runner is not None else None, self._store)
 
     @property
     def status(self) -> str:
@@ -132,13 +133,14 @@ class Job:
         runner = self._runner
         if runner is None:
             return lambda: None
-        with runner.changed:
-            runner.listeners.append(callback)
+        progress = runner.progress
+        with progress.changed:
+            progress.listeners.append(callback)
 
         def unsubscribe() -> None:
-            with runner.changed:
-                if callback in runner.listeners:
-                    runner.listeners.remove(callback)
+            with progress.changed:
+                if callback in progress.listeners:
+                    progress.listeners.remove(callback)
 
         return unsubscribe
 
@@ -188,8 +190,8 @@ class Job:
         runner = self.resume()
         if runner is None:
             return
-        with runner.changed:
-            while not self._over(runner):
+        with runner.progress.changed:
+            while not _over(runner):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise WaitTimeout(
@@ -197,19 +199,16 @@ class Job:
                         "Wait again with job.wait().",
                         self.id,
                     )
-                runner.changed.wait(left)
+                runner.progress.changed.wait(left)
 
     def sent(self) -> Job:
         """Wait until the service has everything; the answers are not waited for."""
         runner = self.resume(send_only=True)
         if runner is not None:
-            with runner.changed:
-                while runner.sending and runner.crash is None:
-                    runner.changed.wait()
+            with runner.progress.changed:
+                while runner.sending and runner.progress.crash is None:
+                    runner.progress.changed.wait(1.0)
         return self._checked()
-
-    def _over(self, runner: Runner) -> bool:
-        return runner.job.ended is not None or runner.crash is not None or not runner.thread.is_alive()
 
     def _stopped_waiting(self) -> str:
         return (
@@ -219,12 +218,13 @@ class Job:
 
     def _checked(self) -> Job:
         runner = self._runner
-        if runner is not None and runner.crash is not None:
+        crash = runner.progress.crash if runner is not None else None
+        if crash is not None:
             raise JobFailed(
-                f"Job {self.id} stopped: {runner.crash} Nothing that was sent is lost; go on with "
+                f"Job {self.id} stopped: {type(crash).__name__}: {crash} Nothing that was sent is lost; go on with "
                 f"dobatch.attach({self.id!r}).",
                 self.id,
-            ) from runner.crash
+            ) from crash
         record = self._store.job(self.id)
         if record.state == "failed":
             raise JobFailed(
@@ -244,7 +244,7 @@ class Job:
             news = asyncio.Event()
             unsubscribe = self.subscribe(lambda: loop.call_soon_threadsafe(news.set))
             try:
-                while not self._over(runner):
+                while not _over(runner):
                     await news.wait()
                     news.clear()
             finally:
@@ -256,7 +256,7 @@ class Job:
         key = (str(self._store.home), self.id)
         with _registry:
             runner = _runners.get(key)
-            if runner is not None and runner.thread.is_alive():
+            if runner is not None and runner.alive:
                 return runner
             record = self._store.job(self.id)
             if record.ended is not None:
@@ -283,7 +283,7 @@ class Job:
         """
         if self._store.job(self.id).ended is None:
             runner = self.resume()
-            if runner is not None and not runner.elsewhere:
+            if runner is not None and not runner.progress.elsewhere:
                 runner.cancel()
             else:
                 # The process that moves the job looks here.
@@ -306,7 +306,9 @@ class Job:
         """
         record = self._store.job(self.id)
         if record.ended is None:
-            raise JobNotReady(f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id)
+            raise JobNotReady(
+                f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id
+            )
         results = self._results()
         again = pc.and_(
             pc.equal(results["status"], "failed"),
@@ -316,13 +318,20 @@ class Job:
         if not len(ids):
             return 0
         folder, parts = self._store.folder(self.id), self._store.parts(self.id)
+        again_round = 1 + max(part.retry for part in parts)
         written = copy_lines(
-            [folder.part(part.number) for part in parts], ids, folder.parts, self.recipe, first_part=len(parts)
+            [folder.part(part.number) for part in parts],
+            ids,
+            folder.parts,
+            self.recipe,
+            first_part=len(parts),
         )
         self._store.reopen(
             self.id,
             [
-                PartRecord(self.id, part.number, str(uuid.uuid4()), part.requests, part.bytes, retry=1)
+                PartRecord(
+                    self.id, part.number, str(uuid.uuid4()), part.requests, part.bytes, retry=again_round
+                )
                 for part in written
             ],
         )
@@ -337,8 +346,6 @@ class Job:
             runner = _runners.pop((str(self._store.home), self.id), None)
         if runner is not None:
             runner.stop()
-            if runner.thread is not threading.current_thread():
-                runner.thread.join(timeout=30)
         self._store.forget(self.id)
 
     # -- answers
@@ -435,14 +442,25 @@ class Job:
         if len(index) == len(frame) and index.equals(index_of(labels_of(frame.index))):
             return ids, fates
         if not index.is_unique:
-            why = f"its columns {missing} are gone" if missing else "its prompts were made by a function or a Series"
+            why = (
+                f"its columns {missing} are gone"
+                if missing
+                else "its prompts were made by a function or a Series"
+            )
             raise InputError(
                 f"Cannot tell which rows of this frame job {self.id} answered: {why}, the index is another one "
                 "than at submit, and its labels repeat. Join to the frame that was submitted."
             )
         place = index.get_indexer(index_of(labels_of(frame.index)))
-        rows = pa.array([None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)])
+        rows = pa.array(
+            [None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)]
+        )
         return ids.take(rows), fates.take(rows)
+
+
+def _over(runner: Runner) -> bool:
+    progress = runner.progress
+    return progress.job.ended is not None or progress.crash is not None or not runner.alive
 
 
 class _TokenFor:
@@ -461,8 +479,6 @@ class _TokenFor:
         if here.base_url == self._base_url:
             self._token = here.token
         return self._token
-
-
 
 
 def attach(job_id: str) -> Job:
@@ -517,7 +533,7 @@ def jobs() -> pd.DataFrame:
 
 def _wake_everything() -> None:
     for runner in list(_runners.values()):
-        if runner.thread.is_alive():
+        if runner.alive:
             runner.wake()
 
 
@@ -526,13 +542,13 @@ def _finish_sending() -> None:
     sending = [runner for runner in _runners.values() if runner.sending]
     if not sending:
         return
-    ids = ", ".join(runner.job.id for runner in sending)
+    ids = ", ".join(runner.progress.job.id for runner in sending)
     print(f"dobatch: still sending {ids}; Ctrl+C leaves the rest for dobatch.attach(...)", file=sys.stderr)
     try:
         for runner in sending:
-            with runner.changed:
-                while runner.sending and not runner.paused:
-                    runner.changed.wait(1.0)
+            with runner.progress.changed:
+                while runner.sending and not runner.progress.paused:
+                    runner.progress.changed.wait(1.0)
     except KeyboardInterrupt:
         return
 

@@ -361,7 +361,7 @@ def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
         raise TypeError(f"matrix() takes a column of embeddings, not one of {series.dtype}")
     width = values.type.list_size
     start = values.offset * width
-    dense: np.ndarray[Any, np.dtype[np.float32]] = values.values.to_numpy(zero_copy_only=True)[
+    dense: np.ndarray[Any, np.dtype[np.float32]] = values.values.to_numpy(zero_copy_only=False)[
         start : start + len(values) * width
     ]
     dense = dense.reshape(len(values), width)

@@ -128,9 +128,7 @@ class Plan:
         target.mkdir(parents=True, exist_ok=True)
         return _write(self.frame, self.recipe, target)
 
-    def submit(
-        self, *, fresh: bool = False, display: Any = None, max_cost: float | None = None
-    ) -> Job:
+    def submit(self, *, fresh: bool = False, display: Any = None, max_cost: float | None = None) -> Job:
         """
         Send it, and return the running job; the same plan submitted again is the same job.
 

@@ -18,6 +18,7 @@ LONGEST = 60.0
 NEAR_THE_END = 5.0
 LIST_FROM = 3  # so many due batches are looked up by listing rather than one by one
 PAGE = 100
+LOST_AFTER = 5  # looks in a row that do not find a batch
 
 
 def pause_before_next_look(age: float, share: float) -> float:
@@ -81,7 +82,8 @@ class Poller:
         """
         Have `on_batch` called with each new look at a batch until it is terminal.
 
-        ``on_trouble`` hears of every look that failed; the batch stays watched. Both are called in the
+        ``on_trouble`` hears of every look that failed; the batch stays watched, unless the service does not
+        know it (any more): then it hears `NotFound`, once. Both are called in the
         poller's thread and must be quick. ``age`` is in seconds.
         """
         now = self._clock()
@@ -155,11 +157,11 @@ class Poller:
         try:
             batch = self.client.get_batch(watch.batch_id)
         except NotFound as error:
-            # A batch may be unknown for a moment after it was created; later on it is a matter for its owner.
+            # A batch may be unknown for a moment after it was created.
             watch.lost += 1
-            if watch.lost > 3:
+            if watch.lost >= LOST_AFTER:
                 self.forget(watch.batch_id)
-            watch.on_trouble(error)
+                watch.on_trouble(error)
             return
         self._deliver(batch)
 
@@ -172,7 +174,9 @@ class Poller:
             watch.lost = 0
             counts = batch.counts
             ended = counts.completed + counts.failed
-            watch.share = 1.0 if batch.status == "finalizing" else ended / counts.total if counts.total else 0.0
+            watch.share = (
+                1.0 if batch.status == "finalizing" else ended / counts.total if counts.total else 0.0
+            )
             if batch.terminal:
                 del self._watches[batch.batch_id]
         watch.on_batch(batch)

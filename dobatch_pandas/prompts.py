@@ -213,7 +213,9 @@ def evaluate(
             out.append(_encodable(field.evaluate(dict(zip(field.columns, values, strict=True)))))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
             out.append(None)
-            faulty.add(f"{{{field.source}}} cannot be rendered: {type(error).__name__}: {error}", labels[number])
+            faulty.add(
+                f"{{{field.source}}} cannot be rendered: {type(error).__name__}: {error}", labels[number]
+            )
     return pa.array(out, pa.large_string())
 
 
@@ -222,7 +224,9 @@ def _encodable(text: str) -> str:
     return text
 
 
-def as_json(values: Iterator[Any], labels: Sequence[Any], present: Any, faulty: Faulty, what: str) -> pa.Array:
+def as_json(
+    values: Iterator[Any], labels: Sequence[Any], present: Any, faulty: Faulty, what: str
+) -> pa.Array:
     """Encode one JSON value a row; rows that are not `present` are null."""
     out: list[bytes | None] = []
     for number, value in enumerate(values):
@@ -242,7 +246,11 @@ def messages_problem(messages: Any) -> str | None:
     if not isinstance(messages, (list, tuple)) or not messages:
         return "messages are a list of {'role': ..., 'content': ...}"
     for message in messages:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
+        if (
+            not isinstance(message, Mapping)
+            or not isinstance(message.get("role"), str)
+            or "content" not in message
+        ):
             return f"{message!r:.80} is not a message: it needs 'role' and 'content'"
     if all(message["role"] == "system" for message in messages):
         return "there is no message but the system's"

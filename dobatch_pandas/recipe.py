@@ -150,7 +150,8 @@ class Recipe:
         """Return what `from_json` takes, without the function or Series that a prompt may come from."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "source"}
         kept["params"] = {
-            name: {"$column": value.name} if isinstance(value, Column) else value for name, value in self.params.items()
+            name: {"$column": value.name} if isinstance(value, Column) else value
+            for name, value in self.params.items()
         }
         return kept
 
@@ -331,13 +332,20 @@ class Recipe:
             return pc.fill_null(evaluate(place, columns, piece.index, whole, faulty), "")
         if self.missing == "keep":
             return pc.fill_null(found, "")
-        return found if present.all() else pc.if_else(pa.array(present), found, pa.scalar(None, pa.large_string()))
+        return (
+            found
+            if present.all()
+            else pc.if_else(pa.array(present), found, pa.scalar(None, pa.large_string()))
+        )
 
     def _members(self, piece: pd.DataFrame, start: int, present: Any, faulty: Faulty) -> pa.Array:
         """The question's part of the body, for prompts that differ from row to row in more than values."""
         module = endpoint_for(self.endpoint, self.provider, self.model)
         system = None if self.system is None else template(self.system)
-        rows = [_Row(zip(piece.columns, values, strict=True)) for values in zip(*(piece[c].tolist() for c in piece), strict=True)]
+        rows = [
+            _Row(zip(piece.columns, values, strict=True))
+            for values in zip(*(piece[c].tolist() for c in piece), strict=True)
+        ]
         rows = rows or [_Row() for _ in range(len(piece))]
         prompts = self._prompts(piece, start, rows, faulty)
         out: list[bytes | None] = []
@@ -417,7 +425,9 @@ def _option_problems(
         problems.append(f"samples is {samples!r}; it takes a whole number from 1 on.")
     if metadata is not None and not all(isinstance(x, str) for pair in dict(metadata).items() for x in pair):
         problems.append("metadata takes texts only, for names and values.")
-    problems += [f"{name} is set by this package and cannot be given." for name in params if name in module.RESERVED]
+    problems += [
+        f"{name} is set by this package and cannot be given." for name in params if name in module.RESERVED
+    ]
     problems += module.problems({**module.DEFAULTS, **params})
     for name, value in params.items():
         if isinstance(value, Column):
@@ -518,7 +528,9 @@ def _series_problems(prompts: Any, frame: pd.DataFrame, missing: str) -> list[Pr
     if len(prompts) != len(frame):
         return [Problem(f"The Series has {len(prompts):,} prompts and the frame {len(frame):,} rows.")]
     if not prompts.index.equals(frame.index):
-        return [Problem("The Series of prompts has another index than the frame: align it with reindex first.")]
+        return [
+            Problem("The Series of prompts has another index than the frame: align it with reindex first.")
+        ]
     return _missing(prompts.rename(prompts.name or "prompt")) if missing == "error" else []
 
 
@@ -541,5 +553,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _text_bytes(batch: pa.RecordBatch) -> int:
-    lengths = [pc.sum(pc.binary_length(batch[name])).as_py() or 0 for name in batch.schema.names if name[0] in "fj"]
+    lengths = [
+        pc.sum(pc.binary_length(batch[name])).as_py() or 0 for name in batch.schema.names if name[0] in "fj"
+    ]
     return int(sum(lengths))

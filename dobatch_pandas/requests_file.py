@@ -224,7 +224,9 @@ class RequestWriter:
             own = kept["custom_id"]
             if samples == 1:
                 return own
-            return pa.array([f"{i}-{s + 1}" if s else i for i in own.to_pylist() for s in range(samples)], pa.string())
+            return pa.array(
+                [f"{i}-{s + 1}" if s else i for i in own.to_pylist() for s in range(samples)], pa.string()
+            )
         if samples == 1 and self._recipe.dedupe:
             return pa.array([blake2b(body, digest_size=16).hexdigest() for body in bodies], pa.string())
         ids = []
@@ -296,7 +298,9 @@ class _PartFile:
         while start < len(lines):
             done = int(ends[start - 1]) if start else 0
             room = self._limits.bytes - self._bytes + done
-            fitting = min(int(np.searchsorted(ends, room, "right")), start + self._limits.requests - self._requests)
+            fitting = min(
+                int(np.searchsorted(ends, room, "right")), start + self._limits.requests - self._requests
+            )
             if fitting > start:
                 self._append(lines[start:fitting], int(ends[fitting - 1]) - done)
             if fitting < len(lines):

@@ -47,9 +47,15 @@ def json_schema_of(schema: Any) -> dict[str, Any] | None:
             f"schema is {schema!r}. It takes a pydantic model, a JSON Schema, or field names with types such as "
             '{"label": ["pos", "neg"], "score": float}.'
         )
-    if isinstance(schema.get("properties"), Mapping) or "$ref" in schema or isinstance(schema.get("type"), str):
+    if (
+        isinstance(schema.get("properties"), Mapping)
+        or "$ref" in schema
+        or isinstance(schema.get("type"), str)
+    ):
         if "$ref" not in schema and schema.get("type", "object") != "object":
-            raise InputError(f"The JSON Schema describes a {schema['type']}; an answer of several fields is an object.")
+            raise InputError(
+                f"The JSON Schema describes a {schema['type']}; an answer of several fields is an object."
+            )
         return _strict(dict(schema))
     return _object(schema, "schema")
 

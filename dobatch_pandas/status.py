@@ -6,31 +6,33 @@ import time
 
 from .config import settings
 from .prices import cost, price_of
-from .runner import Runner
+from .progress import Progress
 from .snapshot import BatchRow, Snapshot, State
 from .store import JobRecord, PartRecord, Store
 
 __all__ = ["snapshot_of"]
 
 
-def snapshot_of(record: JobRecord, parts: dict[int, PartRecord], runner: Runner | None, store: Store) -> Snapshot:
+def snapshot_of(
+    record: JobRecord, parts: dict[int, PartRecord], progress: Progress | None, store: Store
+) -> Snapshot:
     """Gather what is known of a job at this moment; the network is not asked."""
     rows = list(parts.values())
     again = sum(p.requests for p in rows if p.retry)
     completed = sum(p.completed for p in rows)
     failed = sum(p.failed for p in rows) - again
-    rendered = record.rows if record.rendered else runner.rows_rendered if runner else 0
+    rendered = record.rows if record.rendered else progress.rows_rendered if progress else 0
     requests = record.requests if record.rendered else sum(p.requests for p in rows)
     started = min((p.created_at for p in rows if p.created_at), default=None)
     problem = record.problem
     paused = None
-    if runner is not None and record.ended is None:
-        paused = runner.paused or (f"Stopped: {runner.crash}" if runner.crash else None)
-        problem = paused or runner.trouble or problem
-    shares = list(runner.upload_shares.values()) if runner else []
+    if progress is not None and record.ended is None:
+        paused = progress.paused or (f"Stopped: {progress.crash}" if progress.crash else None)
+        problem = paused or progress.trouble or problem
+    shares = list(progress.upload_shares.values()) if progress else []
     return Snapshot(
         job_id=record.id,
-        state=_state(record, rows, paused, runner),
+        state=_state(record, rows, paused, progress),
         model=record.model,
         provider=record.provider,
         endpoint=record.endpoint,
@@ -69,11 +71,13 @@ def snapshot_of(record: JobRecord, parts: dict[int, PartRecord], runner: Runner 
             for p in rows
         ),
         problem=problem,
-        attached_elsewhere=runner.elsewhere if runner else False,
+        attached_elsewhere=progress.elsewhere if progress else False,
     )
 
 
-def _state(record: JobRecord, parts: list[PartRecord], paused: str | None, runner: Runner | None) -> State:
+def _state(
+    record: JobRecord, parts: list[PartRecord], paused: str | None, progress: Progress | None
+) -> State:
     if record.ended is not None:
         return record.state  # type: ignore[return-value]
     if paused:
@@ -82,7 +86,7 @@ def _state(record: JobRecord, parts: list[PartRecord], paused: str | None, runne
         return "cancelling"
     unsent = [p for p in parts if p.state in ("rendered", "uploaded", "held")]
     if not record.rendered and not any(p.state != "rendered" for p in parts):
-        return "rendering" if runner is not None else "recorded"
+        return "rendering" if progress is not None else "recorded"
     if unsent or not record.rendered:
         return "uploading"
     at_work = [p for p in parts if p.state == "created"]
@@ -90,7 +94,9 @@ def _state(record: JobRecord, parts: list[PartRecord], paused: str | None, runne
         return "downloading"
     if all(p.status == "finalizing" or 0 < p.requests <= p.completed + p.failed for p in at_work):
         return "finalizing"
-    if all(p.completed + p.failed == 0 and p.status in _NOT_BEGUN for p in at_work) and len(at_work) == len(parts):
+    if all(p.completed + p.failed == 0 and p.status in _NOT_BEGUN for p in at_work) and len(at_work) == len(
+        parts
+    ):
         return "queued"
     return "running"
 

@@ -178,9 +178,13 @@ def _knock() -> None:
             return  # it is there; the job has the patience to wait for better times
 
 
-def _started(store: Store, record: JobRecord, recipe: Recipe, *, old: bool, display: Any, send_only: bool) -> Job:
+def _started(
+    store: Store, record: JobRecord, recipe: Recipe, *, old: bool, display: Any, send_only: bool
+) -> Job:
     job = Job(store, record.id, recipe)
     if old and display is not False and settings().display is not False:
-        print(f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew.")
+        print(
+            f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
+        )
     job.resume(send_only=send_only)
     return job

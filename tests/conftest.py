@@ -35,7 +35,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
     yield folder
     for runner in [r for (where, _), r in job._runners.items() if where == str(folder)]:
         runner.stop()
-        runner.thread.join(timeout=10)
     for key in [key for key in job._runners if key[0] == str(folder)]:
         del job._runners[key]
     store = job._stores.pop(folder, None)

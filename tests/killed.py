@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import client, collect, requests_file, runner, store
+from dobatch_pandas import client, collector, requests_file, runner, sender, store
 from dobatch_pandas import submit as submission
 
 ROWS = 60
@@ -94,15 +94,15 @@ POINTS: dict[str, Callable[[], None]] = {
     "create sent, answer lost": lambda: strike(Api, "create_batch", "after"),
     "created, not recorded": lambda: strike(Ledger, "update_part", "before", 2, having=changing(state="created")),
     "created and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="created")),
-    "before a part is compressed": lambda: strike(runner, "compress_part", "before"),
-    "after a part is compressed": lambda: strike(runner, "compress_part", "after"),
+    "before a part is compressed": lambda: strike(sender, "compress_part", "before"),
+    "after a part is compressed": lambda: strike(sender, "compress_part", "after"),
     "polling": lambda: strike(runner.Runner, "_see", "before"),
     "ended and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="ended")),
     "before the result links": lambda: strike(Api, "get_results", "before"),
     "after the result links": lambda: strike(Api, "get_results", "after"),
     "mid-download": lambda: strike_moving(Api, "download"),
-    "before results are written": lambda: strike(collect, "write_results", "before"),
-    "after results are written": lambda: strike(collect, "write_results", "after", 2),
+    "before results are written": lambda: strike(collector, "write_results", "before"),
+    "after results are written": lambda: strike(collector, "write_results", "after", 2),
     "before the end is recorded": lambda: strike(Ledger, "update_job", "before", having=changing(state="completed")),
     "after the end is recorded": lambda: strike(Ledger, "update_job", "after", having=changing(state="completed")),
     "mid-join": lambda: strike(dobatch.accessor, "joined", "before"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 import pytest
@@ -72,8 +73,10 @@ def _watch(batch_id, day):
     return Watch(batch_id, started=0.0, on_batch=note, on_trouble=pytest.fail, due=0.0)
 
 
-@pytest.mark.parametrize("batches", [1, 20, 1000])
-@pytest.mark.parametrize("lasting", [30.0, 3600.0, 24 * 3600.0])
+@pytest.mark.parametrize(
+    ("batches", "lasting"),
+    [*itertools.product([1, 20], [30.0, 3600.0, 24 * 3600.0]), (1000, 30.0), (1000, 7200.0)],
+)
 def test_polling_keeps_far_below_the_limits(batches, lasting):
     """
     1, 20 or 1,000 batches: at most half of the 250 calls a minute and of the 5,000 an hour.
@@ -86,8 +89,10 @@ def test_polling_keeps_far_below_the_limits(batches, lasting):
     assert day.most_calls_within(3600) <= 2500
 
 
-@pytest.mark.parametrize("batches", [1, 20, 1000])
-@pytest.mark.parametrize("lasting", [2.0, 60.0, 3600.0, 24 * 3600.0])
+@pytest.mark.parametrize(
+    ("batches", "lasting"),
+    [*itertools.product([1, 20], [2.0, 60.0, 3600.0, 24 * 3600.0]), (1000, 60.0), (1000, 7200.0)],
+)
 def test_the_end_is_seen_soon(batches, lasting):
     """
     Nobody waits for a finished batch much longer than a twentieth of the time it took, or a few seconds.

@@ -341,7 +341,8 @@ class _Parts:
                 columns.append(Column(str(name), frame[name], short))
         if self.other is not None and self.other_name is not None:
             columns.append(Column(self.other_name, self.other, short))
-        if self.error is not None and self.error.notna().any():
+        failed = self.error is not None and bool(self.error.notna().any())
+        if self.error is not None and failed and first is None:  # else the outcome's column shows it
             columns.append(Column("error", self.error, "short"))
         for name in texts:
             place = int(np.flatnonzero(frame.columns == name)[0])
@@ -351,6 +352,8 @@ class _Parts:
             columns.append(Column(str(name), values, "text" if text_like else "short"))
         sections = self._sections(prompt)
         searched = [column.values for column in columns if column.kind != "outcome"]
+        if self.error is not None and first is not None:
+            searched.append(self.error)
         if isinstance(prompt, (str, pd.Series)):
             searched.append(frame[prompt] if isinstance(prompt, str) else prompt)
         taken = self.own | {prompt if isinstance(prompt, str) else ""}
@@ -361,7 +364,7 @@ class _Parts:
             columns,
             searched=searched,
             outcome=outcome,
-            error=self.error if self.error is not None and self.error.notna().any() else None,
+            error=self.error if failed else None,
             change=self._change(),
             matrix=self._matrix(),
             sections=sections,

@@ -294,7 +294,8 @@ function render({ model, el }) {
       const cells = line.cells.map((text, at) => {
         const kind = config.columns[at].kind;
         const shown = kind === "outcome"
-          ? make("span", { class: `badge ${text}` }, make("span", { "aria-hidden": "true", text: `${MARKS[text]} ` }), text)
+          ? make("span", { class: `badge ${text}`, title: line.error || text },
+            make("span", { "aria-hidden": "true", text: `${MARKS[text]} ` }), line.error || text)
           : make("span", { text: text === null ? "–" : text });
         return make("td", { role: "gridcell", class: text === null ? `${kind} null` : kind }, shown);
       });
@@ -449,8 +450,8 @@ function render({ model, el }) {
   // ---- all together ----------------------------------------------------------------------------------------
   const grid = make("table", { class: "rows", role: "grid", "aria-label": "Matching rows" },
     make("thead", {}, head), body);
-  const widths = { outcome: 92, short: 92, text: 190 };
-  const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), 32 + 64);
+  const widths = { outcome: 116, short: 84, text: 170 };
+  const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), 32 + 60);
   grid.style.minWidth = `${least}px`;
   const scroller = make("div", { class: "scroller" }, grid);
   // Lab and Notebook catch keys before any element sees them, unless this attribute says not to.

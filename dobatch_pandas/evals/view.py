@@ -221,6 +221,7 @@ class View:
             "label": cell(self.frame.index[position]),
             "marked": bool(self.marked[position]),
             "noted": position in self.notes,
+            "error": None if self._error is None else self._error.name(position),
             "cells": [cell(column.values.iloc[position]) for column in self.columns],
         }
 

@@ -35,7 +35,12 @@ class Endpoint(Protocol):
         """What is wrong with the other parameters."""
 
 
-ENDPOINTS: dict[str, Any] = {"chat": chat, "responses": responses, "embeddings": embeddings, "messages": messages}
+ENDPOINTS: dict[str, Any] = {
+    "chat": chat,
+    "responses": responses,
+    "embeddings": embeddings,
+    "messages": messages,
+}
 
 _ANTHROPIC = re.compile(r"(^|[/.-])(claude|anthropic)", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|(^|[/-])(bge|gte|e5|minilm|all-mini)", re.IGNORECASE)
@@ -62,9 +67,13 @@ def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Any:
         if endpoint in (name, module.URL):
             break
     else:
-        raise InputError(f"endpoint is {endpoint!r}; it takes {', '.join(map(repr, ENDPOINTS))}, or their paths.")
+        raise InputError(
+            f"endpoint is {endpoint!r}; it takes {', '.join(map(repr, ENDPOINTS))}, or their paths."
+        )
     if provider is not None and provider != module.PROVIDER:
-        raise InputError(f"endpoint {endpoint!r} belongs to provider {module.PROVIDER!r}, and provider is {provider!r}.")
+        raise InputError(
+            f"endpoint {endpoint!r} belongs to provider {module.PROVIDER!r}, and provider is {provider!r}."
+        )
     # An explicit provider may know better than the model's name.
     if provider is None:
         if module.PROVIDER == "openai" and _ANTHROPIC.search(model):
@@ -73,5 +82,7 @@ def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Any:
                 'provider="openai" if it is served that way.'
             )
         if _EMBEDDING.search(model) and module is not embeddings:
-            raise InputError(f"Model {model!r} makes embeddings and does not take {module.URL}: leave out endpoint.")
+            raise InputError(
+                f"Model {model!r} makes embeddings and does not take {module.URL}: leave out endpoint."
+            )
     return module

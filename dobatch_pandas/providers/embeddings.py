@@ -30,4 +30,6 @@ def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
 
 def problems(params: dict[str, Any]) -> list[str]:
     """Name what the endpoint would refuse."""
-    return [f"{name} means nothing to embeddings." for name in ("max_tokens", "temperature") if name in params]
+    return [
+        f"{name} means nothing to embeddings." for name in ("max_tokens", "temperature") if name in params
+    ]

@@ -160,15 +160,18 @@ class LocalServer:
         """Listen, and take up the batches that a run before left open. Returns once calls are answered."""
         if self._thread is not None:
             return self
-        model = _load(self._given_model)
         listener = _listen(*self._address)
-        self._address = (self._address[0], listener.getsockname()[1])
+        model: Model | None = None
         try:
+            model = _load(self._given_model)
             self._service = self._build(model, self._open_home())
+            self._address = (self._address[0], listener.getsockname()[1])
             self._serve(listener)
         except BaseException:
             listener.close()
-            model.close()
+            if model is not None:
+                model.close()
+            self._service = None
             self._release_home()
             raise
         return self

@@ -110,7 +110,9 @@ def tally(table: pa.Table) -> Tally:
 
 def failure_groups(table: pa.Table) -> list[ErrorGroup]:
     """Group the failed results by code, with how many and one message each."""
-    failed = table.select(["status", "error_code", "error_message"]).filter(pc.equal(table["status"], "failed"))
+    failed = table.select(["status", "error_code", "error_message"]).filter(
+        pc.equal(table["status"], "failed")
+    )
     groups = failed.group_by("error_code").aggregate([("error_code", "count"), ("error_message", "min")])
     return [
         ErrorGroup(code or "unknown", count, (message or "")[:500])

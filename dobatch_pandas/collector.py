@@ -1,0 +1,126 @@
+"""From an ended batch to its results on disk: links, downloads, and one result for every request of the part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from .client import Client
+from .errors import (
+    ConnectionFailed,
+    Forbidden,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    TransferError,
+    Unauthorized,
+)
+from .models import ResultLinks
+from .part_results import failure_groups, read_part, tally, write_results
+from .progress import Progress
+from .recipe import Recipe
+from .requests_file import ids_of_part
+from .store import PartRecord
+
+__all__ = ["Collector"]
+
+PATIENCE = 600.0  # seconds that the results of a completed batch may take to show up
+
+_T = TypeVar("_T")
+
+
+class Collector:
+    """
+    Brings in the results of one job's batches.
+
+    Parameters
+    ----------
+    progress : Progress
+    recipe : Recipe
+    client : Client
+    """
+
+    def __init__(self, progress: Progress, recipe: Recipe, client: Client) -> None:
+        self._progress, self._recipe, self._client = progress, recipe, client
+
+    def collect(self, number: int) -> None:
+        """Download what a batch left, and write a result for each request of its part."""
+        progress = self._progress
+        part = progress.parts[number]
+        files = self._patiently(lambda: self._download(part))
+        code, message = _why_missing(part)
+        table = read_part(
+            files,
+            ids_of_part(progress.folder.part(number)),
+            self._recipe,
+            batch_id=part.batch_id,
+            missing_code=code,
+            missing_message=message,
+        )
+        write_results(table, progress.folder.result(number))
+        progress.store.set_failures(part.job, number, failure_groups(table))
+        progress.set_part(number, state="read", **vars(tally(table)))
+
+    def _patiently(self, step: Callable[[], _T]) -> _T:
+        failures = 0
+        while True:
+            try:
+                found = step()
+            except (Unauthorized, Forbidden) as error:
+                self._progress.wait_for_token(error)
+            except (ConnectionFailed, ServerError, TooManyRequests, TransferError) as error:
+                failures += 1
+                self._progress.back_off(error, failures)
+            else:
+                self._progress.set_trouble(None)
+                return found
+
+    def _download(self, part: PartRecord) -> list[Path]:
+        """Fetch what the batch left; nothing where the service has nothing (any more)."""
+        folder = self._progress.folder
+        links = self._links(part)
+        if links is None:
+            return []
+        wanted: list[tuple[str | None, Path, Callable[[ResultLinks], str | None]]] = [
+            (links.output_url, folder.output(part.number), lambda new: new.output_url),
+            (links.error_url, folder.error(part.number), lambda new: new.error_url),
+        ]
+        files = []
+        for url, target, of in wanted:
+            if url is not None:
+                self._client.download(
+                    url, target, refresh=lambda of=of: of(self._client.get_results(links.batch_id))
+                )
+                target.chmod(0o600)
+                files.append(target)
+        return files
+
+    def _links(self, part: PartRecord) -> ResultLinks | None:
+        assert part.batch_id is not None
+        asked, pause = time.monotonic(), 0.1
+        while True:
+            try:
+                links = self._client.get_results(part.batch_id)
+            except NotFound:
+                return None
+            if links.available and (links.output_url or links.error_url):
+                return links
+            # Files may show up a while after the status does, unless there is nothing to be shown.
+            nothing = part.status != "completed" and part.completed + part.failed == 0
+            if nothing or time.monotonic() - asked > PATIENCE:
+                return None
+            self._progress.wait(pause)
+            pause = min(pause * 2, 30.0)
+
+
+def _why_missing(part: PartRecord) -> tuple[str, str]:
+    """Return the code and the words for a request that has no line in the batch's files."""
+    if part.status == "expired":
+        return "expired", "The batch's 24 hours ended before this request was run."
+    if part.status == "cancelled":
+        return "cancelled", "The batch was cancelled before this request was run."
+    if part.status == "failed":
+        return "batch_failed", f"The service refused the whole batch: {part.problem or 'no reason given'}"
+    return "missing_result", "The service's files have no line for this request."
