@@ -15,6 +15,7 @@ invalid_response    the result is not of a shape any endpoint has               
 expired             the batch's window ended first                              yes
 cancelled           the batch was cancelled first                               yes
 missing_result      the service's files do not have this row                    yes
+batch_failed        the service refused the whole batch                         yes
 missing_input       a value of the row is missing, so nothing was sent          no
 too_large           the request alone is larger than a file may be              no
 http_<status>       the request ended with this HTTP status                     408, 409, 425, 429, 5xx
@@ -43,6 +44,7 @@ EXPLANATIONS: dict[str, str] = {
     "expired": "The batch's 24 hours ended before this request ran.",
     "cancelled": "The batch was cancelled before this request ran.",
     "missing_result": "The service's result files do not mention this request.",
+    "batch_failed": "The service refused the whole batch this request was in.",
     "missing_input": "A value that the prompt needs is missing in this row, so nothing was sent.",
     "too_large": "The request alone is larger than one batch file may be, so it was not sent.",
     "provider_error": "The provider reported an error; its words are in responses().",
@@ -50,7 +52,7 @@ EXPLANATIONS: dict[str, str] = {
 
 RETRYABLE: frozenset[str] = frozenset(
     ["length", "invalid_json", "schema_mismatch", "empty_response", "invalid_response"]
-    + ["expired", "cancelled", "missing_result", "provider_error"]
+    + ["expired", "cancelled", "missing_result", "batch_failed", "provider_error"]
     + [f"http_{status}" for status in (408, 409, 425, 429, *range(500, 600))]
 )
 """Codes of failures that may end otherwise when the same request is sent again."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from .errors import InputError
-from .job import Job
+from .config import settings
+from .errors import BudgetExceeded, InputError
+from .estimate import Estimate, Estimator
+from .job import Job, store_here
 from .join import answer_columns, joined
+from .keyset import KeySet
 from .recipe import Recipe
-from .requests_file import RequestWriter, ids_of
+from .requests_file import LIMITS, REUSED, SENT, Renderer, RequestWriter, ids_of
+from .results_file import table_of
+from .reuse import answered_keys
 from .submit import submit_frame
-
-if TYPE_CHECKING:
-    from .estimate import Estimate
 
 __all__ = ["Plan"]
 
@@ -108,7 +113,32 @@ class Plan:
         -------
         Estimate
         """
-        return self._estimate(answered_ids(self.recipe))
+        here = settings()
+        recipe = self.recipe
+        answered = KeySet()
+        if recipe.custom_id is None:
+            store = store_here()
+            jobs = store.finished_like(here.base_url, recipe.provider, recipe.endpoint, recipe.model)
+            answered = answered_keys(store, jobs)
+        writer, renderer = RequestWriter(recipe, None, answered=answered), Renderer(recipe)
+        estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=here.prices)
+        reused = skipped = 0
+        for frozen in recipe.freeze(self.frame):
+            fate = writer.add(frozen)["fate"].to_numpy()
+            reused += int((fate == REUSED).sum())
+            skipped += int((fate > REUSED).sum())
+            sent = fate == SENT
+            asked = np.repeat(np.arange(frozen.num_rows), recipe.samples)[sent]
+            estimator.add(renderer.bodies(frozen.take(pa.array(asked))))
+        limits = LIMITS[recipe.provider]
+        batches = max(math.ceil(estimator.requests / limits.requests), math.ceil(estimator.bytes / limits.bytes))
+        return estimator.finish(
+            rows=len(self.frame),
+            requests=estimator.requests + reused,
+            reused=reused,
+            skipped=skipped,
+            batches=batches,
+        )
 
     def to_jsonl(self, directory: str | os.PathLike[str]) -> list[Path]:
         """
@@ -149,6 +179,25 @@ class Plan:
             self._refuse_beyond(max_cost)
         return submit_frame(self.frame, self.recipe, fresh=fresh, display=display)
 
+    def _refuse_beyond(self, max_cost: float) -> None:
+        estimate = self.estimate()
+        if estimate.cost_batch is None:
+            raise BudgetExceeded(
+                f"max_cost is {max_cost} US dollars, and the price of {self.recipe.model!r} is unknown: give it with "
+                "dobatch.configure(prices={model: dobatch.Prices(input=..., output=...)}), or leave out max_cost."
+            )
+        least, most = estimate.cost_batch
+        if most is None:
+            raise BudgetExceeded(
+                f"max_cost is {max_cost} US dollars, and answers of any length may come back: the questions alone cost "
+                f"about {least:.4f}. Limit the answers with max_tokens, or leave out max_cost."
+            )
+        if most > max_cost:
+            raise BudgetExceeded(
+                f"This may cost up to {most:.4f} US dollars, and max_cost is {max_cost}. Nothing was sent. "
+                "plan.estimate() shows what it is made of."
+            )
+
     def join(self, results: pd.DataFrame) -> pd.DataFrame:
         """
         Return the frame with answers that were carried by hand.
@@ -158,8 +207,6 @@ class Plan:
         results : pandas.DataFrame
             From ``dobatch.read_results("output.jsonl", "error.jsonl")``.
         """
-        from .results_file import table_of
-
         ids, fates = ids_of(self.frame, self.recipe)
         columns = answer_columns(
             ids,

@@ -274,13 +274,13 @@ class Store:
     def update_job(self, job_id: str, **changes: Any) -> None:
         _update(self, "jobs", "id = ?", (job_id,), changes)
 
-    def finished_like(self, record: JobRecord) -> list[str]:
-        """Ids of finished jobs that asked the same model at the same place, newest first."""
+    def finished_like(self, base_url: str, provider: str, endpoint: str, model: str) -> list[str]:
+        """Ids of finished jobs that asked this model at this place, newest first."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT id FROM jobs WHERE provider = ? AND endpoint = ? AND model = ? AND base_url = ? AND id <> ?"
-                " AND state IN ('completed', 'failed', 'expired', 'cancelled') ORDER BY created DESC",
-                (record.provider, record.endpoint, record.model, record.base_url, record.id),
+                "SELECT id FROM jobs WHERE base_url = ? AND provider = ? AND endpoint = ? AND model = ?"
+                " AND ended IS NOT NULL ORDER BY created DESC",
+                (base_url, provider, endpoint, model),
             ).fetchall()
         return [row["id"] for row in rows]
 

@@ -165,8 +165,12 @@ def _record(store: Store, record: JobRecord, recipe: Recipe, fresh: bool) -> Job
         return known
     _knock()
     if not fresh and recipe.custom_id is None:
-        record = replace(record, sources=as_json(store.finished_like(record)))
+        record = replace(record, sources=as_json(_sources(store, recipe)))
     return store.add_job(record, fresh=fresh)
+
+
+def _sources(store: Store, recipe: Recipe) -> list[str]:
+    return store.finished_like(settings().base_url, recipe.provider, recipe.endpoint, recipe.model)
 
 
 def _knock() -> None:

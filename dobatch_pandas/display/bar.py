@@ -78,17 +78,15 @@ class TqdmBar:
     def _draw(self, snapshot: Snapshot) -> None:
         if snapshot.over:
             return
-        now = text.shares(snapshot)
+        now = text.portions(snapshot)
         if self._bar is not None:
-            share = now.answered + now.failed
-            if snapshot.state in ("recorded", "rendering", "uploading"):
-                share += now.sent + now.ready
-            self._bar.n = share
+            preparing = snapshot.state in ("recorded", "rendering")
+            self._bar.n = now.prepared if preparing else now.ended
             self._bar.set_description_str(text.state_word(snapshot), refresh=False)
             details = (text.progress_line(snapshot), text.time_line(snapshot), text.usage_line(snapshot))
             self._bar.set_postfix_str(" · ".join(filter(None, details)), refresh=True)
             return
-        step = (snapshot.state + (snapshot.problem or ""), int((now.answered + now.failed) / _LOG_STEP))
+        step = (snapshot.state + (snapshot.problem or ""), int(now.ended / _LOG_STEP))
         if step != self._said:
             self._said = step
             self._line(text.describe(snapshot))

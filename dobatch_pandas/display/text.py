@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dobatch_pandas.snapshot import Snapshot
 
-__all__ = ["Shares", "describe", "duration", "shares"]
+__all__ = ["Portions", "describe", "duration", "portions"]
 
 _WORDS = {
     "recorded": "Recorded",
@@ -24,6 +24,7 @@ _WORDS = {
     "expired": "Expired",
     "cancelled": "Cancelled",
 }
+_HERE = ("rendered", "uploading", "uploaded", "held")
 _ENDPOINTS = {
     "/v1/chat/completions": "chat completions",
     "/v1/responses": "responses",
@@ -33,45 +34,76 @@ _ENDPOINTS = {
 
 
 @dataclass(frozen=True)
-class Shares:
+class Portions:
     """
-    What has become of a job's requests, as parts of one: they add up to 1 with what is not prepared yet.
+    What has become of a job's requests, counted: the segments of the one progress bar.
 
-    ``answered`` includes what earlier jobs answered; ``sent`` is with the service; ``ready`` waits here.
+    Parameters
+    ----------
+    answered : int
+        By this job or by earlier ones.
+    failed : int
+    sent : int
+        With the service, not ended.
+    ready : int
+        Rendered, still on this machine.
+    total : int
+        All of them; projected from the rows while rendering goes on.
     """
 
-    answered: float
-    failed: float
-    sent: float
-    ready: float
+    answered: int
+    failed: int
+    sent: int
+    ready: int
+    total: int
+
+    @property
+    def left(self) -> int:
+        """Requests that have not ended."""
+        return max(0, self.total - self.answered - self.failed)
+
+    @property
+    def ended(self) -> float:
+        """The part of the whole that has ended, 0 to 1."""
+        return min(1.0, (self.answered + self.failed) / self.total) if self.total else 1.0
+
+    @property
+    def prepared(self) -> float:
+        """The part of the whole that has at least been rendered, 0 to 1."""
+        return min(1.0, self.ended + (self.sent + self.ready) / self.total) if self.total else 1.0
 
 
-def shares(snapshot: Snapshot) -> Shares:
-    """Return the parts of the one progress bar."""
-    known = snapshot.requests
-    if snapshot.parts is None and snapshot.rendered:
-        # Rendering goes on: what is prepared so far says how many requests there will be.
-        known = round(snapshot.requests * max(1.0, snapshot.rows / snapshot.rendered))
-    total = max(known, 1)
-    if not known and snapshot.over:
-        return Shares(1.0, 0.0, 0.0, 0.0)
-    answered = (snapshot.completed + snapshot.reused) / total
-    failed = snapshot.failed / total
-    here = [b for b in snapshot.batches if b.state in ("rendered", "uploading", "uploaded", "held")]
-    waiting = sum(b.requests for b in here)
-    moving = max((b.requests for b in here if b.state in ("rendered", "uploading")), default=0)
-    waiting -= round(moving * (snapshot.upload_share or 0.0))
-    gone = sum(b.requests for b in snapshot.batches) - waiting
-    sent = max(0.0, gone / total - (snapshot.completed + snapshot.failed) / total)
-    ready = waiting / total
+def portions(snapshot: Snapshot) -> Portions:
+    """Count what each segment of the progress bar stands for."""
+    total = snapshot.requests
     if snapshot.parts is None:
-        ready = max(ready, snapshot.rendered / max(snapshot.rows, 1) - answered - failed - sent)
-    room = 1.0
-    parts = []
-    for part in (answered, failed, sent, ready):
-        parts.append(min(max(part, 0.0), room))
-        room -= parts[-1]
-    return Shares(*parts)
+        # Rendering goes on: how many requests there will be is known from the rows so far.
+        shrunk = snapshot.requests / snapshot.rendered if snapshot.rendered and snapshot.requests else 1.0
+        total = max(total, round(snapshot.rows * shrunk))
+    answered = snapshot.completed + snapshot.reused
+    here = [b for b in snapshot.batches if b.state in _HERE]
+    moving = max((b.requests for b in here if b.state in ("rendered", "uploading")), default=0)
+    waiting = sum(b.requests for b in here) - round(moving * (snapshot.upload_share or 0.0))
+    gone = sum(b.requests for b in snapshot.batches) - waiting
+    sent = 0 if snapshot.over else max(0, min(gone, total) - snapshot.completed - snapshot.failed)
+    ready = waiting
+    if snapshot.parts is None:
+        share = snapshot.rendered / max(snapshot.rows, 1)
+        ready = max(ready, round(total * share) - answered - snapshot.failed - sent)
+    return Portions(answered, snapshot.failed, sent, max(0, ready), total)
+
+
+def legend(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Name each segment of the bar: its kind, and how many requests it stands for."""
+    now = portions(snapshot)
+    items = [("answered", f"{now.answered:,} answered"), ("failed", f"{now.failed:,} failed")]
+    if snapshot.parts is None and not snapshot.over:
+        return [*items, ("left", "more to come")] if snapshot.rendered else [("left", "nothing rendered yet")]
+    if now.left or not snapshot.over:
+        items.append(("left", f"{now.left:,} {'never answered' if snapshot.over else 'left'}"))
+    if now.sent and now.sent != now.left:
+        items.append(("sent", f"{now.sent:,} of them at the service"))
+    return items
 
 
 def percent(share: float) -> str:
