@@ -74,7 +74,11 @@ MODELS: dict[str, tuple[Weights, ...]] = {
 
 
 def folder() -> Path:
-    """Where weights are kept: ``models`` in ``DOBATCH_HOME``, else in the user's data folder."""
+    """
+    Return where weights are kept: ``DOBATCH_MODELS``, ``DOBATCH_HOME/models``, or the user's data folder.
+
+    The first of them that is set takes what is fetched; all of them are looked into.
+    """
     return _folders()[0]
 
 
@@ -82,10 +86,11 @@ def _folders() -> list[Path]:
     import platformdirs
 
     folders = [Path(platformdirs.user_data_dir("dobatch")) / "models"]
-    home = os.environ.get("DOBATCH_HOME")
-    if home:
+    if home := os.environ.get("DOBATCH_HOME"):
         # A home of one's own for jobs need not mean another download.
         folders.insert(0, Path(home).expanduser() / "models")
+    if models := os.environ.get("DOBATCH_MODELS"):
+        folders.insert(0, Path(models).expanduser())
     return folders
 
 

