@@ -59,7 +59,7 @@ _SEGMENTS = {
     "answered": ("■", GREEN, f"background:{GREEN}"),
     "failed": ("▨", RED, f"background:repeating-linear-gradient(135deg,{RED} 0 3px,transparent 3px 6px)"),
     "sent": ("▒", BLUE, f"background:{BLUE};opacity:.38"),
-    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,transparent 2px 6px);opacity:.38"),
+    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,transparent 2px 6px);opacity:.4"),
     "left": ("□", "inherit", ""),
 }  # fmt: skip
 
@@ -122,11 +122,11 @@ def _is_missing(value: Any) -> bool:
 def _cell(value: Any) -> str:
     if _is_missing(value):
         return "–"
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return plain(value)
+    if isinstance(value, Integral):
         return f"{int(value):,}"
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return f"{float(value):,.6g}"
-    return plain(value)
+    return f"{float(value):,.6g}" if isinstance(value, Real) else plain(value)
 
 
 def head_html(snapshot: Snapshot) -> str:
