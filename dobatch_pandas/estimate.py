@@ -129,12 +129,13 @@ class Estimate:
         )
 
     def _repr_html_(self) -> str:
-        return facts_as_html(self._facts(), f"Estimate for {self.model}")
+        facts = [*self._facts().items(), *(("note", note) for note in self.notes)]
+        return facts_as_html(facts, f"Estimate for {self.model}")
 
     def _facts(self) -> dict[str, str]:
         least, most = self.output_tokens
         about = "" if self.exact else "about "
-        facts = {
+        return {
             "rows": f"{self.rows:,}",
             "requests to send": f"{self.to_send:,}",
             "answered before, reused": f"{self.reused:,}",
@@ -147,9 +148,6 @@ class Estimate:
             "cost in real time": _range(self.cost_realtime),
             "prices": self.price_source,
         }
-        if self.notes:
-            facts["notes"] = " ".join(self.notes)
-        return facts
 
 
 class Estimator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ class Usage:
         )
 
     def _repr_html_(self) -> str:
-        return facts_as_html(self._facts(), f"Usage of {self.model}")
+        return facts_as_html(self._facts().items(), f"Usage of {self.model}")
 
     def _facts(self) -> dict[str, str]:
         def number(value: int | None) -> str:
@@ -147,21 +148,22 @@ def source_of(price: Price | None) -> str:
 
 def dollars(amount: float | None) -> str:
     """
-    An amount for people: cents where there are some, more digits where there are none.
+    An amount for people: in cents, or with two digits that say something where it is a few cents or less.
 
     Examples
     --------
-    >>> dollars(1234.5), dollars(0.00042), dollars(None)
-    ('$1,234.50', '$0.00042', 'price unknown')
+    >>> dollars(1234.5), dollars(0.0000042), dollars(0), dollars(None)
+    ('$1,234.50', '$0.0000042', '$0.00', 'price unknown')
     """
     if amount is None:
         return "price unknown"
-    return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.2g}"
+    digits = 2 if amount >= 0.1 or amount <= 0 else 1 - math.floor(math.log10(amount))
+    return f"${amount:,.{digits}f}"
 
 
-def facts_as_html(facts: Mapping[str, str], caption: str) -> str:
+def facts_as_html(facts: Iterable[tuple[str, str]], caption: str) -> str:
     """Draw names and their values as a small table."""
     from .display.html import table_html
 
-    lines = [{"what": what, "value": value} for what, value in facts.items()]
+    lines = [{"what": what, "value": value} for what, value in facts]
     return table_html(lines, ["what", "value"], caption=caption)
