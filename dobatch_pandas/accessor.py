@@ -180,7 +180,8 @@ class DobatchAccessor:
         from .trial import run_trial
 
         plan = self.plan(prompt, model=model, **options)
-        return run_trial(self._frame, plan.recipe, Client(), n)
+        with Client() as client:
+            return run_trial(self._frame, plan.recipe, client, n)
 
     def join(self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response") -> pd.DataFrame:
         """

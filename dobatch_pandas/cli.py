@@ -122,12 +122,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
-    if path.suffix not in readers:
+    if path.suffix not in (".parquet", ".csv"):
         raise InputError(f"{path} is neither a .parquet nor a .csv file.")
     if not path.exists():
         raise InputError(f"There is no file {path}.")
-    return readers[path.suffix](path)
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 def _writer(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,19 +84,22 @@ class Collector:
         links = self._links(part)
         if links is None:
             return []
-        wanted: list[tuple[str | None, Path, Callable[[ResultLinks], str | None]]] = [
-            (links.output_url, folder.output(part.number), lambda new: new.output_url),
-            (links.error_url, folder.error(part.number), lambda new: new.error_url),
-        ]
         files = []
-        for url, target, of in wanted:
+        for which, target in (
+            ("output_url", folder.output(part.number)),
+            ("error_url", folder.error(part.number)),
+        ):
+            url = getattr(links, which)
             if url is not None:
-                self._client.download(
-                    url, target, refresh=lambda of=of: of(self._client.get_results(links.batch_id))
-                )
+                self._client.download(url, target, refresh=partial(self._link, links.batch_id, which))
                 target.chmod(0o600)
                 files.append(target)
         return files
+
+    def _link(self, batch_id: str, which: str) -> str | None:
+        """Ask for a link anew: the one before has expired."""
+        found: str | None = getattr(self._client.get_results(batch_id), which)
+        return found
 
     def _links(self, part: PartRecord) -> ResultLinks | None:
         assert part.batch_id is not None

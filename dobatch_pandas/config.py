@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import platformdirs
 
 from .errors import ConfigurationError
 
-__all__ = ["BASE_URL", "Settings", "configure", "settings"]
+__all__ = ["BASE_URL", "Settings", "configure", "configured", "settings"]
 
 BASE_URL = "https://inference.do-ai.run"
 
@@ -112,6 +113,18 @@ def configure(
     # Jobs that paused for want of a token look again now rather than at their next turn.
     for listener in list(_listeners):
         listener()
+
+
+@contextmanager
+def configured(**changes: Any) -> Iterator[None]:
+    """Set things as `configure` does, and have them as before when the block ends."""
+    global _chosen
+    before = _chosen
+    configure(**changes)
+    try:
+        yield
+    finally:
+        _chosen = before
 
 
 _listeners: list[Any] = []

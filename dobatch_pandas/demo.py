@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
 import pandas as pd
 
-from . import config
+from .config import configured
 from .datasets import load_reviews
 from .server import LocalServer
 
 __all__ = ["run_demo"]
 
+WORDS = {"pos": "positive", "neg": "negative"}
 PROMPT = 'What is the sentiment of this review, positive or negative?\n\n"{text}"'
 
 
@@ -30,22 +32,20 @@ def run_demo(rows: int = 200, model: str | None = None) -> pd.DataFrame:
         ``"smollm2"`` or ``"echo"``; None takes the real one where it is installed.
     """
     reviews = load_reviews(rows)
+    reviews["label"] = reviews["label"].map(WORDS)
     real = importlib.util.find_spec("xllamacpp") is not None if model is None else model == "smollm2"
     name = model or ("smollm2" if real else "echo")
     _say_what_answers(name, real)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as home, LocalServer(model=name) as server:
         started = time.monotonic() - began
-        before = config._chosen
-        config.configure(token=server.token, base_url=server.url, home=Path(home))
-        try:
+        with configured(token=server.token, base_url=server.url, home=Path(home)):
             job = reviews.dobatch.submit(
-                PROMPT, model=name, into="sentiment", schema={"sentiment": ["positive", "negative"]}, temperature=0
+                PROMPT, model=name, into="sentiment", schema={"sentiment": list(WORDS.values())}, temperature=0
             )
             reviews.dobatch.update(job)
             now = job.snapshot()
-        finally:
-            config._chosen = before
+            job.forget()
     _report(reviews, now.failed, started, (now.ended or 0) - now.started)
     return reviews
 
@@ -66,8 +66,9 @@ def _say_what_answers(name: str, real: bool) -> None:
 def _report(reviews: pd.DataFrame, failed: int, started: float, took: float) -> None:
     right = reviews["sentiment"].astype("string") == reviews["label"].astype("string")
     print()
-    with pd.option_context("display.max_colwidth", 60, "display.width", 120):
-        print(reviews[["text", "label", "sentiment", "sentiment_error"]].head(8).to_string(index=False))
+    shown = reviews[["text", "label", "sentiment", "sentiment_error"]].head(8)
+    shown = shown.assign(text=[textwrap.shorten(text, 60, placeholder=" …") for text in shown["text"]])
+    print(shown.to_string(index=False))
     print(
         f"\n{len(reviews):,} rows, {failed:,} failed, {right.fillna(False).mean():.0%} agree with the people who rated "
         f"them.\nServer up in {started:.1f} s, job done in {took:.1f} s ({len(reviews) / took:.1f} rows a second)."

@@ -242,7 +242,7 @@ class Job:
         if runner is not None:
             loop = asyncio.get_running_loop()
             news = asyncio.Event()
-            unsubscribe = self.subscribe(lambda: loop.call_soon_threadsafe(news.set))
+            unsubscribe = self.subscribe(lambda: _set(loop, news))
             try:
                 while not _over(runner):
                     await news.wait()
@@ -456,6 +456,10 @@ class Job:
             [None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)]
         )
         return ids.take(rows), fates.take(rows)
+
+
+def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(news.set)
 
 
 def _over(runner: Runner) -> bool:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from .config import settings
 from .errors import BudgetExceeded, InputError
-from .estimate import Estimate, Estimator
+from .estimate import Estimate, estimate_frame
 from .job import Job, store_here
 from .join import answer_columns, joined
 from .keyset import KeySet
 from .recipe import Recipe
-from .requests_file import LIMITS, REUSED, SENT, Renderer, RequestWriter, ids_of
+from .requests_file import RequestWriter, ids_of
 from .results_file import table_of
 from .reuse import answered_keys
 from .submit import submit_frame
@@ -120,25 +117,7 @@ class Plan:
             store = store_here()
             jobs = store.finished_like(here.base_url, recipe.provider, recipe.endpoint, recipe.model)
             answered = answered_keys(store, jobs)
-        writer, renderer = RequestWriter(recipe, None, answered=answered), Renderer(recipe)
-        estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=here.prices)
-        reused = skipped = 0
-        for frozen in recipe.freeze(self.frame):
-            fate = writer.add(frozen)["fate"].to_numpy()
-            reused += int((fate == REUSED).sum())
-            skipped += int((fate > REUSED).sum())
-            sent = fate == SENT
-            asked = np.repeat(np.arange(frozen.num_rows), recipe.samples)[sent]
-            estimator.add(renderer.bodies(frozen.take(pa.array(asked))))
-        limits = LIMITS[recipe.provider]
-        batches = max(math.ceil(estimator.requests / limits.requests), math.ceil(estimator.bytes / limits.bytes))
-        return estimator.finish(
-            rows=len(self.frame),
-            requests=estimator.requests + reused,
-            reused=reused,
-            skipped=skipped,
-            batches=batches,
-        )
+        return estimate_frame(self.frame, recipe, answered=answered, overrides=here.prices)
 
     def to_jsonl(self, directory: str | os.PathLike[str]) -> list[Path]:
         """

@@ -59,7 +59,7 @@ READERS: dict[str, ModuleType] = {
     "/v1/messages": messages_results,
 }
 
-_BLOCK = 8 << 20
+_BLOCK = 4 << 20
 _LOOK_AT = 16
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -186,11 +186,18 @@ class _Kind(NamedTuple):
     schema: Any
 
 
+_INNER = pa.struct([("message", pa.string())])
+_ERROR = pa.struct(
+    [("code", pa.string()), ("message", pa.string()), ("type", pa.string()), ("error", _INNER)]
+)
+
+
 def _schema_of(envelope: str, body: Any) -> Any:
-    error = pa.struct([("message", pa.string())])
+    error = _ERROR
     if envelope == "result":
         result = pa.struct([("type", pa.string()), ("message", body), ("error", error)])
         return pa.schema([("custom_id", pa.string()), ("result", result)])
+    body = pa.struct([*body, ("error", error)])
     response = pa.struct([("status_code", pa.int64()), ("request_id", pa.string()), ("body", body)])
     return pa.schema([("custom_id", pa.string()), ("response", response), ("error", error)])
 
@@ -247,30 +254,33 @@ def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes
 
 
 def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
-    """Which rows of a parsed table are plain successes, and all rows as `RESULTS` as if they were."""
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
-    columns = {name: c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for name, c in columns.items()}
+    """Which rows of a parsed table are plain successes or failures, and all rows as if they were."""
+    columns = {name: _whole(table[name]) for name in table.column_names}
     custom_id, outer = columns["custom_id"], columns[kind.envelope]
-    if kind.envelope == "result":
-        body = pc.struct_field(outer, "message")
-        request_id = pc.struct_field(body, "id")
-        plain = true(pc.equal(pc.struct_field(outer, "type"), "succeeded"))
-        plain &= true(pc.is_null(pc.struct_field(outer, "error")))
-        status: Any = pa.nulls(len(table), pa.int16())
-    else:
-        body = pc.struct_field(outer, "body")
-        request_id = pc.struct_field(outer, "request_id")
-        plain = true(pc.equal(pc.struct_field(outer, "status_code"), 200))
-        plain &= true(pc.is_null(columns["error"]))
-        status = pa.repeat(pa.scalar(200, pa.int16()), len(table))
+    body = pc.struct_field(outer, "message" if kind.envelope == "result" else "body")
     answered, read = kind.reader.plain(body)
-    plain &= answered & (pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0)
-    read |= {
-        "custom_id": custom_id,
-        "status": pa.repeat("succeeded", len(table)),
-        "status_code": status,
-        "request_id": request_id,
-    }
+    read["custom_id"] = custom_id
+    if kind.envelope == "result":
+        read["request_id"] = pc.struct_field(body, "id")
+        answered &= true(pc.equal(pc.struct_field(outer, "type"), "succeeded"))
+        answered &= true(pc.is_null(pc.struct_field(outer, "error")))
+        plain = answered
+    else:
+        status = pc.struct_field(outer, "status_code")
+        inner = pc.struct_field(body, "error")
+        # What is known of an answer is not known of a failure; where it is, the line is looked at.
+        unsaid = [true(pc.is_null(values)) for values in read.values() if values is not custom_id]
+        bare = np.logical_and.reduce(unsaid)
+        read["request_id"] = pc.struct_field(outer, "request_id")
+        errorless = true(pc.and_(pc.is_null(columns["error"]), pc.is_null(inner)))
+        answered &= true(pc.equal(status, 200)) & errorless
+        failed, read["error_code"], read["error_message"] = _failures(
+            status, columns["error"], inner, np.flatnonzero(bare & ~answered & ~errorless)
+        )
+        read["status_code"] = status.cast(pa.int16(), safe=False)
+        plain = answered | failed
+    read["status"] = pa.array(["failed", "succeeded"]).take(pa.array(answered.astype(np.int8)))
+    plain &= pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0
     arrays = []
     for field in RESULTS:
         values = read.get(field.name)
@@ -282,6 +292,38 @@ def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
             values = values.cast(pa.large_binary() if wide else pa.binary()).cast(field.type)
         arrays.append(values)
     return plain, pa.Table.from_arrays(arrays, schema=RESULTS)
+
+
+def _failures(status: Any, error: Any, inner: Any, rows: Any) -> tuple[Any, Any, Any]:
+    """Which of these rows are plain failures, and the code and message of every row, null for others."""
+    failed = np.zeros(len(status), dtype=bool)
+    at = np.full(len(status), -1)
+    codes: list[str] = []
+    messages: list[str] = []
+    picked = pa.array(rows)
+    found = zip(
+        rows.tolist(),
+        status.take(picked).to_pylist(),
+        error.take(picked).to_pylist(),
+        inner.take(picked).to_pylist(),
+        strict=True,
+    )
+    for row, number, outer_error, inner_error in found:
+        reported = outer_error or inner_error
+        # Without a word of what Arrow was told to read, it may be empty or say something else.
+        empty = any(said is not None and not any(said.values()) for said in (outer_error, inner_error))
+        if empty or reported.get("error") is not None or not 0 <= (number or 0) < 1000:
+            continue
+        failed[row], at[row] = True, len(codes)
+        code, message = failure(number, reported)
+        codes.append(code)
+        messages.append(message)
+    places = pa.array(at, mask=at < 0)
+    return failed, pa.array(codes, pa.string()).take(places), pa.array(messages, pa.string()).take(places)
+
+
+def _whole(values: Any) -> Any:
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
 # Files ------------------------------------------------------------------------------------------------
@@ -319,6 +361,8 @@ def iter_results(
                 yield from _told(pending.popleft(), on_bad_line)
     finally:
         pool.shutdown(cancel_futures=True)
+        # What reading needed is large and not needed again soon.
+        pa.default_memory_pool().release_unused()
 
 
 def _told(
@@ -392,8 +436,17 @@ def merge_results(tables: Iterable[Any]) -> Any:
     parts = [part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in tables]
     if not parts:
         return RESULTS.empty_table()
-    whole = pa.concat_tables(parts, promote_options="default").combine_chunks()
+    chunked = pa.concat_tables(parts, promote_options="default")
     del parts
+    # Column by column, and each let go of at once: the text is never there three times.
+    names = chunked.column_names
+    columns = [chunked.column(number) for number in range(len(names))]
+    del chunked
+    for number in range(len(names)):
+        columns[number] = _whole(columns[number])
+    whole = pa.Table.from_arrays(columns, names=names)
+    del columns
+    pa.default_memory_pool().release_unused()
     keep = _latest_best(whole["custom_id"], whole["status"])
     return whole if keep is None else whole.take(keep)
 
@@ -402,7 +455,7 @@ def _latest_best(ids: Any, status: Any) -> Any | None:
     """Which rows stay, in their order; None where all do."""
     if not len(ids):
         return None
-    encoded = ids.combine_chunks().dictionary_encode()
+    encoded = _whole(ids).dictionary_encode()
     if len(encoded.dictionary) == len(ids):
         return None
     key = encoded.indices.to_numpy()

@@ -117,7 +117,7 @@ class Sender:
         assert part.file_id is not None
         return self._client.create_batch(
             part.file_id,
-            provider=self._recipe.provider,
+            provider="anthropic" if self._recipe.provider == "anthropic" else "openai",
             endpoint=self._recipe.endpoint,
             request_id=part.request_id,
             metadata=self._recipe.metadata,

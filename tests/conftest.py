@@ -29,10 +29,9 @@ for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home folder of the test's own; whatever still moves in it is stopped afterwards."""
-    before = config._chosen
     folder = tmp_path / "home"
-    dobatch.configure(home=folder, display=False)
-    yield folder
+    with config.configured(home=folder, display=False):
+        yield folder
     for runner in [r for (where, _), r in job._runners.items() if where == str(folder)]:
         runner.stop()
     for key in [key for key in job._runners if key[0] == str(folder)]:
@@ -40,7 +39,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
     store = job._stores.pop(folder, None)
     if store is not None:
         store.close()
-    config._chosen = before
 
 
 @pytest.fixture

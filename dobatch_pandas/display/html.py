@@ -59,7 +59,7 @@ _SEGMENTS = {
     "answered": ("■", GREEN, f"background:{GREEN}"),
     "failed": ("▨", RED, f"background:repeating-linear-gradient(135deg,{RED} 0 3px,transparent 3px 6px)"),
     "sent": ("▒", BLUE, f"background:{BLUE};opacity:.38"),
-    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,transparent 2px 6px);opacity:.4"),
+    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,transparent 2px 6px)"),
     "left": ("□", "inherit", ""),
 }  # fmt: skip
 
@@ -174,9 +174,10 @@ def bar_html(snapshot: Snapshot) -> str:
     said = escape(", ".join(words for _, words in names))
     busy = "" if snapshot.over or snapshot.state == "paused" else " dobatch-busy"
     return (
-        f'<div role="progressbar" class="dobatch-bar{busy}" aria-label="Requests that have ended" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{int(100 * now.ended)}" aria-valuetext="{said}" '
-        f'style="display:flex;height:10px;margin:8px 0 4px;border-radius:5px;overflow:hidden;background:{_TRACK}">'
+        f'<div role="progressbar" class="dobatch-bar{busy}" aria-label="Requests that have ended" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{int(100 * now.ended)}" aria-valuetext="{said}" '
+        f'style="display:flex;height:10px;margin:8px 0 4px;border-radius:5px;overflow:hidden;'
+        f'background:{_TRACK}">'
         f'{segments}</div><div style="display:flex;flex-wrap:wrap;font-variant-numeric:tabular-nums">'
         f'<span style="flex:1 1 auto">{keys}</span><span>{text.percent(now.ended)}</span></div>'
     )
@@ -208,8 +209,10 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
     shown = errors[:most]
     lines = "".join(
         f'<tr><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
-        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0"><code>{plain(group.code)}</code></td>'
-        f'<td style="text-align:left;padding:0;overflow-wrap:anywhere;{_SOFT}">{plain(group.example, 160)}</td></tr>'
+        '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0">'
+        f"<code>{plain(group.code)}</code></td>"
+        f'<td style="text-align:left;padding:0;overflow-wrap:anywhere;{_SOFT}">'
+        f"{plain(group.example, 160)}</td></tr>"
         for group in shown
     )
     more = (
@@ -292,9 +295,10 @@ def static_html(snapshot: Snapshot, now: float | None = None) -> str:
         errors_html(snapshot.errors),
     ]
     if snapshot.batches:
+        count = text.counted(len(snapshot.batches), "batch")
         parts.append(
-            f'<details style="margin-top:6px;font-size:12px"><summary>{text.counted(len(snapshot.batches), "batch")}'
-            f"</summary>{batches_html(snapshot.batches, now)}</details>"
+            f'<details style="margin-top:6px;font-size:12px"><summary>{count}</summary>'
+            f"{batches_html(snapshot.batches, now)}</details>"
         )
     hint = _hint(snapshot, now)
     if hint:
@@ -324,6 +328,6 @@ def error_html(error: DobatchError) -> str:
     else:
         body = f'<div style="white-space:pre-wrap">{plain(error, None)}</div>'
     return (
-        f'<div style="{_FONT};font-size:13px;line-height:1.5;border-left:3px solid {RED};padding:2px 0 2px 12px;'
-        f'overflow-wrap:anywhere"><b>{name}</b>{body}</div>'
+        f'<div style="{_FONT};font-size:13px;line-height:1.5;border-left:3px solid {RED};'
+        f'padding:2px 0 2px 12px;overflow-wrap:anywhere"><b>{name}</b>{body}</div>'
     )

@@ -1,16 +1,353 @@
-"""The live panel of a job in a notebook."""
+"""
+The live panel of a job in a notebook; the only importer of ipywidgets.
+
+One thread a job draws, however many cells show it, and ends with the job: the panel then gives way to its
+static picture, which is what a saved notebook keeps. Where requests failed, the buttons stay for `SETTLE`
+seconds first. Handlers of buttons only start threads: where they run differs between ipykernel versions.
+"""
 
 from __future__ import annotations
 
+import contextvars
+import threading
+import uuid
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["show_panel"]
+from dobatch_pandas.errors import DobatchError
+from dobatch_pandas.snapshot import Snapshot
+
+from . import html, text
+
+__all__ = ["Panel", "show_panel"]
+
+OFTEN = 0.25  # seconds between two drawings
+TICK = 1.0  # the clock on the panel goes on
+SETTLE = 600.0  # seconds that Retry stays at hand after the end
+MOST_ROWS = 50  # of errors
+
+# Only what inline styles cannot say; without it the panel is still whole.
+_STYLE = """<style>
+.dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); outline-offset: 1px; }
+.dobatch-panel .widget-html, .dobatch-panel .widget-html-content { height: auto; line-height: 1.5; margin: 0; }
+.dobatch-panel .widget-html-content { width: 100%; }
+.dobatch-bar { position: relative; }
+.dobatch-busy::after { content: ""; position: absolute; inset: 0; animation: dobatch-busy 2.4s linear infinite;
+  background: linear-gradient(90deg, transparent 0 40%, rgba(255,255,255,.35) 50%, transparent 60%) 0 0/50% 100%
+  no-repeat; }
+@keyframes dobatch-busy { from { background-position: -100% 0; } to { background-position: 200% 0; } }
+@media (prefers-reduced-motion: reduce) { .dobatch-busy::after { animation: none; background: none; } }
+</style>"""
+
+_live: dict[str, Panel] = {}
+_registry = threading.Lock()
 
 
 def show_panel(job: Any, *, again: bool = True) -> None:
-    """Show a job."""
+    """
+    Show a job's live panel below the cell that runs, or its picture where nothing more can be done.
+
+    Parameters
+    ----------
+    job : Job
+    again : bool
+        False shows nothing where a live panel of this job is on the page already.
+    """
+    snapshot = job.snapshot()
+    if snapshot.over and not snapshot.failed:
+        _publish({"text/html": html.static_html(snapshot), "text/plain": repr(job)})
+        return
+    with _registry:
+        panel = _live.get(job.id)
+        if panel is not None and not again:
+            return
+        if panel is None or panel.closed.is_set():
+            panel = _live[job.id] = Panel(job)
+    panel.show()
+
+
+def _publish(bundle: dict[str, Any], display_id: str | None = None, *, update: bool = False) -> None:
     from IPython.display import publish_display_data
 
-    from .html import static_html
+    transient = {"display_id": display_id} if display_id else None
+    publish_display_data(bundle, transient=transient, update=update)  # type: ignore[no-untyped-call]
 
-    publish_display_data({"text/html": static_html(job.snapshot())})  # type: ignore[no-untyped-call]
+
+class Panel:
+    """
+    One job's widget, and the thread that keeps it true.
+
+    Parameters
+    ----------
+    job : Job
+
+    Attributes
+    ----------
+    widget : ipywidgets.VBox
+    closed : threading.Event
+        Set when the panel has given way to its picture.
+    """
+
+    def __init__(self, job: Any) -> None:
+        import ipywidgets as widgets
+
+        self.job = job
+        self.closed = threading.Event()
+        self._news = threading.Event()
+        self._ids: list[str] = []
+        self._message = ""
+        self._asking = False
+        self._opened: str | None = None
+        self._error_rows = ""
+        self._started = False
+
+        full = widgets.Layout(width="100%", margin="0")
+        self._parts = {
+            name: widgets.HTML(layout=full)
+            for name in ("head", "progress", "bar", "facts", "errors", "message")
+        }
+        self._details = widgets.HTML(
+            layout=widgets.Layout(width="100%", margin="0", max_height="320px", overflow="auto")
+        )
+
+        def button(words: str, says: str, action: Callable[[], None], style: str = "") -> Any:
+            made = widgets.Button(
+                description=words,
+                tooltip=says,
+                button_style=style,
+                layout=widgets.Layout(width="auto", margin="0 6px 4px 0"),
+            )
+            made.on_click(lambda _: action())
+            return made
+
+        self._cancel = button("Cancel", "Cancel this job; asks once before it does", self._ask)
+        self._sure = button(
+            "Yes, cancel the job", "Cancel every batch of this job now", self._cancel_job, "danger"
+        )
+        self._keep = button("No, let it run", "Close this question; the job goes on", self._unask)
+        self._retry = button(
+            "Retry failed", "Send again what failed for a reason that can change", self._retry_failed
+        )
+        self._errors = button(
+            "Show errors", "Show or hide the requests that failed", lambda: self._open("errors")
+        )
+        self._batches = button("Batches", "Show or hide the table of batches", lambda: self._open("batches"))
+        self._close = button("Close panel", "Leave the picture of the job in the notebook", self.close)
+        self._buttons = widgets.HBox(
+            layout=widgets.Layout(
+                flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
+            )
+        )
+        self.widget = widgets.VBox(
+            [widgets.HTML(_STYLE, layout=widgets.Layout(display="none")), *self._parts.values(), self._buttons, self._details],
+            layout=widgets.Layout(
+                border="1px solid rgba(128,128,128,.35)", padding="10px 14px", max_width="760px", margin="4px 0",
+                overflow="hidden",
+            ),
+        )  # fmt: skip
+        self.widget.add_class("dobatch-panel")
+
+    # -- on the page
+
+    def show(self) -> None:
+        """Put the panel below the cell that runs; the first time, start the thread that draws it."""
+        snapshot = self.job.snapshot()
+        self._draw(snapshot)
+        self._ids.append(uuid.uuid4().hex)
+        _publish(self._bundle(snapshot), self._ids[-1])
+        if not self._started:
+            self._started = True
+            self._in_thread("panel", self._follow)
+
+    def close(self) -> None:
+        """Leave the static picture in the panel's place, wherever it is shown."""
+        self.closed.set()
+        self._news.set()
+
+    def _bundle(self, snapshot: Snapshot, *, live: bool = True) -> dict[str, Any]:
+        bundle = {"text/html": html.static_html(snapshot), "text/plain": repr(self.job)}
+        if live:
+            view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+            bundle["application/vnd.jupyter.widget-view+json"] = view
+        return bundle
+
+    def _replace(self, snapshot: Snapshot, *, live: bool) -> None:
+        for display_id in self._ids:
+            _publish(self._bundle(snapshot, live=live), display_id, update=True)
+
+    # -- the thread
+
+    def _in_thread(self, name: str, work: Callable[[], None]) -> None:
+        # ipykernel 7.0 finds the comm's session in the context that the thread was started from.
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(work,), name=f"dobatch-{name}-{self.job.id}", daemon=True).start()
+
+    def _follow(self) -> None:
+        try:
+            while not self.closed.is_set():
+                if self._follow_until_over().failed and not self.closed.is_set():
+                    self._linger()
+                else:
+                    self.closed.set()
+            self._replace(self.job.snapshot(), live=False)
+        except BaseException as error:  # noqa: BLE001  it would be printed into whatever cell ran last
+            self._say(f"The panel stopped: {error!r}. The job goes on; show it again with its name.")
+            return
+        finally:
+            self.closed.set()
+            with _registry:
+                if _live.get(self.job.id) is self:
+                    del _live[self.job.id]
+        self._dispose()
+
+    def _follow_until_over(self) -> Snapshot:
+        unsubscribe = self.job.subscribe(self._news.set)
+        try:
+            while True:
+                self._news.clear()
+                snapshot: Snapshot = self.job.snapshot()
+                self._draw(snapshot)
+                if snapshot.over or self.closed.wait(OFTEN):
+                    return snapshot
+                self._news.wait(TICK - OFTEN)
+        finally:
+            unsubscribe()
+
+    def _linger(self) -> None:
+        """Wait, with the buttons at hand, until the job moves again or nobody has used them for long."""
+        self._replace(self.job.snapshot(), live=True)
+        while True:
+            self._news.clear()
+            self._draw(snapshot := self.job.snapshot())
+            if not snapshot.over or self.closed.is_set():
+                return
+            if not self._news.wait(SETTLE):
+                self.closed.set()
+
+    def _dispose(self) -> None:
+        for widget in (
+            *self._parts.values(),
+            self._details,
+            *self._all_buttons(),
+            self._buttons,
+            self.widget,
+        ):
+            widget.close()
+
+    # -- drawing
+
+    def _draw(self, snapshot: Snapshot) -> None:
+        pictures = {
+            "head": html.head_html(snapshot),
+            "progress": html.progress_html(snapshot),
+            "bar": html.bar_html(snapshot),
+            "facts": html.facts_html(snapshot),
+            "errors": html.errors_html(snapshot.errors),
+            "message": self._message_html(),
+        }
+        for name, picture in pictures.items():
+            _set(self._parts[name], "value", picture)
+        for part in ("errors", "message"):
+            _set(self._parts[part].layout, "display", None if pictures[part] else "none")
+        _set(self._details, "value", self._details_html(snapshot))
+        _set(self._details.layout, "display", None if self._opened else "none")
+        self._draw_buttons(snapshot)
+
+    def _draw_buttons(self, snapshot: Snapshot) -> None:
+        cancelling = snapshot.over or snapshot.state == "cancelling"
+        shown = [] if cancelling else [self._sure, self._keep] if self._asking else [self._cancel]
+        if snapshot.over and snapshot.failed:
+            shown.append(self._retry)
+        if snapshot.errors:
+            shown.append(self._errors)
+        if snapshot.batches:
+            shown.append(self._batches)
+        if snapshot.over:
+            shown.append(self._close)
+        _set(self._errors, "description", "Hide errors" if self._opened == "errors" else "Show errors")
+        table = text.counted(len(snapshot.batches), "batch")
+        _set(self._batches, "description", f"Hide {table}" if self._opened == "batches" else f"Show {table}")
+        if self._buttons.children != tuple(shown):
+            self._buttons.children = tuple(shown)
+
+    def _all_buttons(self) -> list[Any]:
+        return [self._cancel, self._sure, self._keep, self._retry, self._errors, self._batches, self._close]
+
+    def _message_html(self) -> str:
+        words = (
+            "Cancel this job? What has been answered stays, and is paid for."
+            if self._asking
+            else self._message
+        )
+        return f'<div role="alert" style="margin-top:8px">{html.plain(words, 1000)}</div>' if words else ""
+
+    def _details_html(self, snapshot: Snapshot) -> str:
+        if self._opened == "batches":
+            return html.batches_html(snapshot.batches)
+        if self._opened == "errors":
+            return self._error_rows or html.errors_html(snapshot.errors, None)
+        return ""
+
+    # -- buttons
+
+    def _say(self, words: str) -> None:
+        self._message = words
+        self._parts["message"].value = self._message_html()
+        self._parts["message"].layout.display = None
+        self._news.set()
+
+    def _ask(self) -> None:
+        self._asking = True
+        self._news.set()
+
+    def _unask(self) -> None:
+        self._asking = False
+        self._news.set()
+
+    def _cancel_job(self) -> None:
+        self._asking = False
+        self._act("cancel", self.job.cancel)
+
+    def _retry_failed(self) -> None:
+        self._error_rows = ""
+        self._act("retry", self._send_again)
+
+    def _send_again(self) -> None:
+        if not self.job.retry():
+            self._say("None of the failed requests would end differently if it were sent again.")
+
+    def _open(self, what: str) -> None:
+        self._opened = None if self._opened == what else what
+        self._news.set()
+        if self._opened == "errors" and self.job.snapshot().over:
+            self._act("errors", self._read_errors)
+
+    def _read_errors(self) -> None:
+        failed = self.job.errors()
+        first = failed.head(MOST_ROWS)
+        columns = ["error_code", "error_message", "text"]
+        rows = [
+            {"row": label, **values}
+            for label, values in zip(first.index, first[columns].to_dict("records"), strict=True)
+        ]
+        more = f"; job.errors() has all {len(failed):,}" if len(failed) > MOST_ROWS else ""
+        self._error_rows = html.table_html(rows, ["row", *columns], caption=f"Rows that failed{more}")
+
+    def _act(self, name: str, work: Callable[[], Any]) -> None:
+        """Do what a button says, away from the handler; what goes wrong is said in the panel."""
+
+        def do() -> None:
+            self._message = ""
+            try:
+                work()
+            except (DobatchError, OSError) as error:
+                self._say(str(error))
+            self._news.set()
+
+        self._in_thread(name, do)
+
+
+def _set(widget: Any, name: str, value: Any) -> None:
+    """Send only what has changed."""
+    if getattr(widget, name) != value:
+        setattr(widget, name, value)

@@ -171,16 +171,19 @@ def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _texts(column: pd.Series[Any], fold: Callable[[str], str] | None) -> pd.Series[Any]:
-    present = column.notna()
-    texts = column.astype(object)
+    values = column.astype(object).where(column.notna(), None)
+    if pd.api.types.infer_dtype(values, skipna=True) == "string" and fold is None:
+        return values
     known: dict[str, str] = {}
-    values = [
-        (known.setdefault(text, fold(text)) if fold and text not in known else known.get(text, text))
-        for text in map(_as_text, texts[present])
-    ]
-    result = pd.Series(None, index=column.index, dtype=object)
-    result[present.to_numpy()] = values
-    return result
+    texts = []
+    for value in values:
+        text = None if value is None else _as_text(value)
+        if text is not None and fold is not None:
+            if text not in known:
+                known[text] = fold(text)
+            text = known[text]
+        texts.append(text)
+    return pd.Series(texts, index=column.index, dtype=object)
 
 
 def _as_text(value: Any) -> str:

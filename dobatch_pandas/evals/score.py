@@ -327,13 +327,15 @@ def _notes(rules: Rules, rows: pd.DataFrame, *, kind_was_said: bool) -> list[str
         notes.append(f'kind="{rules.kind}" was told from the columns; say kind= to choose.')
     wrong = rows[rows["outcome"] == "wrong"]
     if rules.kind == "labels" and rules.fold is None and len(wrong):
-        same = [
-            text.normalise(str(a)) == text.normalise(str(b))
-            for a, b in zip(wrong["predicted"], wrong["actual"], strict=True)
-        ]
-        if any(same):
+        pairs = wrong.groupby(["predicted", "actual"], observed=True, sort=False).size()
+        same = sum(
+            int(count)
+            for (answer, gold), count in pairs.items()
+            if text.normalise(str(answer)) == text.normalise(str(gold))
+        )
+        if same:
             notes.append(
-                f"{sum(same):,} wrong row{'s' if sum(same) > 1 else ''} would be right but for case or "
-                "punctuation: normalise=True."
+                f"{same:,} wrong row{'s' if same > 1 else ''} would be right but for case or punctuation: "
+                "normalise=True."
             )
     return notes

@@ -60,15 +60,15 @@ class Matrix:
         else:
             kept = list(order)
         names = [*map(str, kept), *(["(other classes)"] if len(kept) < len(order) else [])]
-        places = {label: place for place, label in enumerate(kept)}
         other = len(kept)
-        truth = rows["actual"].map(lambda label: places.get(label, other)).to_numpy(dtype=float, na_value=-1)
-        truth = np.where(rows["actual"].isna(), -1, truth).astype(np.int64)
-        guess = rows["predicted"].astype(object).map(lambda label: places.get(label, other)).to_numpy(object)
-        failed = (rows["outcome"] == "failed").to_numpy()
-        guess = np.where(rows["predicted"].isna(), -1, guess).astype(np.int64)
-        guess[failed] = len(names)
-        truth[(rows["outcome"] == "unlabelled").to_numpy()] = -1
+        outcome = rows["outcome"]
+        codes = []
+        for column in ("actual", "predicted"):
+            found = pd.Index(kept, dtype=object).get_indexer(pd.Index(rows[column].astype(object)))
+            codes.append(np.where(found < 0, other, found).astype(np.int64))
+        truth, guess = codes
+        guess[(outcome == "failed").to_numpy()] = len(names)
+        truth[(outcome == "unlabelled").to_numpy()] = -1
         return cls(names, truth, guess)
 
     def count(self, mask: Bools) -> list[list[int]]:
@@ -291,11 +291,15 @@ class _Coded:
 
     @classmethod
     def of(cls, values: pd.Series[Any], order: list[str] | None = None) -> _Coded:
-        texts = values.astype(object)
+        codes, found = pd.factorize(values.astype(object), use_na_sentinel=True)
+        names = [str(name) for name in found]
         if order is None:
-            order = [str(name) for name in texts.dropna().map(str).value_counts().index]
-        categories = pd.Categorical(texts.where(texts.isna(), texts.map(str)), categories=order)
-        return cls(order, categories.codes.astype(np.int64))
+            sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+            order = list(dict.fromkeys(names[place] for place in np.argsort(-sizes, kind="stable")))
+        places = {name: place for place, name in enumerate(order)}
+        # The last entry answers for -1, null.
+        lookup = np.array([*(places.get(name, -1) for name in names), -1], dtype=np.int64)
+        return cls(order, lookup[codes])
 
     def count(self, mask: Bools) -> dict[str, int]:
         inside = self.codes[mask]

@@ -1,0 +1,129 @@
+"""Files larger than memory go through in pieces, and the answers lie beside the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+import pytest
+
+import dobatch_pandas as dobatch
+from dobatch_pandas import dataset, requests_file
+from dobatch_pandas.errors import InputError
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three Parquet files of 2,000 rows in all, some rows equal, in different files."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    frame = pd.DataFrame({"n": np.arange(2000), "text": [f"text {n % 1500}" for n in range(2000)]})
+    for number, piece in enumerate(np.array_split(np.arange(2000), 3)):
+        frame.iloc[piece].to_parquet(folder / f"{number}.parquet")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """Several batches, several output files, and blocks that end in the middle of them."""
+    monkeypatch.setitem(requests_file.LIMITS, "openai", requests_file.Limits(400, 200_000_000))
+    monkeypatch.setattr(dataset, "ROWS_A_FILE", 700)
+    monkeypatch.setattr(dataset, "ROWS_AT_ONCE", 300)
+
+
+def read(folder):
+    return ds.dataset(folder, format="parquet").to_table().to_pandas()
+
+
+def test_the_output_has_the_rows_and_their_answers(server, files, tmp_path):
+    """
+    The source's columns, in the source's order, with the answers beside them; equal rows are asked once.
+    """
+    job = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out", into="said")
+    job.wait()
+
+    out = read(tmp_path / "out")
+    assert list(out["n"]) == list(range(2000))
+    assert (out["said"] == "Say " + out["text"]).all()
+    assert out["said_error"].isna().all()
+    assert len(server.executed) == 1500
+    assert len(server.batches) == 4
+
+
+@pytest.mark.parametrize("kind", ["glob", "dataset", "list", "csv", "uri"])
+def test_a_source_can_be_named_in_many_ways(kind, server, files, tmp_path):
+    """
+    A glob, a list of files, a pyarrow Dataset, CSV, or a URI.
+    """
+    source = {
+        "glob": str(files / "*.parquet"),
+        "dataset": ds.dataset(files, format="parquet"),
+        "list": sorted(files.iterdir()),
+        "uri": f"file://{files}",
+    }.get(kind)
+    if kind == "csv":
+        source = tmp_path / "in.csv"
+        pd.read_parquet(files).to_csv(source, index=False)
+    job = dobatch.submit_dataset(source, "Say {text}", model="echo", output=tmp_path / "out")
+    job.wait()
+
+    out = read(tmp_path / "out")
+    assert list(out["n"]) == list(range(2000))
+    assert (out["response"] == "Say " + out["text"]).all()
+
+
+def test_typed_columns_and_failures_reach_the_files(serve, files, tmp_path):
+    """
+    A schema's columns are typed in every file, and a failed row has its code.
+    """
+    serve(fail_share=0.05)
+    schema = {"label": ["pos", "neg"], "score": float}
+    job = dobatch.submit_dataset(files, "Rate {text}", model="echo", output=tmp_path / "out", schema=schema)
+    job.wait()
+
+    out = read(tmp_path / "out")
+    failed = out["response_error"].notna()
+    assert 0.01 < failed.mean() < 0.12
+    assert set(out["label"][~failed]) <= {"pos", "neg"}
+    assert out["score"].dtype == np.float64
+    assert out["label"][failed].isna().all()
+
+
+def test_the_same_dataset_again_is_the_same_job(server, files, tmp_path):
+    """
+    Run All does not pay twice.
+    """
+    first = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out").wait()
+    again = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out").wait()
+    assert again.id == first.id
+    assert set(server.executed.values()) == {1}
+
+
+def test_a_job_over_files_can_be_attached_to(server, files, tmp_path):
+    """
+    Another session goes on from the files.
+    """
+    server.hold()
+    job = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out")
+    key = next(iter(dobatch.job._runners))
+    job.sent()
+    dobatch.job._runners.pop(key).stop()
+    server.release()
+    dobatch.attach(job.id).wait()
+    assert len(read(tmp_path / "out")) == 2000
+
+
+def test_what_is_wrong_with_a_source_is_told_at_once(server, files, tmp_path):
+    """
+    No such file, no such column, missing values with their positions: before anything is sent.
+    """
+    with pytest.raises(InputError, match="No file matches"):
+        dobatch.submit_dataset(tmp_path / "none.parquet", "{x}", model="echo", output=tmp_path / "out")
+    with pytest.raises(InputError, match=r"no column 'txet'. Did you mean 'text'"):
+        dobatch.submit_dataset(files, "{txet}", model="echo", output=tmp_path / "out")
+    frame = pd.DataFrame({"text": ["a", None] * 500})
+    frame.to_parquet(tmp_path / "holes.parquet")
+    with pytest.raises(InputError, match="missing"):
+        dobatch.submit_dataset(tmp_path / "holes.parquet", "{text}", model="echo", output=tmp_path / "out")
+    assert not server.executed
+    assert dobatch.jobs().empty
