@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dobatch_pandas.errors import InputError
+
 from .extras import need
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def confusion(evaluation: Evaluation, *, ax: Any = None, normalise: bool = False
     """
     matrix = evaluation.confusion
     if matrix is None:
-        raise ValueError(f"There is no confusion matrix of {evaluation.kind}: it needs kind='labels'.")
+        raise InputError(f"There is no confusion matrix of {evaluation.kind}: it needs kind='labels'.")
     if not matrix.iloc[:, -1].any():
         matrix = matrix.iloc[:, :-1]
     left_out = max(0, len(matrix) - _MOST_CLASSES)
@@ -69,7 +71,7 @@ def slices(evaluation: Evaluation, *, ax: Any = None) -> Any:
     """Draw every slice's accuracy with its interval; slices of few rows are hollow, the line is all rows."""
     table = evaluation.slices
     if table is None:
-        raise ValueError('There are no slices: score again with by="column".')
+        raise InputError('There are no slices: score again with by="column".')
     table = table.iloc[::-1]
     ax = ax if ax is not None else _axes(width=6.4, height=1.3 + 0.34 * len(table))
     several = table["column"].nunique() > 1 if len(table) else False

@@ -327,11 +327,11 @@ def _notes(rules: Rules, rows: pd.DataFrame, *, kind_was_said: bool) -> list[str
         notes.append(f'kind="{rules.kind}" was told from the columns; say kind= to choose.')
     wrong = rows[rows["outcome"] == "wrong"]
     if rules.kind == "labels" and rules.fold is None and len(wrong):
-        pairs = wrong.groupby(["predicted", "actual"], observed=True, sort=False).size()
+        pairs = wrong[["predicted", "actual"]].astype(str).value_counts().reset_index()
         same = sum(
-            int(count)
-            for (answer, gold), count in pairs.items()
-            if text.normalise(str(answer)) == text.normalise(str(gold))
+            int(pair["count"])
+            for pair in pairs.to_dict("records")
+            if text.normalise(pair["predicted"]) == text.normalise(pair["actual"])
         )
         if same:
             notes.append(

@@ -1,0 +1,164 @@
+"""The explorer in JupyterLab, with a kernel behind it: what is clicked is what Python has."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from evals import lab
+from evals.frames import reviews
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(importlib.util.find_spec("jupyterlab") is None, reason="JupyterLab is not installed"),
+]
+
+SETUP = """import pandas as pd
+from evals.frames import reviews
+from dobatch_pandas.evals import explore, score
+df = pd.concat([reviews(5_000, seed) for seed in range(10)], ignore_index=True)
+evaluation = score(df, "a", "gold", by="lang")"""
+SHOW = "explorer = explore(evaluation, compare_to='b'); explorer"
+READ = "print('READ', explorer.notes.reset_index().to_json(orient='values'))"
+EVIL = "<script>window.bitten = 1</script><img src=x onerror='window.bitten = 1'>"
+SHOW_EVIL = f"""evil = {EVIL!r}
+bad = pd.DataFrame({{"a": [evil, "x"], "g": [evil, evil], evil: [evil, "b"]}}, index=[evil, "z"])
+explore(bad, predicted="a", actual="g", kind="labels")"""
+
+# Times from the key that runs the cell to the first row on the screen, and from a click to its rows.
+WATCH = """() => new Promise((done) => {
+  const started = performance.now();
+  new MutationObserver((_, observer) => {
+    if (!document.querySelector(".dobatch-explorer tbody tr[data-position]")) return;
+    observer.disconnect();
+    requestAnimationFrame(() => done(performance.now() - started));
+  }).observe(document.body, {childList: true, subtree: true});
+  window.jupyterapp.commands.execute("notebook:run-cell");
+})"""
+CLICKS = """async () => {
+  const root = document.querySelector(".dobatch-explorer"), times = [];
+  const act = async (action) => {
+    const before = root.dataset.page, started = performance.now();
+    const drawn = new Promise((done) => new MutationObserver((_, observer) => {
+      if (root.dataset.page !== before) { observer.disconnect(); requestAnimationFrame(done); }
+    }).observe(root, {attributes: true}));
+    action();
+    await drawn;
+    times.push(Math.round(performance.now() - started));
+  };
+  for (const target of ['[data-cell="0,1"]', '[data-cell="1,2"]', '[data-cell="2,0"]',
+                        ".tools > button:last-child", '[data-outcome="wrong"]', '[data-sort="4"]']) {
+    await act(() => root.querySelector(target).click());
+  }
+  return times;
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("lab")
+    with lab.lab_server(folder) as address:
+        yield address, folder / "work"
+
+
+@pytest.fixture
+def notebook(chromium: Any, lab_address: tuple[str, Path]) -> Iterator[Any]:
+    """Opens a notebook of the given cells: `notebook(cells) -> page`."""
+    address, work = lab_address
+    contexts = []
+
+    def open_it(cells: list[str], name: str) -> Any:
+        lab.write_notebook(work / name, cells)
+        context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        lab.open_notebook(page, address, name)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def fifty_thousand() -> pd.DataFrame:
+    return pd.concat([reviews(5_000, seed) for seed in range(10)], ignore_index=True)
+
+
+def test_a_cell_a_search_and_a_mark_reach_python(notebook, lab_address):
+    """
+    50,000 rows: a cell of the matrix shows exactly its rows, search narrows them, a mark and a note are
+    read back in the next cell, and after closing the saved notebook holds a picture.
+    """
+    frame = fifty_thousand()
+    page = notebook([SETUP, SHOW, READ, "explorer.close()"], "marks.ipynb")
+    lab.run_cell(page, 0)
+    page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
+    paints = []
+    for _ in range(3):
+        page.evaluate("window.jupyterapp.commands.execute('notebook:clear-cell-output')")
+        page.locator(".dobatch-explorer").wait_for(state="detached")
+        paints.append(page.evaluate(WATCH))
+    times = page.evaluate(CLICKS)
+    print(
+        f"first paint {[round(paint) for paint in paints]} ms; cells, reset, outcome, sort: {times} ms"
+    )
+    page.get_by_role("button", name="Reset").click()
+
+    status = page.locator(".dobatch-explorer .status")
+    rows = frame[(frame["gold"] == "pos") & (frame["a"] == "neg")]
+    page.locator('[data-cell="2,0"]').click()
+    status.filter(has_text=f"1–100 of {len(rows):,} rows (50,000 in all)").wait_for()
+    labels = page.locator(".dobatch-explorer tbody td.label").all_inner_texts()
+    assert labels == [str(label) for label in rows.index[:100]]
+
+    page.get_by_label("Search the rows").fill("row 49")
+    found = rows[rows["text"].str.contains("row 49")]
+    status.filter(has_text=f"of {len(found):,} rows (50,000 in all)").wait_for()
+    labels = page.locator(".dobatch-explorer tbody td.label").all_inner_texts()
+    assert labels == [str(label) for label in found.index[:100]]
+
+    first = page.locator(".dobatch-explorer tbody tr[data-position]").first
+    first.click()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    marked = page.locator('.dobatch-explorer tr[aria-selected="true"] button[aria-pressed="true"]')
+    marked.wait_for()
+    page.get_by_label("A note on this row").fill("look again")
+    page.get_by_label("A note on this row").blur()
+    lab.run_cell(page, 2)
+    printed = page.locator(".jp-OutputArea-output pre").filter(has_text="READ [[").inner_text()
+    assert json.loads(printed.removeprefix("READ ")) == [[int(found.index[1]), True, "look again"]]
+
+    lab.run_cell(page, 3)
+    page.locator(".jp-OutputArea-output .dobatch-eval h2", has_text="Marked and noted").wait_for()
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    saved = nbformat.read(lab_address[1] / "marks.ipynb", as_version=4)
+    html = "".join(saved.cells[1].outputs[0]["data"]["text/html"])
+    assert "look again" in html
+    assert "application/vnd.jupyter.widget-view+json" not in saved.cells[1].outputs[0]["data"]
+
+    # The best of the shown ones: other work on the machine is not the explorer's.
+    assert min(paints) < 1_500
+    assert sorted(times)[len(times) // 2 - 1] < 300
+
+
+def test_nothing_in_the_data_runs_in_the_notebook(notebook):
+    """
+    Scripts and images in answers, labels and column names do nothing in JupyterLab either.
+    """
+    page = notebook(
+        ["import pandas as pd\nfrom dobatch_pandas.evals import explore", SHOW_EVIL], "evil.ipynb"
+    )
+    lab.run_all(page)
+    page.locator(".dobatch-explorer tbody tr[data-position]").first.click()
+    page.locator(".dobatch-explorer .detail h3").wait_for()
+    assert EVIL in page.locator(".dobatch-explorer .detail").inner_text()
+    assert page.evaluate("window.bitten") is None
+    assert page.locator(".dobatch-explorer :is(script, img)").count() == 0

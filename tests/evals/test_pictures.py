@@ -1,0 +1,181 @@
+"""Pictures and reports: right numbers on the axes, one file, nothing from the network, all escaped."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from evals.frames import reviews
+
+from dobatch_pandas.errors import InputError, MissingExtra
+from dobatch_pandas.evals import compare, score
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left():
+    yield
+    plt.close("all")
+
+
+def frame() -> pd.DataFrame:
+    return reviews().reset_index(drop=True)
+
+
+def test_the_confusion_matrix_shows_its_counts():
+    """
+    Every count of the matrix is on the picture, with the classes on both axes.
+    """
+    found = score(frame(), "a", "gold")
+    axes = found.plot()
+    written = [text.get_text() for text in axes.texts]
+    assert written == [f"{count:,}" for count in found.confusion.to_numpy().ravel()]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["neg", "neutral", "pos", "(failed)"]
+    shares = found.plot("confusion", normalise=True)
+    assert shares.texts[0].get_text().endswith("%")
+
+
+def test_slices_are_drawn_with_their_intervals():
+    """
+    One mark a slice, and the overall accuracy as a line.
+    """
+    found = score(frame(), "a", "gold", by="lang")
+    axes = found.plot("slices")
+    drawn = {round(float(line.get_xdata()[0]), 12) for line in axes.lines}
+    assert {round(value, 12) for value in found.slices["accuracy"]} <= drawn
+    assert round(found.accuracy, 12) in drawn
+
+
+def test_score_distributions_are_drawn_for_texts_and_numbers():
+    """
+    A histogram holds every answered row.
+    """
+    numbers = pd.DataFrame({"p": np.arange(20.0), "g": np.arange(20.0) + np.tile([0, 1], 10)})
+    axes = score(numbers, "p", "g", tolerance=0.5).plot()
+    assert (
+        sum(patch.get_height() for patch in axes.patches if patch.get_height() == int(patch.get_height()))
+        >= 20
+    )
+    texts = pd.DataFrame({"p": ["a b", "c"], "g": ["a", "c"]})
+    axes = score(texts, "p", "g", match="token_f1").plot("scores")
+    assert sum(patch.get_height() for patch in axes.patches) == 2
+
+
+def test_two_runs_are_drawn_against_each_other():
+    """
+    The difference stands in points with its interval, and the noise as a band.
+    """
+    data = frame()
+    found = compare(score(data, "a", "gold"), score(data, "b", "gold"), noise=0.05)
+    axes = found.plot()
+    difference = found.table["difference"].iloc[1]
+    assert any(np.isclose(line.get_xdata(), difference).any() for line in axes.lines)
+    assert "percentage points" in axes.get_xlabel()
+    assert [text.get_text() for text in axes.texts] == ["noise"]
+
+
+def test_a_picture_can_be_drawn_on_axes_of_mine():
+    """
+    With ax= nothing new is made, so pictures can stand side by side.
+    """
+    figure, (left, right) = plt.subplots(1, 2)
+    found = score(frame(), "a", "gold", by="lang")
+    assert found.plot("confusion", ax=left) is left
+    assert found.plot("slices", ax=right) is right
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_a_picture_that_there_is_not_is_an_error():
+    """
+    Asking for slices without by= says what to do.
+    """
+    found = score(frame(), "a", "gold")
+    with pytest.raises(InputError, match="by="):
+        found.plot("slices")
+    with pytest.raises(InputError, match="is not one of"):
+        found.plot("cake")
+
+
+def test_awkward_evaluations_can_be_drawn():
+    """
+    Nothing answered, one class, or nothing at all still gives a picture.
+    """
+    for data in ({"p": [None, None], "g": ["a", "b"]}, {"p": ["a"], "g": ["a"]}, {"p": [], "g": []}):
+        found = score(pd.DataFrame(data, dtype=object), "p", "g", kind="labels")
+        found.plot("confusion")
+        found.plot("scores")
+        assert found._repr_html_()
+    names = pd.DataFrame({"p": [f"${n}$ {EVIL}" for n in range(60)]})
+    score(names.assign(g=names["p"]), "p", "g", kind="labels").plot().get_figure().canvas.draw()
+
+
+def test_a_report_is_one_file_that_loads_nothing(tmp_path):
+    """
+    The report holds numbers, pictures and rows, and needs neither script nor network.
+    """
+    data = frame()
+    a, b = score(data, "a", "gold", by="lang"), score(data, "b", "gold")
+    for made, name in ((a, "a.html"), (compare(a, b, by="lang"), "comparison.html")):
+        path = made.to_html(tmp_path / name)
+        html = path.read_text(encoding="utf-8")
+        assert "data:image/png;base64," in html
+        assert "default-src 'none'" in html
+        assert not re.search(r"<script|https?://|@import|<link", html)
+    assert f"{a.accuracy:.1%}" in (tmp_path / "a.html").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "comparison.html"]
+    assert plt.get_fignums() == []
+
+
+def test_what_models_wrote_is_escaped_everywhere(tmp_path):
+    """
+    Scripts in answers, column names, labels, slices and names of runs are text in cell and report.
+    """
+    data = pd.DataFrame(
+        {EVIL: [EVIL, "x", None], "g": [EVIL, EVIL, "x"], "s": [EVIL] * 3}, index=[EVIL, "b", "c"]
+    )
+    data[f"{EVIL}_error"] = [None, None, EVIL]
+    a = score(data, EVIL, "g", kind="labels", by="s")
+    b = score(data.assign(y="x"), "y", "g", kind="labels", name=EVIL + "2")
+    found = compare(a, b, by="s")
+    pages = [a._repr_html_(), found._repr_html_()]
+    pages += [made.to_html(tmp_path / "r.html").read_text() for made in (a, found)]
+    for html in pages:
+        assert "<script" not in html
+        assert not re.search(r"<img(?! alt=)", html)
+        assert "&lt;script&gt;" in html
+
+
+def test_a_report_in_a_browser_runs_nothing_and_asks_nothing(chromium, tmp_path):
+    """
+    Opened in a browser, the report asks for no file and runs nothing of what models wrote.
+    """
+    data = pd.DataFrame({"a": [EVIL, "x"], "g": [EVIL, EVIL]})
+    path = score(data, "a", "g", kind="labels").to_html(tmp_path / "r.html")
+    page = chromium.new_page()
+    asked, told = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+    page.goto(path.as_uri())
+    assert page.locator("h1").inner_text() == "a against g"
+    assert page.locator("img").evaluate_all("(all) => all.every((image) => image.naturalWidth > 100)")
+    page.close()
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert told == []
+
+
+def test_a_missing_library_names_the_extra(monkeypatch):
+    """
+    Without scikit-learn and its kin I am told what to install.
+    """
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(MissingExtra, match=r'pip install "dobatch-pandas\[eval\]"'):
+        score(frame(), "a", "gold")
