@@ -145,7 +145,13 @@ def head_html(snapshot: Snapshot) -> str:
 
 def progress_html(snapshot: Snapshot) -> str:
     """The state in a sentence, and why it stopped where it did."""
-    sentence = f'<div style="margin-top:4px">{plain(text.progress_line(snapshot), None)}</div>'
+    # Where all went well the legend of the bar says all there is to say.
+    told = snapshot.state == "completed" and not (
+        snapshot.reused or snapshot.skipped or not snapshot.requests
+    )
+    sentence = (
+        "" if told else f'<div style="margin-top:4px">{plain(text.progress_line(snapshot), None)}</div>'
+    )
     if not snapshot.problem:
         return sentence
     colour = RED if snapshot.state in ("failed", "expired") else AMBER
@@ -185,7 +191,8 @@ def bar_html(snapshot: Snapshot) -> str:
 
 def facts_html(snapshot: Snapshot, now: float | None = None) -> str:
     """Rows, time, tokens and dollars, in small print."""
-    facts = [text.time_line(snapshot, now), text.rows_line(snapshot), text.usage_line(snapshot)]
+    amounts = " · ".join(filter(None, [text.rows_line(snapshot), text.usage_line(snapshot)]))
+    facts = [text.time_line(snapshot, now), amounts]
     if snapshot.attached_elsewhere:
         facts.append("Another process of this machine moves this job on.")
     lines = "".join(f"<div>{plain(fact, None)}</div>" for fact in facts if fact)
@@ -208,7 +215,7 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
         return ""
     shown = errors[:most]
     lines = "".join(
-        f'<tr><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
+        f'<tr style="background:none"><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
         '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0">'
         f"<code>{plain(group.code)}</code></td>"
         f'<td style="text-align:left;padding:0;overflow-wrap:anywhere;{_SOFT}">'

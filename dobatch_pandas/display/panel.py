@@ -30,12 +30,12 @@ MOST_ROWS = 50  # of errors
 _STYLE = """<style>
 .dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); outline-offset: 1px; }
 .dobatch-panel .widget-html, .dobatch-panel .widget-html-content { height: auto; line-height: 1.5; margin: 0; }
-.dobatch-panel .widget-html-content { width: 100%; }
+.dobatch-panel .widget-html-content { width: 100%; color: var(--jp-widgets-color, inherit); }
 .dobatch-bar { position: relative; }
 .dobatch-busy::after { content: ""; position: absolute; inset: 0; animation: dobatch-busy 2.4s linear infinite;
-  background: linear-gradient(90deg, transparent 0 40%, rgba(255,255,255,.35) 50%, transparent 60%) 0 0/50% 100%
-  no-repeat; }
-@keyframes dobatch-busy { from { background-position: -100% 0; } to { background-position: 200% 0; } }
+  background: linear-gradient(90deg, transparent 20%, rgba(255,255,255,.45) 50%, transparent 80%) 0 0 / 30% 100%;
+  background-repeat: no-repeat; }
+@keyframes dobatch-busy { from { background-position: -50% 0; } to { background-position: 150% 0; } }
 @media (prefers-reduced-motion: reduce) { .dobatch-busy::after { animation: none; background: none; } }
 </style>"""
 
@@ -101,9 +101,8 @@ class Panel:
         self._error_rows = ""
         self._started = False
 
-        full = widgets.Layout(width="100%", margin="0")
         self._parts = {
-            name: widgets.HTML(layout=full)
+            name: widgets.HTML(layout=widgets.Layout(width="100%", margin="0"))
             for name in ("head", "progress", "bar", "facts", "errors", "message")
         }
         self._details = widgets.HTML(
@@ -138,8 +137,9 @@ class Panel:
                 flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
             )
         )
+        style = widgets.HTML(_STYLE, layout=widgets.Layout(display="none"))
         self.widget = widgets.VBox(
-            [widgets.HTML(_STYLE, layout=widgets.Layout(display="none")), *self._parts.values(), self._buttons, self._details],
+            [style, *self._parts.values(), self._buttons, self._details],
             layout=widgets.Layout(
                 border="1px solid rgba(128,128,128,.35)", padding="10px 14px", max_width="760px", margin="4px 0",
                 overflow="hidden",
@@ -165,7 +165,7 @@ class Panel:
         self._news.set()
 
     def _bundle(self, snapshot: Snapshot, *, live: bool = True) -> dict[str, Any]:
-        bundle = {"text/html": html.static_html(snapshot), "text/plain": repr(self.job)}
+        bundle: dict[str, Any] = {"text/html": html.static_html(snapshot), "text/plain": repr(self.job)}
         if live:
             view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
             bundle["application/vnd.jupyter.widget-view+json"] = view
@@ -327,7 +327,7 @@ class Panel:
         first = failed.head(MOST_ROWS)
         columns = ["error_code", "error_message", "text"]
         rows = [
-            {"row": label, **values}
+            {"row": str(label), **values}
             for label, values in zip(first.index, first[columns].to_dict("records"), strict=True)
         ]
         more = f"; job.errors() has all {len(failed):,}" if len(failed) > MOST_ROWS else ""
