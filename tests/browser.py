@@ -44,16 +44,24 @@ def missing() -> str | None:
     return None
 
 
+_running: list[Any] = []
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start Chromium, driven by playwright."""
+    """Start Chromium, driven by playwright; one a process, since playwright allows no second."""
     from playwright.sync_api import sync_playwright
 
+    if _running:
+        yield _running[0]
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        _running.append(browser)
         try:
             yield browser
         finally:
+            _running.clear()
             browser.close()
 
 

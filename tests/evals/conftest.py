@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-]  # fmt: skip
+from browser import lab, lab_session  # noqa: F401  fixtures
 
 _RENDER = """async ({esm, css, config, page, touched}) => {
   document.head.append(Object.assign(document.createElement("style"), {textContent: css}));
@@ -40,16 +33,11 @@ _RENDER = """async ({esm, css, config, page, touched}) => {
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A Chromium that can reach nothing."""
-    if not CHROMIUM.exists():
-        pytest.skip("Chromium is not installed (/usr/bin/chromium)")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
+    reason = browser.missing()
+    if reason:
+        pytest.skip(reason)
+    with browser.chromium() as running:
+        yield running
 
 
 class Shown:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import nbformat
 import pandas as pd
 import pytest
-from evals import lab
 from evals.frames import reviews
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(importlib.util.find_spec("jupyterlab") is None, reason="JupyterLab is not installed"),
-]
+pytestmark = pytest.mark.browser
 
 SETUP = """import pandas as pd
 from evals.frames import reviews
 from dobatch_pandas.evals import explore, score
 df = pd.concat([reviews(5_000, seed) for seed in range(10)], ignore_index=True)
-evaluation = score(df, "a", "gold", by="lang")"""
+evaluation = score(df, "a", "gold", by="lang")
+print("set up")"""
 SHOW = "explorer = explore(evaluation, compare_to='b'); explorer"
 READ = "print('READ', explorer.notes.reset_index().to_json(orient='values'))"
 EVIL = "<script>window.bitten = 1</script><img src=x onerror='window.bitten = 1'>"
@@ -60,44 +52,19 @@ CLICKS = """async () => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def lab_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("lab")
-    with lab.lab_server(folder) as address:
-        yield address, folder / "work"
-
-
-@pytest.fixture
-def notebook(chromium: Any, lab_address: tuple[str, Path]) -> Iterator[Any]:
-    """Opens a notebook of the given cells: `notebook(cells) -> page`."""
-    address, work = lab_address
-    contexts = []
-
-    def open_it(cells: list[str], name: str) -> Any:
-        lab.write_notebook(work / name, cells)
-        context = chromium.new_context(viewport={"width": 1400, "height": 1000})
-        contexts.append(context)
-        page = context.new_page()
-        lab.open_notebook(page, address, name)
-        return page
-
-    yield open_it
-    for context in contexts:
-        context.close()
-
-
 def fifty_thousand() -> pd.DataFrame:
     return pd.concat([reviews(5_000, seed) for seed in range(10)], ignore_index=True)
 
 
-def test_a_cell_a_search_and_a_mark_reach_python(notebook, lab_address):
+def test_a_cell_a_search_and_a_mark_reach_python(lab):
     """
     50,000 rows: a cell of the matrix shows exactly its rows, search narrows them, a mark and a note are
     read back in the next cell, and after closing the saved notebook holds a picture.
     """
     frame = fifty_thousand()
-    page = notebook([SETUP, SHOW, READ, "explorer.close()"], "marks.ipynb")
-    lab.run_cell(page, 0)
+    notebook = lab.open([SETUP, SHOW, READ, "explorer.close()"], viewport={"width": 1400, "height": 1000})
+    page = notebook.page
+    notebook.run_cell(0).wait_for(".jp-OutputArea-output pre", "set up")
     page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
     paints = []
     for _ in range(3):
@@ -105,9 +72,7 @@ def test_a_cell_a_search_and_a_mark_reach_python(notebook, lab_address):
         page.locator(".dobatch-explorer").wait_for(state="detached")
         paints.append(page.evaluate(WATCH))
     times = page.evaluate(CLICKS)
-    print(
-        f"first paint {[round(paint) for paint in paints]} ms; cells, reset, outcome, sort: {times} ms"
-    )
+    print(f"first paint {[round(paint) for paint in paints]} ms; cells, reset, outcome, sort: {times} ms")
     page.get_by_role("button", name="Reset").click()
 
     status = page.locator(".dobatch-explorer .status")
@@ -131,34 +96,32 @@ def test_a_cell_a_search_and_a_mark_reach_python(notebook, lab_address):
     marked.wait_for()
     page.get_by_label("A note on this row").fill("look again")
     page.get_by_label("A note on this row").blur()
-    lab.run_cell(page, 2)
+    notebook.run_cell(2)
     printed = page.locator(".jp-OutputArea-output pre").filter(has_text="READ [[").inner_text()
     assert json.loads(printed.removeprefix("READ ")) == [[int(found.index[1]), True, "look again"]]
 
-    lab.run_cell(page, 3)
+    notebook.run_cell(3)
     page.locator(".jp-OutputArea-output .dobatch-eval h2", has_text="Marked and noted").wait_for()
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
-    saved = nbformat.read(lab_address[1] / "marks.ipynb", as_version=4)
-    html = "".join(saved.cells[1].outputs[0]["data"]["text/html"])
+    saved = notebook.save()["cells"][1]["outputs"][0]["data"]
+    html = "".join(saved["text/html"])
     assert "look again" in html
-    assert "application/vnd.jupyter.widget-view+json" not in saved.cells[1].outputs[0]["data"]
+    assert "application/vnd.jupyter.widget-view+json" not in saved
 
     # The best of the shown ones: other work on the machine is not the explorer's.
     assert min(paints) < 1_500
     assert sorted(times)[len(times) // 2 - 1] < 300
 
 
-def test_nothing_in_the_data_runs_in_the_notebook(notebook):
+def test_nothing_in_the_data_runs_in_the_notebook(lab):
     """
     Scripts and images in answers, labels and column names do nothing in JupyterLab either.
     """
-    page = notebook(
-        ["import pandas as pd\nfrom dobatch_pandas.evals import explore", SHOW_EVIL], "evil.ipynb"
-    )
-    lab.run_all(page)
-    page.locator(".dobatch-explorer tbody tr[data-position]").first.click()
-    page.locator(".dobatch-explorer .detail h3").wait_for()
+    notebook = lab.open(
+        ["import pandas as pd\nfrom dobatch_pandas.evals import explore", SHOW_EVIL]
+    ).run_all()
+    page = notebook.page
+    notebook.wait_for(".dobatch-explorer tbody tr[data-position]").click()
+    notebook.wait_for(".dobatch-explorer .detail h3")
     assert EVIL in page.locator(".dobatch-explorer .detail").inner_text()
     assert page.evaluate("window.bitten") is None
     assert page.locator(".dobatch-explorer :is(script, img)").count() == 0
