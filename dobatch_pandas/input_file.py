@@ -48,7 +48,7 @@ def index_of(labels: pa.Table) -> pd.Index:
     if not columns:
         return pd.RangeIndex(len(labels))
     if len(columns) == 1:
-        return pd.Index(frame[columns[0]], name=names[0])
+        return pd.Index(frame[columns[0]]).rename(names[0])
     return pd.MultiIndex.from_frame(frame, names=names)
 
 

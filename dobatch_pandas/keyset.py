@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ class KeySet:
     """
     A set of 64-bit keys that only grows.
 
-    Keys are the first half of a 128-bit id. Two of ten million ids share a key with a chance of one in
-    400,000; the second of such a pair is taken for a repeat, ends as ``missing_result``, and a retry sends it.
+    Keys are the first half of a 128-bit id. Two of ten million ids share a key with a chance of one in 400,000;
+    the second of such a pair is taken for a repeat, ends as ``missing_result``, and a retry sends it.
     """
 
     def __init__(self) -> None:
@@ -66,12 +66,18 @@ def keys_of(ids: Any) -> Keys:
         Without nulls. Ids of 32 hex digits give their first 16; others are hashed.
     """
     ids = ids.cast(pa.string())
-    if len(ids) and pc.all(pc.match_substring_regex(ids, "^[0-9a-f]{32}$")).as_py():
-        offset = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset]
-        text = np.frombuffer(ids.buffers()[2], np.uint8)[offset : offset + HEX_DIGITS * len(ids)]
-        return _unhex(text.reshape(-1, HEX_DIGITS)[:, :16])
-    hashed = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist()]
-    return np.frombuffer(b"".join(hashed), ">u8").astype(np.uint64)
+    made = pc.match_substring_regex(ids, f"^[0-9a-f]{{{HEX_DIGITS}}}$").to_numpy(zero_copy_only=False)
+    keys = np.empty(len(ids), np.uint64)
+    ours = ids if made.all() else ids.filter(pa.array(made))
+    if len(ours):
+        start = np.frombuffer(ours.buffers()[1], np.int32)[ours.offset]
+        digits = np.frombuffer(ours.buffers()[2], np.uint8)[start : start + HEX_DIGITS * len(ours)]
+        keys[made] = _unhex(digits.reshape(-1, HEX_DIGITS)[:, :16])
+    if len(ours) < len(ids):
+        others = ids.filter(pa.array(~made)).to_pylist()
+        hashed = b"".join(blake2b(id.encode(), digest_size=8).digest() for id in others)
+        keys[~made] = np.frombuffer(hashed, ">u8")
+    return keys
 
 
 def _unhex(digits: npt.NDArray[np.uint8]) -> Keys:

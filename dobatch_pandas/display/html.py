@@ -181,7 +181,8 @@ def bar_html(snapshot: Snapshot) -> str:
     busy = "" if snapshot.over or snapshot.state == "paused" else " dobatch-busy"
     return (
         f'<div role="progressbar" class="dobatch-bar{busy}" aria-label="Requests that have ended" '
-        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{int(100 * now.ended)}" aria-valuetext="{said}" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{int(100 * now.ended)}" '
+        f'aria-valuetext="{said}" '
         f'style="display:flex;height:10px;margin:8px 0 4px;border-radius:5px;overflow:hidden;'
         f'background:{_TRACK}">'
         f'{segments}</div><div style="display:flex;flex-wrap:wrap;font-variant-numeric:tabular-nums">'

@@ -32,9 +32,9 @@ _STYLE = """<style>
 .dobatch-panel .widget-html, .dobatch-panel .widget-html-content { height: auto; line-height: 1.5; margin: 0; }
 .dobatch-panel .widget-html-content { width: 100%; color: var(--jp-widgets-color, inherit); }
 .dobatch-bar { position: relative; }
-.dobatch-busy::after { content: ""; position: absolute; inset: 0; animation: dobatch-busy 2.4s linear infinite;
-  background: linear-gradient(90deg, transparent 20%, rgba(255,255,255,.45) 50%, transparent 80%) 0 0 / 30% 100%;
-  background-repeat: no-repeat; }
+.dobatch-busy::after { content: ""; position: absolute; inset: 0; background-size: 30% 100%;
+  background-image: linear-gradient(90deg, transparent 20%, rgba(255,255,255,.45) 50%, transparent 80%);
+  background-repeat: no-repeat; animation: dobatch-busy 2.4s linear infinite; }
 @keyframes dobatch-busy { from { background-position: -50% 0; } to { background-position: 150% 0; } }
 @media (prefers-reduced-motion: reduce) { .dobatch-busy::after { animation: none; background: none; } }
 </style>"""
