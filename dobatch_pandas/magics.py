@@ -1,0 +1,220 @@
+"""``%load_ext dobatch_pandas``: a cell's text as the prompt, and jobs by a word."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import keyword
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from .errors import DobatchError
+from .job import Job, attach, jobs
+
+__all__ = ["load_ipython_extension", "unload_ipython_extension"]
+
+USAGE = """\
+%%dobatch FRAME --model MODEL [--into COLUMN] [--NAME VALUE ...]
+The prompt, a template over columns such as {review}, is the text of the cell.
+
+  FRAME                  a variable that holds a frame
+  --model MODEL          which model to ask (needed)
+  --into COLUMN          name of the answer column (response)
+  --system TEXT          system text, a template too
+  --schema SCHEMA        JSON such as '{"label": ["pos", "neg"]}', or a variable that holds a schema
+  --endpoint, --provider, --custom-id, --missing, --samples, --max-cost
+                         as df.dobatch.submit takes them
+  --fresh                ask anew what was asked before
+  --flatten              columns of their own for nested fields of the schema
+  --no-dedupe            send equal rows more than once
+  --job NAME             variable that gets the job (job)
+  --NAME VALUE           any parameter of the request's body: --temperature 0 --max-tokens 50
+A VALUE with blanks goes in quotes; $name takes the value of a variable.
+
+%dobatch jobs                           every job that this machine knows
+%dobatch attach ID [--job NAME]         show a job of any earlier session, and go on with it
+%dobatch cancel ID [--job NAME]         cancel a job; what has been answered stays"""
+
+_TEXTS = ("model", "into", "system", "endpoint", "provider", "custom_id", "missing")
+_NUMBERS: Mapping[str, Callable[[str], int | float]] = {"samples": int, "max_cost": float}
+_SWITCHES: Mapping[str, tuple[str, bool]] = {
+    "fresh": ("fresh", True),
+    "flatten": ("flatten", True),
+    "no_dedupe": ("dedupe", False),
+}
+_OWN = (*_TEXTS, *_NUMBERS, *_SWITCHES, "schema", "job")
+_LITTLE_LIKE = 0.8  # above it an option is taken for a slip of the hand, not for a parameter of the body
+
+
+class _Misused(Exception):
+    """What was typed cannot be meant; the message says why."""
+
+
+def load_ipython_extension(ip: Any) -> None:
+    """Give this shell ``%dobatch`` and ``%%dobatch``; called by ``%load_ext dobatch_pandas``."""
+    from IPython.core.magic import no_var_expand
+
+    def dobatch(line: str, cell: str | None = None) -> Any:
+        return run_magic(ip, line, cell)
+
+    dobatch.__doc__ = USAGE
+    # A system text may hold {braces} that are ours, not IPython's to fill in.
+    ip.register_magic_function(no_var_expand(dobatch), magic_kind="line_cell", magic_name="dobatch")
+
+
+def unload_ipython_extension(ip: Any) -> None:
+    """Take ``%dobatch`` and ``%%dobatch`` away."""
+    for kind in ("line", "cell"):
+        ip.magics_manager.magics[kind].pop("dobatch", None)
+
+
+def run_magic(ip: Any, line: str, cell: str | None) -> Any:
+    """
+    Do what one line, or one cell, says.
+
+    Parameters
+    ----------
+    ip : IPython's shell
+    line : str
+        What stands behind the magic's name.
+    cell : str or None
+        The text below it.
+
+    Returns
+    -------
+    Job, pandas.DataFrame or None
+        IPython shows it.
+
+    Raises
+    ------
+    UsageError
+        What is wrong, in words; IPython shows them without a traceback.
+    """
+    from IPython.core.error import UsageError
+
+    try:
+        words = _split(line)
+        if not words and cell is None or words[:1] in (["help"], ["--help"], ["-h"]):
+            print(USAGE)
+            return None
+        return _command(ip, words) if cell is None else _submit(ip, words, cell)
+    except _Misused as error:
+        raise UsageError(f"{error}\n\n{USAGE}") from None
+    except DobatchError as error:
+        raise UsageError(str(error)) from None
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise _Misused(f"A quote is not closed ({error}).") from None
+
+
+def _command(ip: Any, words: list[str]) -> Job | pd.DataFrame:
+    name, *rest = words
+    if name == "jobs" and not rest:
+        return jobs()
+    if name in ("attach", "cancel") and rest and not rest[0].startswith("--"):
+        options = _options(ip, rest[1:])
+        variable = _variable(options.pop("job", "job"))
+        if options:
+            raise _Misused(f"%dobatch {name} takes an id and --job NAME, not --{next(iter(options))}.")
+        job = attach(rest[0])
+        if name == "cancel":
+            job.cancel()
+        ip.user_ns[variable] = job
+        return job
+    if name in ("attach", "cancel"):
+        raise _Misused(f"%dobatch {name} needs the id of a job; `%dobatch jobs` lists all.")
+    if name == "jobs":
+        raise _Misused(f"%dobatch jobs takes nothing more, not {' '.join(rest)!r}.")
+    if name in ip.user_ns:
+        raise _Misused(f"To ask for every row of {name}, begin with %%dobatch and write the prompt below it.")
+    raise _Misused(f"%dobatch does not know {name!r}.")
+
+
+def _submit(ip: Any, words: list[str], cell: str) -> Job:
+    if not words or words[0].startswith("--"):
+        raise _Misused("Name the frame first: %%dobatch df --model ...")
+    frame = ip.user_ns.get(words[0])
+    if not isinstance(frame, pd.DataFrame):
+        what = f"a {type(frame).__name__}" if words[0] in ip.user_ns else "not a variable of this notebook"
+        raise _Misused(f"{words[0]!r} is {what}; the name of a frame is needed.")
+    prompt = cell.strip()
+    if not prompt:
+        raise _Misused("The cell has no prompt: write it below the first line.")
+    options = _options(ip, words[1:])
+    if "model" not in options:
+        raise _Misused("Which model? Add --model NAME.")
+    variable = _variable(options.pop("job", "job"))
+    job: Job = frame.dobatch.submit(prompt, **options)
+    ip.user_ns[variable] = job
+    return job
+
+
+def _options(ip: Any, words: list[str]) -> dict[str, Any]:
+    """Read ``--name value``, ``--name=value`` and switches, as keywords of ``submit``."""
+    options: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--") or word == "--":
+            raise _Misused(
+                f"{word!r} stands alone: options are --name value, and a value with blanks is quoted."
+            )
+        spelled, equals, value = word[2:].partition("=")
+        name = spelled.replace("-", "_")
+        if not name.isidentifier():
+            raise _Misused(f"--{spelled} is not the name of an option.")
+        if name in _SWITCHES and not equals:
+            key, on = _SWITCHES[name]
+            options[key] = on
+            continue
+        _refuse_slips(name, spelled)
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise _Misused(f"--{spelled} needs a value.")
+        options[name] = _value(ip, name, spelled, value)
+    return options
+
+
+def _refuse_slips(name: str, spelled: str) -> None:
+    if name in _SWITCHES:
+        raise _Misused(f"--{spelled} takes no value.")
+    near = difflib.get_close_matches(name, _OWN, n=1, cutoff=_LITTLE_LIKE)
+    if near and near[0] != name:
+        raise _Misused(f"--{spelled} is not known; is --{near[0].replace('_', '-')} meant?")
+
+
+def _value(ip: Any, name: str, spelled: str, text: str) -> Any:
+    if text.startswith("$") and text[1:].isidentifier():
+        if text[1:] not in ip.user_ns:
+            raise _Misused(f"--{spelled} {text}: this notebook has no variable {text[1:]!r}.")
+        return ip.user_ns[text[1:]]
+    if name in _TEXTS or name == "job":
+        return text
+    if name in _NUMBERS:
+        try:
+            return _NUMBERS[name](text)
+        except ValueError:
+            raise _Misused(f"--{spelled} takes a number, not {text!r}.") from None
+    if name == "schema" and text in ip.user_ns:
+        return ip.user_ns[text]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if name == "schema":
+            raise _Misused(
+                f"--schema {text!r} is neither a variable of this notebook nor JSON ({error})."
+            ) from None
+        return text
+
+
+def _variable(name: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise _Misused(f"--job {name!r} cannot be the name of a variable.")
+    return name
