@@ -55,11 +55,12 @@ _SIGNS = {
     "expired": ("✗", RED),
     "cancelled": ("×", AMBER),
 }
+_GAP = "transparent 2px"
 _SEGMENTS = {
     "answered": ("■", GREEN, f"background:{GREEN}"),
     "failed": ("▨", RED, f"background:repeating-linear-gradient(135deg,{RED} 0 3px,transparent 3px 6px)"),
     "sent": ("▒", BLUE, f"background:{BLUE};opacity:.38"),
-    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,transparent 2px 6px)"),
+    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,{_GAP} 7px);opacity:.45"),
     "left": ("□", "inherit", ""),
 }  # fmt: skip
 
@@ -145,10 +146,8 @@ def head_html(snapshot: Snapshot) -> str:
 
 def progress_html(snapshot: Snapshot) -> str:
     """The state in a sentence, and why it stopped where it did."""
-    # Where all went well the legend of the bar says all there is to say.
-    told = snapshot.state == "completed" and not (
-        snapshot.reused or snapshot.skipped or not snapshot.requests
-    )
+    # Of most endings the legend of the bar says all there is to say.
+    told = snapshot.over and snapshot.state != "expired" and not (snapshot.reused or snapshot.skipped)
     sentence = (
         "" if told else f'<div style="margin-top:4px">{plain(text.progress_line(snapshot), None)}</div>'
     )
@@ -167,7 +166,7 @@ def bar_html(snapshot: Snapshot) -> str:
     counts = {"answered": now.answered, "failed": now.failed, "sent": now.sent, "ready": now.ready}
     segments = "".join(
         f'<div class="dobatch-{kind}" style="width:{100 * count / max(now.total, 1):.3f}%;'
-        f'min-width:{3 if kind == "failed" else 0}px;{_SEGMENTS[kind][2]}"></div>'
+        f'min-width:{6 if kind == "failed" else 0}px;{_SEGMENTS[kind][2]}"></div>'
         for kind, count in counts.items()
         if count
     )
@@ -177,6 +176,7 @@ def bar_html(snapshot: Snapshot) -> str:
         f'style="color:{_SEGMENTS[kind][1]}">{_SEGMENTS[kind][0]}</span> {words}</span> '
         for kind, words in names
     )
+    ended = "" if text.preparing(snapshot) else text.percent(now.ended)
     said = escape(", ".join(words for _, words in names))
     busy = "" if snapshot.over or snapshot.state == "paused" else " dobatch-busy"
     return (
@@ -185,8 +185,8 @@ def bar_html(snapshot: Snapshot) -> str:
         f'aria-valuetext="{said}" '
         f'style="display:flex;height:10px;margin:8px 0 4px;border-radius:5px;overflow:hidden;'
         f'background:{_TRACK}">'
-        f'{segments}</div><div style="display:flex;flex-wrap:wrap;font-variant-numeric:tabular-nums">'
-        f'<span style="flex:1 1 auto">{keys}</span><span>{text.percent(now.ended)}</span></div>'
+        f'{segments}</div><div style="display:flex;gap:8px;font-variant-numeric:tabular-nums">'
+        f'<span style="flex:1 1 0">{keys}</span><span style="white-space:nowrap">{ended}</span></div>'
     )
 
 
@@ -194,6 +194,8 @@ def facts_html(snapshot: Snapshot, now: float | None = None) -> str:
     """Rows, time, tokens and dollars, in small print."""
     amounts = " · ".join(filter(None, [text.rows_line(snapshot), text.usage_line(snapshot)]))
     facts = [text.time_line(snapshot, now), amounts]
+    if snapshot.over:
+        facts = [f"{amounts} · {facts[0]}"]
     if snapshot.attached_elsewhere:
         facts.append("Another process of this machine moves this job on.")
     lines = "".join(f"<div>{plain(fact, None)}</div>" for fact in facts if fact)

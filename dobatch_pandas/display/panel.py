@@ -28,8 +28,10 @@ MOST_ROWS = 50  # of errors
 
 # Only what inline styles cannot say; without it the panel is still whole.
 _STYLE = """<style>
-.dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); outline-offset: 1px; }
-.dobatch-panel .widget-html, .dobatch-panel .widget-html-content { height: auto; line-height: 1.5; margin: 0; }
+.dobatch-panel { border-radius: 6px; }
+.dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); }
+.dobatch-panel .widget-html, .dobatch-panel .widget-html-content {
+  height: auto; line-height: 1.5; margin: 0; }
 .dobatch-panel .widget-html-content { width: 100%; color: var(--jp-widgets-color, inherit); }
 .dobatch-bar { position: relative; }
 .dobatch-busy::after { content: ""; position: absolute; inset: 0; background-size: 30% 100%;
@@ -141,8 +143,8 @@ class Panel:
         self.widget = widgets.VBox(
             [style, *self._parts.values(), self._buttons, self._details],
             layout=widgets.Layout(
-                border="1px solid rgba(128,128,128,.35)", padding="10px 14px", max_width="760px", margin="4px 0",
-                overflow="hidden",
+                border="1px solid rgba(128,128,128,.35)", padding="10px 14px 6px", max_width="760px",
+                margin="4px 0", overflow="hidden",
             ),
         )  # fmt: skip
         self.widget.add_class("dobatch-panel")

@@ -97,13 +97,21 @@ def legend(snapshot: Snapshot) -> list[tuple[str, str]]:
     """Name each segment of the bar: its kind, and how many requests it stands for."""
     now = portions(snapshot)
     items = [("answered", f"{now.answered:,} answered"), ("failed", f"{now.failed:,} failed")]
-    if snapshot.parts is None and not snapshot.over:
-        return [*items, ("left", "more to come")] if snapshot.rendered else [("left", "nothing rendered yet")]
-    if now.left or not snapshot.over:
-        items.append(("left", f"{now.left:,} {'never answered' if snapshot.over else 'left'}"))
-    if now.sent and now.sent != now.left:
-        items.append(("sent", f"{now.sent:,} of them at the service"))
+    if not preparing(snapshot):
+        if now.left:
+            items.append(("left", f"{now.left:,} {'never answered' if snapshot.over else 'left'}"))
+        return items
+    if not (now.answered or now.failed):
+        items = []
+    items += [("sent", f"{now.sent:,} at the service"), ("ready", f"{now.ready:,} ready to be sent")]
+    if snapshot.parts is None:
+        items.append(("left", "more to be rendered"))
     return items
+
+
+def preparing(snapshot: Snapshot) -> bool:
+    """Whether there are requests that the service does not have yet."""
+    return snapshot.state in ("recorded", "rendering", "uploading")
 
 
 def percent(share: float) -> str:
@@ -242,7 +250,7 @@ def _ending(snapshot: Snapshot, answered: int) -> str:
         counts += f", {counted(snapshot.skipped, 'row')} not sent"
     left = snapshot.requests - answered - snapshot.failed
     if left > 0 and snapshot.state != "completed":
-        counts += f", {left:,} never asked"
+        counts += f", {left:,} never answered"
     if snapshot.state == "expired":
         return f"{counts}. The window closed before every request was answered; retry sends the rest again."
     return f"{counts}."
