@@ -38,6 +38,8 @@ class Pairwise:
     position_bias, position_interval : float and (float, float)
         How often the answer that stands first is picked, a tie being half a pick: 0.5 is no bias. Its
         bootstrap interval is over rows, since the two picks of a row belong together.
+    position_p : float
+        Of the exact sign test that as many rows lean to the first place as to the second.
     consistency, consistency_interval : float and (float, float)
         Share of rows on which both orders agree, with its Wilson interval.
     """
@@ -50,6 +52,7 @@ class Pairwise:
     p: float
     position_bias: float
     position_interval: tuple[float, float]
+    position_p: float
     consistency: float
     consistency_interval: tuple[float, float]
     confidence: float = 0.95
@@ -83,7 +86,7 @@ class Pairwise:
         low, high = self.position_interval
         if math.isnan(self.position_bias):
             return "Position bias is not known"
-        biased = not math.isnan(low) and not low <= 0.5 <= high
+        biased = self.position_p < 1 - self.confidence
         which = "first" if self.position_bias > 0.5 else "second"
         words = f"the judge leans to whichever stands {which}" if biased else "no position bias can be told"
         return (
@@ -160,8 +163,9 @@ def pairwise(
     both = np.array([a is not None and b is not None for a, b in zip(*picks, strict=True)], dtype=bool)
     winner = [_winner(a, b) for a, b in zip(*picks, strict=True)]
     rows = pd.DataFrame(
-        {"winner": pd.array(winner, dtype="string"), "first_order": picks[0], "second_order": picks[1]},
+        {"winner": winner, "first_order": picks[0], "second_order": picks[1]},
         index=one.index,
+        dtype="string",
     )
     for number, part in enumerate((one, two), 1):
         for name in ("reason", "error"):
@@ -175,6 +179,7 @@ def pairwise(
     same = int(sum(a == b for a, b in zip(*picks, strict=True) if a is not None and b is not None))
     agreed, *agreed_interval = share(same, int(both.sum()), confidence)
     place = _first_share(one[into], two[into])[both]
+    leaning = [int((place > 0.5).sum()), int((place < 0.5).sum())]
     low, high = paired_interval(
         np.zeros(len(place)), place, confidence=confidence, resamples=9_999, seed=seed
     )
@@ -187,6 +192,7 @@ def pairwise(
         p=float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else math.nan,
         position_bias=float(place.mean()) if len(place) else math.nan,
         position_interval=(low, high),
+        position_p=float(stats.binomtest(leaning[0], sum(leaning)).pvalue) if sum(leaning) else 1.0,
         consistency=agreed,
         consistency_interval=(agreed_interval[0], agreed_interval[1]),
         confidence=confidence,

@@ -174,6 +174,7 @@ def test_a_judge_that_always_picks_the_first_is_found_out():
     biased = pairwise(results(["first"] * 40, ["first"] * 38 + ["second"] * 2))
     assert biased.position_bias == pytest.approx(39 / 40)
     assert biased.position_interval[0] > 0.5
+    assert biased.position_p == binomtest(38, 38).pvalue
     assert "leans to whichever stands first" in biased.order_words
     fair = pairwise(results(["first", "second"] * 20, ["second", "first"] * 20))
     assert fair.position_interval == (0.5, 0.5)
