@@ -23,6 +23,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .columns import whole
 from .jsonl import Lines, mended, parsed
 from .providers.answer import true
 from .validation import checker, moment, resolve
@@ -260,16 +261,16 @@ def parse_answers(
     table = results.select(["text", "error_code", "error_message"])
     for start in range(0, table.num_rows, _ROWS):
         part = table.slice(start, _ROWS).combine_chunks()
-        text, code, message = (_whole(part[name]) for name in part.column_names)
+        text, code, message = (whole(part[name]) for name in part.column_names)
         wanted = pc.and_(pc.is_null(code), pc.is_valid(text))
         values, wrong, why = _parse_block(text, true(wanted), shape, check)
         pieces.append(values)
         codes.append(pc.coalesce(code.cast(pa.string()), wrong))
         messages.append(pc.coalesce(message.cast(pa.string()), why))
     values = pa.chunked_array(pieces, type=shape.type).combine_chunks()
-    values = _whole(values)
-    code = _whole(pa.chunked_array(codes, type=pa.string()))
-    message = _whole(pa.chunked_array(messages, type=pa.string()))
+    values = whole(values)
+    code = whole(pa.chunked_array(codes, type=pa.string()))
+    message = whole(pa.chunked_array(messages, type=pa.string()))
     columns: dict[Any, Any] = {}
     _name_columns(None, values, shape, flatten, columns)
     return columns, code, message
@@ -361,7 +362,7 @@ def _columnar(text: Any, shape: Shape) -> tuple[list[tuple[Any, Any]], Any]:
             likely[numbers[start:stop]] = False
             continue
         struct = table.to_struct_array()
-        ok, values = _judged(_whole(struct), shape, optional=False)
+        ok, values = _judged(whole(struct), shape, optional=False)
         rows = numbers[start:stop]
         likely[rows[~ok]] = False
         pieces.append((rows[ok], values if ok.all() else values.filter(pa.array(ok))))
@@ -418,9 +419,3 @@ def _judged(values: Any, shape: Shape, *, optional: bool) -> tuple[Any, Any]:
 
 def _or_null(ok: Any, values: Any, null_is_right: bool) -> Any:
     return ok | values.is_null().to_numpy(zero_copy_only=False) if null_is_right else ok
-
-
-def _whole(values: Any) -> Any:
-    if not isinstance(values, pa.ChunkedArray):
-        return values
-    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()

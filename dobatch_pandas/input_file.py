@@ -15,7 +15,7 @@ from .dataset import Source
 from .recipe import Recipe
 from .store import JobRecord, Store, as_json, whole
 
-__all__ = ["index_of", "labels_of", "read_input", "write_input"]
+__all__ = ["fingerprint_of", "index_of", "labels_of", "read_input", "write_input"]
 
 LABEL = "index_"  # prefix of the columns that hold index levels
 ROWS_AT_ONCE = 16_384
@@ -77,8 +77,7 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
     InputError
         Some rows cannot be turned into requests; all of them are named.
     """
-    digest = hashlib.blake2b(salt.encode(), digest_size=16)
-    digest.update(as_json(recipe.to_json()).encode())
+    digest = _digest(recipe, salt)
     labels = labels_of(frame.index)
     with whole(target) as partial:
         writer: pq.ParquetWriter | None = None
@@ -104,6 +103,22 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
             raise AssertionError("an empty frame never gets here: Recipe.check refuses it")
         writer.close()
     return digest.hexdigest()
+
+
+def fingerprint_of(frame: pd.DataFrame, recipe: Recipe, salt: str, lenient: Recipe) -> str:
+    """
+    Return what `write_input` would, without writing; `lenient` freezes rows that `recipe` would refuse.
+    """
+    digest = _digest(recipe, salt)
+    for frozen in lenient.freeze(frame):
+        digest.update(frozen.serialize())
+    return digest.hexdigest()
+
+
+def _digest(recipe: Recipe, salt: str) -> hashlib.blake2b:
+    digest = hashlib.blake2b(salt.encode(), digest_size=16)
+    digest.update(as_json(recipe.to_json()).encode())
+    return digest
 
 
 def read_input(

@@ -27,7 +27,7 @@ from .errors import (
     JobNotReady,
     WaitTimeout,
 )
-from .input_file import index_of, labels_of
+from .input_file import fingerprint_of, index_of, labels_of
 from .join import answer_columns, response_columns
 from .recipe import Recipe
 from .requests_file import copy_lines, ids_of
@@ -116,7 +116,7 @@ class Job:
     def batches(self) -> pd.DataFrame:
         """The batches of this job, a row each."""
         rows = [vars(row) for row in self.snapshot().batches]
-        frame = pd.DataFrame(rows, columns=[f for f in BatchRow.__dataclass_fields__])
+        frame = pd.DataFrame(rows, columns=list(BatchRow.__dataclass_fields__))
         for name in ("created_at", "deadline"):
             frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
         return frame
@@ -437,6 +437,11 @@ class Job:
         if recipe.portable and not missing:
             # A row that was added since may lack a value: it was not asked, which is no error here.
             lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
+            record = self._store.job(self.id)
+            same_size = len(frame) == record.rows and record.source is None
+            if same_size and fingerprint_of(frame, recipe, record.base_url, lenient) == record.fingerprint:
+                # The very rows that were submitted, most often: their ids are on disk.
+                return self._asked()[:2]
             return ids_of(frame, lenient)
         ids, fates, index = self._asked()
         if len(index) == len(frame) and index.equals(index_of(labels_of(frame.index))):
@@ -516,7 +521,7 @@ def jobs() -> pd.DataFrame:
     """
     store = store_here()
     found = [Job(store, record.id).snapshot() for record in store.jobs()]
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "created": pd.to_datetime([s.started for s in found], unit="s", utc=True),
             "status": pd.array([s.state for s in found], dtype="string"),
@@ -532,7 +537,6 @@ def jobs() -> pd.DataFrame:
         },
         index=pd.Index([s.job_id for s in found], name="id", dtype="object"),
     )
-    return frame
 
 
 def _wake_everything() -> None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from .answers import parse_answers
 from .codes import EXPLANATIONS, explain
+from .columns import gather, whole
 from .errors import InputError
 from .providers.answer import true
 
@@ -82,13 +83,13 @@ def answer_columns(
     if len(answers) == 1 and None in answers:
         answers = {into: answers[None]}
     places = _places(ids, results, samples)
-    failed = pc.is_valid(code)
+    failed = true(pc.is_valid(code))
     columns: dict[str, pd.Series[Any]] = {}
     for sample in range(samples):
         at = places[:, sample]
         suffix = f"_{sample + 1}" if sample else ""
         code_at = _codes_at(code, at, fates, sample, samples)
-        answered = _masked(at, at < 0, failed)
+        answered = np.where(failed[at], -1, at) if len(failed) else at
         for name, values in answers.items():
             columns[f"{name}{suffix}"] = _series(_take(values, answered), index)
         columns[f"{into}{suffix}_error"] = _series(code_at, index)
@@ -113,17 +114,16 @@ def response_columns(
     a ``json_schema`` the results' own codes are shown: `outcome` has seen to them before.
     """
     if json_schema is None:
-        code, message = _flat(results["error_code"]), _flat(results["error_message"])
+        code, message = whole(results["error_code"]), whole(results["error_message"])
     else:
         _, code, message = outcome(results, json_schema, flatten)
     places = _places(ids, results, samples).reshape(-1)
-    at = _masked(places, places < 0)
     code = _codes_at(code, places, fates, 0, 1)
     words = pa.array([_words(word) for word in code.unique().to_pylist()], pa.string())
     ours = words.take(pc.index_in(code, value_set=code.unique()))
-    given = message.take(at)
+    given = message.take(pa.array(places, mask=places < 0))
     found: dict[str, Any] = {
-        "custom_id": _flat(ids).cast(pa.string()),
+        "custom_id": whole(ids).cast(pa.string()),
         "status": pc.if_else(pc.is_null(code), "succeeded", "failed"),
         "error_code": code,
         "error_message": pc.if_else(pc.is_valid(given), given, ours),
@@ -133,7 +133,7 @@ def response_columns(
         if name in found:
             values = found[name]
         elif name in results.column_names:
-            values = _take(_flat(results[name]), at)
+            values = _take(results[name], places)
         else:
             values = pa.nulls(len(places), pa.string())
         data[name] = values
@@ -162,47 +162,46 @@ def outcome(results: Any, json_schema: Any, flatten: bool = False) -> tuple[dict
 
     Returns
     -------
-    answers : dict of str to pyarrow.Array
+    answers : dict of str to pyarrow.Array or pyarrow.ChunkedArray
         A single answer without a name of its own has the key None.
     code, message : pyarrow.Array
         Why a row has no answer, null where it has one.
     """
-    code, message = _flat(results["error_code"]), _flat(results["error_message"])
+    code, message = whole(results["error_code"]), whole(results["error_message"])
     if json_schema is not None:
         return parse_answers(results, json_schema, flatten=flatten)
-    embedding = _flat(results["embedding"])
+    embedding = results["embedding"]
     if embedding.null_count < len(embedding):
-        vectors, uneven = _even(embedding)
-        code = pc.if_else(uneven, "invalid_response", code)
-        message = pc.if_else(uneven, "The vector's length is not that of the others.", message)
-        return {None: vectors}, code, message
+        uneven = _uneven(embedding)
+        code = whole(pc.if_else(uneven, "invalid_response", code))
+        message = whole(pc.if_else(uneven, "The vector's length is not that of the others.", message))
+        return {None: embedding}, code, message
     # A tool call asks for something to be done; without a schema it is not an answer.
-    calling = pc.and_(pc.is_in(_flat(results["finish_reason"]), pa.array(_TOOL_ENDINGS)), pc.is_null(code))
+    calling = pc.and_(pc.is_in(whole(results["finish_reason"]), pa.array(_TOOL_ENDINGS)), pc.is_null(code))
     if pc.any(calling).as_py():
         code = pc.if_else(calling, "tool_calls", code)
         message = pc.if_else(calling, EXPLANATIONS["tool_calls"], message)
-    return {None: _flat(results["text"])}, code, message
+    return {None: results["text"]}, code, message
 
 
-def _even(lists: Any) -> tuple[Any, Any]:
-    """Vectors of one length, and which rows have another."""
+def _uneven(lists: Any) -> Any:
+    """Which vectors are of another length than most."""
     lengths = pc.list_value_length(lists)
     usual = pc.mode(lengths)[0]["mode"].as_py()
-    uneven = pc.fill_null(pc.not_equal(lengths, usual), False)
-    return lists, uneven
+    return pc.fill_null(pc.not_equal(lengths, usual), False)
 
 
 def _places(ids: Any, results: Any, samples: int) -> Any:
     """Where each row's result stands, a column a sample; -1 where there is none."""
-    found = pc.index_in(_flat(ids).cast(pa.string()), value_set=_flat(results["custom_id"]), skip_nulls=True)
+    found = pc.index_in(whole(ids).cast(pa.string()), value_set=whole(results["custom_id"]), skip_nulls=True)
     places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
     return places.reshape(-1, samples)
 
 
 def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> Any:
     """The error code of every row, the reasons why a row has no result at all included."""
-    codes = code.take(_masked(places, places < 0))
     absent = places < 0
+    codes = code.take(pa.array(places, mask=absent))
     if absent.any():
         codes = pc.if_else(pa.array(absent), "missing_result", codes)
     if fates is not None:
@@ -213,37 +212,24 @@ def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> 
     return codes
 
 
-def _masked(places: Any, absent: Any, failed: Any = None) -> Any:
-    """Places as Arrow indices, null where there is nothing to take."""
-    if failed is not None:
-        absent = absent | true(failed)[places] if len(failed) else absent
-    return pa.array(places, mask=absent)
-
-
 def _take(values: Any, places: Any) -> Any:
     if pa.types.is_list(values.type) and pa.types.is_float32(values.type.value_type):
         return _vectors(values, places)
-    return values.take(places)
+    return gather(values, places)
 
 
 def _vectors(lists: Any, places: Any) -> Any:
     """Vectors of one length. A missing one is null and its numbers are NaN, so that numpy sees it so."""
-    chosen = pc.is_valid(places).to_numpy(zero_copy_only=False)
-    filled = places.filter(pa.array(chosen)).to_numpy()
-    there = lists.take(pa.array(filled))
-    width = pc.list_value_length(there)[0].as_py() if len(there) else 0
-    dense = np.full((len(places), width or 0), np.nan, dtype=np.float32)
-    dense[chosen] = there.flatten().to_numpy().reshape(len(there), width or 0)
-    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0, mask=pa.array(~chosen))
-
-
-def _flat(values: Any) -> Any:
-    """One array of what may be a chunked one."""
-    if not isinstance(values, pa.ChunkedArray):
-        return values
-    if values.num_chunks == 1:
-        return values.chunk(0)
-    return values.combine_chunks()
+    chosen = places >= 0
+    there = gather(lists, places[chosen])
+    vectors = there.chunks if isinstance(there, pa.ChunkedArray) else [there]
+    width = next((pc.list_value_length(part)[0].as_py() for part in vectors if len(part)), 0)
+    dense = np.full((len(places), width), np.nan, dtype=np.float32)
+    rows, done = np.flatnonzero(chosen), 0
+    for part in vectors:
+        dense[rows[done : done + len(part)]] = part.flatten().to_numpy().reshape(len(part), width)
+        done += len(part)
+    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width, mask=pa.array(~chosen))
 
 
 # pandas -----------------------------------------------------------------------------------------------
@@ -275,12 +261,14 @@ def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
     elif pa.types.is_boolean(kind):
         array = _extension(pd.BooleanDtype(), values)
     elif pa.types.is_dictionary(kind):
+        values = whole(values)
         codes = pc.fill_null(values.indices, -1).to_numpy(zero_copy_only=False)
         array = pd.Categorical.from_codes(codes, categories=values.dictionary.to_pylist())
     elif pa.types.is_timestamp(kind):
         array = values.to_pandas().array
     else:
-        array = pd.arrays.ArrowExtensionArray(pa.chunked_array([values]))
+        chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+        array = pd.arrays.ArrowExtensionArray(chunked)
     return pd.Series(array, index=index, copy=False)
 
 
@@ -317,7 +305,7 @@ def results_frame(results: Any) -> pd.DataFrame:
     """A table of results as a frame; its vectors as one fixed-size column where they are of one length."""
     index = pd.RangeIndex(results.num_rows)
     return pd.DataFrame(
-        {name: _series(_flat(results[name]), index) for name in results.column_names}, index=index
+        {name: _series(whole(results[name]), index) for name in results.column_names}, index=index
     )
 
 
@@ -356,7 +344,7 @@ def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
         Of fixed-size float32 lists, as ``join`` adds it for embeddings.
     """
     raw = pa.array(series) if not hasattr(series.array, "__arrow_array__") else series.array.__arrow_array__()
-    values = _flat(raw)
+    values = whole(raw)
     if not pa.types.is_fixed_size_list(values.type) or not pa.types.is_float32(values.type.value_type):
         raise TypeError(f"matrix() takes a column of embeddings, not one of {series.dtype}")
     width = values.type.list_size

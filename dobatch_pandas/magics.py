@@ -97,7 +97,7 @@ def run_magic(ip: Any, line: str, cell: str | None) -> Any:
 
     try:
         words = _split(line)
-        if not words and cell is None or words[:1] in (["help"], ["--help"], ["-h"]):
+        if words[:1] in (["help"], ["--help"], ["-h"]) or (cell is None and not words):
             print(USAGE)
             return None
         return _command(ip, words) if cell is None else _submit(ip, words, cell)
@@ -185,13 +185,15 @@ def _options(ip: Any, words: list[str]) -> dict[str, Any]:
 def _refuse_slips(name: str, spelled: str) -> None:
     if name in _SWITCHES:
         raise _Misused(f"--{spelled} takes no value.")
+    if name in ("prompt", "self"):
+        raise _Misused(f"--{spelled} is not an option: the prompt is the text of the cell.")
     near = difflib.get_close_matches(name, _OWN, n=1, cutoff=_LITTLE_LIKE)
     if near and near[0] != name:
         raise _Misused(f"--{spelled} is not known; is --{near[0].replace('_', '-')} meant?")
 
 
 def _value(ip: Any, name: str, spelled: str, text: str) -> Any:
-    if text.startswith("$") and text[1:].isidentifier():
+    if text.startswith("$") and text[1:].isidentifier() and name != "job":
         if text[1:] not in ip.user_ns:
             raise _Misused(f"--{spelled} {text}: this notebook has no variable {text[1:]!r}.")
         return ip.user_ns[text[1:]]
@@ -208,9 +210,8 @@ def _value(ip: Any, name: str, spelled: str, text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         if name == "schema":
-            raise _Misused(
-                f"--schema {text!r} is neither a variable of this notebook nor JSON ({error})."
-            ) from None
+            what = f"--schema {text!r} is neither a variable of this notebook nor JSON"
+            raise _Misused(f"{what} ({error}).") from None
         return text
 
 

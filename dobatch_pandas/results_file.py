@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .codes import RETRYABLE, failure
+from .columns import gather, whole
 from .errors import InputError
 from .jsonl import Lines, blocks, load, parsed
 from .providers import chat_results, embeddings_results, messages_results, responses_results
@@ -255,7 +256,7 @@ def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes
 
 def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
     """Which rows of a parsed table are plain successes or failures, and all rows as if they were."""
-    columns = {name: _whole(table[name]) for name in table.column_names}
+    columns = {name: whole(table[name]) for name in table.column_names}
     custom_id, outer = columns["custom_id"], columns[kind.envelope]
     body = pc.struct_field(outer, "message" if kind.envelope == "result" else "body")
     answered, read = kind.reader.plain(body)
@@ -322,10 +323,6 @@ def _failures(status: Any, error: Any, inner: Any, rows: Any) -> tuple[Any, Any,
     return failed, pa.array(codes, pa.string()).take(places), pa.array(messages, pa.string()).take(places)
 
 
-def _whole(values: Any) -> Any:
-    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
-
-
 # Files ------------------------------------------------------------------------------------------------
 
 
@@ -361,8 +358,6 @@ def iter_results(
                 yield from _told(pending.popleft(), on_bad_line)
     finally:
         pool.shutdown(cancel_futures=True)
-        # What reading needed is large and not needed again soon.
-        pa.default_memory_pool().release_unused()
 
 
 def _told(
@@ -426,7 +421,7 @@ def table_of(results: pd.DataFrame) -> Any:
 
 def merge_results(tables: Iterable[Any]) -> Any:
     """
-    One row a ``custom_id`` as a contiguous table: a success beats a failure, a later line an earlier one.
+    One row a ``custom_id``: a success beats a failure, a later line an earlier one.
 
     Parameters
     ----------
@@ -436,26 +431,22 @@ def merge_results(tables: Iterable[Any]) -> Any:
     parts = [part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in tables]
     if not parts:
         return RESULTS.empty_table()
-    chunked = pa.concat_tables(parts, promote_options="default")
-    del parts
-    # Column by column, and each let go of at once: the text is never there three times.
-    names = chunked.column_names
-    columns = [chunked.column(number) for number in range(len(names))]
-    del chunked
-    for number in range(len(names)):
-        columns[number] = _whole(columns[number])
-    whole = pa.Table.from_arrays(columns, names=names)
-    del columns
+    # Not made one array a column: that would be every text once more.
+    table = pa.concat_tables(parts, promote_options="default")
+    keep = _latest_best(table["custom_id"], table["status"])
+    # What reading needed is large, and not needed again soon.
     pa.default_memory_pool().release_unused()
-    keep = _latest_best(whole["custom_id"], whole["status"])
-    return whole if keep is None else whole.take(keep)
+    if keep is None:
+        return table
+    columns = [gather(column, keep) for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def _latest_best(ids: Any, status: Any) -> Any | None:
     """Which rows stay, in their order; None where all do."""
     if not len(ids):
         return None
-    encoded = _whole(ids).dictionary_encode()
+    encoded = whole(ids).dictionary_encode()
     if len(encoded.dictionary) == len(ids):
         return None
     key = encoded.indices.to_numpy()
@@ -463,4 +454,4 @@ def _latest_best(ids: Any, status: Any) -> Any | None:
     # Sorted by (id, success, position), the last of each id is the one to keep.
     order = np.lexsort((np.arange(len(key)), won, key))
     last = np.append(key[order][1:] != key[order][:-1], True)
-    return pa.array(np.sort(order[last]))
+    return np.sort(order[last])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .compare import Comparison, compare
+from .compare import compare
+from .comparison import Comparison
 from .evaluation import Counts, Evaluation, Noise
 from .explore import Explorer, explore
 from .judge import agreement, judge

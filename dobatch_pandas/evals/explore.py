@@ -13,7 +13,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError, Problem
 
-from .compare import Comparison
+from .comparison import Comparison
 from .evaluation import Evaluation
 from .extras import need
 from .score import score

@@ -13,7 +13,7 @@ from dobatch_pandas.errors import InputError
 from .extras import need
 
 if TYPE_CHECKING:
-    from .compare import Comparison
+    from .comparison import Comparison
     from .evaluation import Evaluation
 
 __all__ = ["comparison", "confusion", "scores", "slices"]

@@ -17,7 +17,7 @@ import pandas as pd
 from .extras import need
 
 if TYPE_CHECKING:
-    from .compare import Comparison
+    from .comparison import Comparison
     from .evaluation import Evaluation
 
 __all__ = [
