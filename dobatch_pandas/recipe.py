@@ -288,6 +288,8 @@ class Recipe:
         """Names of the frozen columns, by what each holds: a `Field`, a `Column`, or `MEMBERS`."""
         named: dict[Any, str] = {}
         for found in _walk(self.body):
+            if isinstance(found, float):
+                continue  # the same for every row
             places = found.fields if isinstance(found, Template) else [found]
             for place in places:
                 if place not in named:
