@@ -14,7 +14,7 @@ import pandas as pd
 from .errors import DobatchError
 from .job import Job, attach, jobs
 
-__all__ = ["load_ipython_extension", "unload_ipython_extension"]
+__all__ = ["load_ipython_extension"]
 
 USAGE = """\
 %%dobatch FRAME --model MODEL [--into COLUMN] [--NAME VALUE ...]
@@ -63,12 +63,6 @@ def load_ipython_extension(ip: Any) -> None:
     dobatch.__doc__ = USAGE
     # A system text may hold {braces} that are ours, not IPython's to fill in.
     ip.register_magic_function(no_var_expand(dobatch), magic_kind="line_cell", magic_name="dobatch")
-
-
-def unload_ipython_extension(ip: Any) -> None:
-    """Take ``%dobatch`` and ``%%dobatch`` away."""
-    for kind in ("line", "cell"):
-        ip.magics_manager.magics[kind].pop("dobatch", None)
 
 
 def run_magic(ip: Any, line: str, cell: str | None) -> Any:
