@@ -121,7 +121,7 @@ def comparison(compared: Comparison, *, ax: Any = None) -> Any:
     ax = ax if ax is not None else _axes(width=6.4, height=1.5 + 0.45 * len(table))
     if compared.noise is not None and np.isfinite(compared.noise_band):
         ax.axvspan(-compared.noise_band, compared.noise_band, color=GREY, alpha=0.2, lw=0)
-        ax.text(0, len(table) - 0.55, "noise", ha="center", va="bottom", fontsize=8, color="#555555")
+        ax.text(compared.noise_band, len(table) - 0.45, " noise", va="bottom", fontsize=8, color="#555555")
     for place, line in enumerate(_lines(table)):
         told = line.difference_low > 0 or line.difference_high < 0
         colour = (GREEN if (line.difference > 0) == compared.higher_is_better else RED) if told else GREY
@@ -131,7 +131,7 @@ def comparison(compared: Comparison, *, ax: Any = None) -> Any:
     ax.set_yticks(range(len(table)), [_short(name) for name in table.index])
     ax.set_ylim(-0.7, len(table) - 0.3)
     if compared.metric == "accuracy":
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value * 100:+.3g}")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value * 100:+.3g}" if value else "0")
         ax.set_xlabel(f"accuracy minus that of {_short(compared.table.index[0])}, percentage points")
     else:
         ax.set_xlabel(f"{compared.metric} minus that of {_short(compared.table.index[0])}")
