@@ -8,13 +8,15 @@ seconds first. Handlers of buttons only start threads: where they run differs be
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-from dobatch_pandas.errors import DobatchError
+from dobatch_pandas.errors import DobatchError, JobNotFound
 from dobatch_pandas.snapshot import Snapshot
 
 from . import html, text
@@ -68,6 +70,15 @@ def show_panel(job: Any, *, again: bool = True) -> None:
     panel.show()
 
 
+def _leave_pictures() -> None:
+    """A panel whose kernel is gone would look alive for ever."""
+    for panel in list(_live.values()):
+        panel.leave_picture()
+
+
+atexit.register(_leave_pictures)
+
+
 def _publish(bundle: dict[str, Any], display_id: str | None = None, *, update: bool = False) -> None:
     from IPython.display import publish_display_data
 
@@ -102,6 +113,7 @@ class Panel:
         self._opened: str | None = None
         self._error_rows = ""
         self._started = False
+        self._last: Snapshot = job.snapshot()
 
         self._parts = {
             name: widgets.HTML(layout=widgets.Layout(width="100%", margin="0"))
@@ -173,9 +185,13 @@ class Panel:
             bundle["application/vnd.jupyter.widget-view+json"] = view
         return bundle
 
-    def _replace(self, snapshot: Snapshot, *, live: bool) -> None:
+    def leave_picture(self) -> None:
+        """Put the static picture of what was seen last wherever the panel is shown."""
+        self._replace(live=False)
+
+    def _replace(self, *, live: bool) -> None:
         for display_id in self._ids:
-            _publish(self._bundle(snapshot, live=live), display_id, update=True)
+            _publish(self._bundle(self._last, live=live), display_id, update=True)
 
     # -- the thread
 
@@ -191,7 +207,9 @@ class Panel:
                     self._linger()
                 else:
                     self.closed.set()
-            self._replace(self.job.snapshot(), live=False)
+            self._last = self.job.snapshot()
+        except JobNotFound:
+            pass  # forgotten meanwhile: what was seen last stays
         except BaseException as error:  # noqa: BLE001  it would be printed into whatever cell ran last
             self._say(f"The panel stopped: {error!r}. The job goes on; show it again with its name.")
             return
@@ -200,6 +218,7 @@ class Panel:
             with _registry:
                 if _live.get(self.job.id) is self:
                     del _live[self.job.id]
+        self.leave_picture()
         self._dispose()
 
     def _follow_until_over(self) -> Snapshot:
@@ -217,14 +236,18 @@ class Panel:
 
     def _linger(self) -> None:
         """Wait, with the buttons at hand, until the job moves again or nobody has used them for long."""
-        self._replace(self.job.snapshot(), live=True)
-        while True:
-            self._news.clear()
-            self._draw(snapshot := self.job.snapshot())
-            if not snapshot.over or self.closed.is_set():
+        self._replace(live=True)
+        used = time.monotonic()
+        while not self.closed.is_set() and time.monotonic() - used < SETTLE:
+            # Looks now and then: a retry from another cell starts a runner that nobody here is subscribed to.
+            if self._news.wait(2 * TICK):
+                self._news.clear()
+                used = time.monotonic()
+            snapshot = self.job.snapshot()
+            self._draw(snapshot)
+            if not snapshot.over:
                 return
-            if not self._news.wait(SETTLE):
-                self.closed.set()
+        self.closed.set()
 
     def _dispose(self) -> None:
         for widget in (
@@ -239,6 +262,7 @@ class Panel:
     # -- drawing
 
     def _draw(self, snapshot: Snapshot) -> None:
+        self._last = snapshot
         pictures = {
             "head": html.head_html(snapshot),
             "progress": html.progress_html(snapshot),
