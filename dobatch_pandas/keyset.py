@@ -21,8 +21,8 @@ class KeySet:
     """
     A set of 64-bit keys that only grows.
 
-    Keys are the first half of a 128-bit id. Two of ten million ids share a key with a chance of one in 400,000;
-    the second of such a pair is taken for a repeat, ends as ``missing_result``, and a retry sends it.
+    Keys are the first half of a 128-bit id. Two of ten million ids share a key with a chance of one in
+    400,000; the second of such a pair is taken for a repeat and ends as ``missing_result``.
     """
 
     def __init__(self) -> None:

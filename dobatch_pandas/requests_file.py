@@ -110,9 +110,9 @@ class RequestWriter:
         Returns
         -------
         pyarrow.RecordBatch
-            A row per row and sample, a row's samples side by side: ``custom_id``, null where there is nothing to
-            ask, and ``fate``, int8: 0 sent, 1 equal to one that is sent, 2 answered before, 3 skipped for a missing
-            value, 4 too large for any file.
+            A row per row and sample, a row's samples side by side: ``custom_id``, null where there is
+            nothing to ask, and ``fate``, int8: 0 sent, 1 equal to one that is sent, 2 answered before, 3 skipped
+            for a missing value, 4 too large for any file.
         """
         blocks = [self._add(piece) for piece in pieces_of(frozen, BLOCK_BYTES)]
         if len(blocks) == 1:

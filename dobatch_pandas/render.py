@@ -1,0 +1,149 @@
+"""
+Request bodies from frozen rows: a body is compiled once into constant bytes and places for a row's values.
+
+Text is escaped for JSON as whole columns, not row by row: the columns are joined into one run of bytes, in
+which bytes that UTF-8 never uses mark where a value ends; the run is escaped at once, the marks are replaced
+by the body's constants, and the result is cut into rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .prompts import Column, Template
+from .recipe import MEMBERS, Recipe
+
+__all__ = ["Renderer", "escaped", "pieces_of"]
+
+CACHED_BYTES = 400_000  # text that is escaped at once: what stays in a core's cache while it is copied
+
+_END = b"\xff"
+# The other bytes that no UTF-8 text has.
+_MARKS = [bytes([byte]) for byte in (0xC0, 0xC1, *range(0xF5, 0xFF))]
+# The backslash first, since what replaces the others has one.
+_ESCAPES = [(bytes([byte]), orjson.dumps(chr(byte))[1:-1]) for byte in (0x5C, 0x22, 0x0A)]
+_RARE_ESCAPES = {byte: orjson.dumps(chr(byte))[1:-1] for byte in range(0x20)}
+
+
+def escaped(text: bytes) -> bytes:
+    """Escape UTF-8 for the inside of a JSON string; other bytes pass through as they are."""
+    for byte, written in _ESCAPES:
+        text = text.replace(byte, written)
+    codes = np.frombuffer(text, np.uint8)
+    if len(codes) and codes.min() < 0x20:
+        for byte in np.unique(codes[codes < 0x20]).tolist():
+            text = text.replace(bytes([byte]), _RARE_ESCAPES[byte])
+    return text
+
+
+def pieces_of(frozen: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Cut rows into runs of about so many bytes, a longer row by itself; no rows are one run."""
+    lengths = np.zeros(frozen.num_rows, np.int64)
+    for column in frozen.columns:
+        if not pa.types.is_boolean(column.type):
+            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < frozen.num_rows or not start:
+        done = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, done + most_bytes, "right")), start + 1)
+        yield frozen.slice(start, stop - start)
+        start = stop
+
+
+class Renderer:
+    """Turns rows that `Recipe.freeze` made into request bodies."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._constants: list[bytes] = [b""]
+        self._places: list[str] = []
+        self._slots = recipe.slots
+        self._compile(recipe.body)
+
+    def _compile(self, value: Any) -> None:
+        if isinstance(value, dict):
+            self._say(b"{")
+            for number, (key, inner) in enumerate(value.items()):
+                self._say(b"," if number else b"")
+                if key == MEMBERS:
+                    self._put(MEMBERS)
+                else:
+                    self._say(orjson.dumps(key) + b":")
+                    self._compile(inner)
+            self._say(b"}")
+        elif isinstance(value, (list, tuple)):
+            self._say(b"[")
+            for number, inner in enumerate(value):
+                self._say(b"," if number else b"")
+                self._compile(inner)
+            self._say(b"]")
+        elif isinstance(value, Template):
+            self._say(b'"')
+            for piece in value.pieces:
+                if isinstance(piece, str):
+                    self._say(orjson.dumps(piece)[1:-1])
+                else:
+                    self._put(piece)
+            self._say(b'"')
+        elif isinstance(value, Column):
+            self._put(value)
+        else:
+            self._say(orjson.dumps(value))
+
+    def _say(self, constant: bytes) -> None:
+        self._constants[-1] += constant
+
+    def _put(self, place: Any) -> None:
+        self._places.append(self._slots[place])
+        self._constants.append(b"")
+
+    def bodies(self, frozen: pa.RecordBatch) -> list[bytes]:
+        """Return the body of each row; no place may be null."""
+        if not self._places:
+            return [self._constants[0]] * frozen.num_rows
+        if not frozen.num_rows:
+            return []
+        texts = all(pa.types.is_large_string(frozen[name].type) for name in self._places)
+        found: list[bytes] = []
+        for piece in pieces_of(frozen.select(list(dict.fromkeys(self._places))), CACHED_BYTES):
+            columns = [piece[name] for name in self._places]
+            if texts and len(columns) <= len(_MARKS) + 1:
+                found += _spliced(columns, self._constants)
+            else:
+                found += _joined(columns, self._constants)
+        return found
+
+
+def _spliced(columns: list[pa.Array], constants: list[bytes]) -> list[bytes]:
+    """Put columns of text between constants, all rows at once."""
+    marks = [*_MARKS[: len(columns) - 1], _END]
+    kind = pa.large_binary()
+    run: list[Any] = []
+    for column, mark in zip(columns, marks, strict=True):
+        run += [column.cast(kind), pa.scalar(mark, kind)]
+    marked = pc.binary_join_element_wise(*run, pa.scalar(b"", kind))
+    _, offsets, data = marked.buffers()
+    text = escaped(data[: np.frombuffer(offsets, np.int64)[len(marked)]].to_pybytes())
+    first, *between, last = constants
+    for mark, constant in zip(marks[:-1], between, strict=True):
+        text = text.replace(mark, constant)
+    rows = text.replace(_END, last + _END + first).split(_END)
+    rows.pop()
+    rows[0] = first + rows[0]
+    return rows
+
+
+def _joined(columns: list[pa.Array], constants: list[bytes]) -> list[bytes]:
+    """Put columns of text or of JSON between constants, row by row."""
+    first, *rest = constants
+    lists: list[list[bytes]] = []
+    for column, constant in zip(columns, rest, strict=True):
+        text = pa.types.is_large_string(column.type)
+        lists += [_spliced([column], [b"", b""]) if text else column.to_pylist(), [constant] * len(column)]
+    return [first + b"".join(values) for values in zip(*lists, strict=True)]
