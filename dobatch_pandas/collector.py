@@ -19,7 +19,7 @@ from .errors import (
     Unauthorized,
 )
 from .models import ResultLinks
-from .part_results import failure_groups, read_part, tally, write_results
+from .part_results import Doubled, read_part, write_results
 from .progress import Progress
 from .recipe import Recipe
 from .requests_file import ids_of_part
@@ -52,7 +52,8 @@ class Collector:
         part = progress.parts[number]
         files = self._patiently(lambda: self._download(part))
         code, message = _why_missing(part)
-        table = read_part(
+        read = partial(
+            read_part,
             files,
             ids_of_part(progress.folder.part(number)),
             self._recipe,
@@ -60,9 +61,15 @@ class Collector:
             missing_code=code,
             missing_message=message,
         )
-        write_results(table, progress.folder.result(number))
-        progress.store.set_failures(part.job, number, failure_groups(table))
-        progress.set_part(number, state="read", **vars(tally(table)))
+        target = progress.folder.result(number)
+        try:
+            tally = write_results(read(), target)
+        except Doubled:
+            tally = write_results(read(doubled=True), target)
+        progress.store.set_failures(part.job, number, list(tally.failures.values()))
+        progress.set_part(
+            number, state="read", completed=tally.completed, failed=tally.failed, **tally.tokens
+        )
 
     def _patiently(self, step: Callable[[], _T]) -> _T:
         failures = 0

@@ -1,12 +1,13 @@
-"""What a batch brought: its files read, and exactly one result for every request of the part."""
+"""What a batch brought: its files read, and exactly one result on disk for every request of the part."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,21 +18,38 @@ from .results_file import RESULTS, iter_results, merge_results
 from .snapshot import ErrorGroup
 from .store import whole
 
-__all__ = ["Tally", "failed_results", "failure_groups", "read_part", "tally", "write_results"]
+__all__ = ["STORED", "Doubled", "Tally", "failed_results", "read_part", "write_results"]
 
 STORED = RESULTS.append(pa.field("batch_id", pa.string()))
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 
 
-@dataclass(frozen=True)
+class Doubled(Exception):
+    """A request has several lines in the files of its batch."""
+
+
+@dataclass
 class Tally:
-    """What results add up to: requests by outcome, and tokens."""
+    """What results add up to: requests by outcome, tokens, and failures by code."""
 
-    completed: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
+    completed: int = 0
+    failed: int = 0
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
+    failures: dict[str, ErrorGroup] = field(default_factory=dict)
+
+    def add(self, table: pa.Table) -> None:
+        """Take in some more results."""
+        failed = table.select(["error_code", "error_message"]).filter(pc.equal(table["status"], "failed"))
+        self.failed += len(failed)
+        self.completed += len(table) - len(failed)
+        for name in TOKENS:
+            self.tokens[name] += int(pc.sum(table[name]).as_py() or 0)
+        groups = failed.group_by("error_code").aggregate([("error_code", "count"), ("error_message", "min")])
+        for group in groups.to_pylist():
+            code, message = group["error_code"] or "unknown", group["error_message_min"] or ""
+            known = self.failures.get(code)
+            count = group["error_code_count"] + (known.count if known else 0)
+            self.failures[code] = ErrorGroup(code, count, known.example if known else message[:500])
 
 
 def read_part(
@@ -42,35 +60,49 @@ def read_part(
     batch_id: str | None,
     missing_code: str,
     missing_message: str,
-) -> pa.Table:
+    doubled: bool = False,
+) -> Iterator[pa.Table]:
     """
-    Read a batch's files into one row per request of the part, in the part's order.
+    Yield exactly one result for every request of a part, out of its batch's files, piece by piece.
 
-    Doubled lines count once, foreign ones not at all, and a request without a line fails with
-    `missing_code`. An answer that breaks the schema asked for fails here.
+    Foreign lines are passed over; of several lines for one request a success counts before a failure, and a
+    request without a line fails with `missing_code`. An answer that breaks the schema asked for fails here.
 
-    Returns
-    -------
+    Yields
+    ------
     pyarrow.Table
-        The fields of `RESULTS` and ``batch_id``; ``len(ids)`` rows.
+        Rows of `STORED`; ``len(ids)`` of them in all.
+
+    Raises
+    ------
+    Doubled
+        Some request has several lines. That is rare, and only then all lines have to be held to tell which
+        of them counts: read again with ``doubled=True``.
     """
-    lines = merge_results(batch for file in files for batch in iter_results(file, endpoint=recipe.endpoint))
-    place = pc.index_in(ids, value_set=lines["custom_id"].combine_chunks())
-    table = lines.take(place)
-    missing = pc.is_null(place)
-    table = _replace(table, "custom_id", ids)
-    table = _mark_failed(table, missing, missing_code, missing_message)
-    _, codes, messages = outcome(table, recipe.schema)
-    broken = pc.and_(pc.is_valid(codes), pc.equal(table["status"], "succeeded"))
-    table = _mark_failed(table, broken, codes, messages)
-    return table.append_column("batch_id", pa.array([batch_id] * len(table), pa.string()))
+    lines = (batch for file in files for batch in iter_results(file, endpoint=recipe.endpoint))
+    seen = np.zeros(len(ids), bool)
+    for table in [merge_results(lines)] if doubled else (pa.Table.from_batches([batch]) for batch in lines):
+        place = pc.index_in(table["custom_id"], value_set=ids)
+        rows = place.drop_null().to_numpy()
+        if seen[rows].any() or len(np.unique(rows)) < len(rows):
+            raise Doubled
+        seen[rows] = True
+        known = table.filter(pc.is_valid(place))
+        _, codes, messages = outcome(known, recipe.schema)
+        broken = pc.and_(pc.is_valid(codes), pc.equal(known["status"], "succeeded"))
+        yield _named(_mark_failed(known, broken, codes, messages), batch_id)
+    if not seen.all():
+        yield failed_results(ids.filter(pa.array(~seen)), missing_code, missing_message, batch_id)
 
 
 def failed_results(ids: pa.Array, code: str, message: str, batch_id: str | None = None) -> pa.Table:
     """Give every request the same failure: its batch was refused, or never sent."""
     nothing = RESULTS.empty_table().take(pa.nulls(len(ids), pa.int64()))
     table = _replace(nothing, "custom_id", ids)
-    table = _mark_failed(table, pa.array([True] * len(ids)), code, message)
+    return _named(_mark_failed(table, pa.array([True] * len(ids)), code, message), batch_id)
+
+
+def _named(table: pa.Table, batch_id: str | None) -> pa.Table:
     return table.append_column("batch_id", pa.array([batch_id] * len(table), pa.string()))
 
 
@@ -85,41 +117,11 @@ def _mark_failed(table: pa.Table, rows: Any, code: Any, message: Any) -> pa.Tabl
     return _replace(table, "error_message", pc.if_else(rows, message, table["error_message"]))
 
 
-def write_results(table: pa.Table, target: Path) -> None:
-    """Write results to a file that appears whole or not at all."""
-    with whole(target) as partial:
-        pq.write_table(table, partial, compression="zstd")
-
-
-def tally(table: pa.Table) -> Tally:
-    """Add up the results of a part."""
-
-    def total(name: str) -> int:
-        return int(pc.sum(table[name]).as_py() or 0)
-
-    completed = int(pc.sum(pc.equal(table["status"], "succeeded")).as_py() or 0)
-    return Tally(
-        completed=completed,
-        failed=len(table) - completed,
-        prompt_tokens=total("prompt_tokens"),
-        completion_tokens=total("completion_tokens"),
-        cached_tokens=total("cached_tokens"),
-        reasoning_tokens=total("reasoning_tokens"),
-    )
-
-
-def failure_groups(table: pa.Table) -> list[ErrorGroup]:
-    """Group the failed results by code, with how many and one message each."""
-    failed = table.select(["status", "error_code", "error_message"]).filter(
-        pc.equal(table["status"], "failed")
-    )
-    groups = failed.group_by("error_code").aggregate([("error_code", "count"), ("error_message", "min")])
-    return [
-        ErrorGroup(code or "unknown", count, (message or "")[:500])
-        for code, count, message in zip(
-            groups["error_code"].to_pylist(),
-            groups["error_code_count"].to_pylist(),
-            groups["error_message_min"].to_pylist(),
-            strict=True,
-        )
-    ]
+def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
+    """Write results to a file that appears whole or not at all, and return what they add up to."""
+    tally = Tally()
+    with whole(target) as partial, pq.ParquetWriter(partial, STORED, compression="zstd") as writer:
+        for table in tables:
+            tally.add(table)
+            writer.write_table(table.cast(STORED))
+    return tally

@@ -41,7 +41,7 @@ def copy_answers(store: Store, job_ids: list[str], ids: pa.Array, target: Path) 
     # Several jobs may have an answer; the first is that of the newest one.
     numbered = table.append_column("row", pa.array(np.arange(len(table))))
     first = numbered.group_by("custom_id").aggregate([("row", "min")])["row_min"]
-    write_results(table.take(first), target)
+    write_results([table.take(first)], target)
 
 
 def _files(store: Store, job_ids: list[str]) -> list[Path]:

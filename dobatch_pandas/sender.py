@@ -19,7 +19,7 @@ from .errors import (
     Unauthorized,
 )
 from .models import Batch
-from .part_results import failed_results, failure_groups, write_results
+from .part_results import failed_results, write_results
 from .progress import Progress
 from .recipe import Recipe
 from .requests_file import compress_part, ids_of_part
@@ -158,8 +158,8 @@ class Sender:
         """End a part that brings no results: each of its requests gets the same failure."""
         folder, store = self._progress.folder, self._progress.store
         table = failed_results(ids_of_part(folder.part(part.number)), code, message, part.batch_id)
-        write_results(table, folder.result(part.number))
-        store.set_failures(part.job, part.number, failure_groups(table))
+        tally = write_results([table], folder.result(part.number))
+        store.set_failures(part.job, part.number, list(tally.failures.values()))
         self.pack(part)
         return self._progress.set_part(part.number, failed=part.requests, completed=0, **changes)
 

@@ -1,124 +1,191 @@
-"""The magics: a cell's text as the prompt, jobs by id, and usage in words."""
+"""``%%dobatch`` and ``%dobatch`` in a real IPython shell, against the embedded server."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.magics import load_ipython_extension
 
-pytest.importorskip("IPython", reason="IPython is not installed")
+pytest.importorskip("IPython")
 
 
 @pytest.fixture
-def ip(server):
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A shell of the test's own, with the extension loaded and a frame ``df``."""
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
-    shell = InteractiveShell()
-    shell.user_ns["df"] = pd.DataFrame({"word": ["red", "blue"], "n": [1, 2]})
-    load_ipython_extension(shell)
-    yield shell
-    InteractiveShell.clear_instance()
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    config = Config()
+    config.HistoryManager.enabled = False
+    running = InteractiveShell(config=config)
+    assert running.run_cell("%load_ext dobatch_pandas").success
+    running.user_ns["df"] = pd.DataFrame({"review": ["good", "bad", "good"], "id": [1, 2, 3]})
+    return running
 
 
-def test_a_cells_text_is_the_prompt_of_every_row(ip):
+def refused(shell: Any, capsys: pytest.CaptureFixture[str], cell: str) -> str:
+    """Run a cell that cannot be meant, and return what the user reads; never a traceback."""
+    capsys.readouterr()
+    result = shell.run_cell(cell)
+    said = capsys.readouterr()
+    assert not result.success
+    assert "Traceback" not in said.out + said.err
+    return said.out + said.err
+
+
+def test_the_text_of_a_cell_is_the_prompt(shell: Any, server: Any) -> None:
     """
-    `%%dobatch df --model echo --into answer`: the job runs, is in `job`, and joins onto the frame.
+    A long prompt is written as text, over several lines, and the job is shown and kept in ``job``.
     """
-    job = ip.run_cell_magic("dobatch", "df --model echo --into answer", "A word:\n{word}\n")
+    cell = "%%dobatch df --model m --into answer --temperature 0\nFirst line\n\nof: {review}\n"
+    result = shell.run_cell(cell)
 
-    assert job is ip.user_ns["job"]
-    assert list(ip.user_ns["df"].dobatch.join(job)["answer"]) == ["A word:\nred", "A word:\nblue"]
+    assert result.success
+    job = shell.user_ns["job"]
+    assert result.result is job
+    assert list(job.result()["answer"]) == [
+        "First line\n\nof: good",
+        "First line\n\nof: bad",
+        "First line\n\nof: good",
+    ]
+    assert job.recipe.params["temperature"] == 0
 
 
-def test_every_option_reaches_the_request(ip):
+def test_options_are_those_of_submit(shell: Any, server: Any) -> None:
     """
-    System text, schema, parameters and the job's name, with quotes as in a shell.
+    Switches, schemas, system texts with braces, numbers and variables arrive as they were meant.
     """
-    line = """df --model echo --into out --system "Be brief." --param temperature=0 --param stop=END
-              --schema '{"label": ["pos", "neg"]}' --job mine --samples 2"""
-    job = ip.run_cell_magic("dobatch", line.replace("\n", " "), "{word}")
+    shell.user_ns["how"] = {"type": "text"}
+    shell.user_ns["review"] = "a variable of the notebook, which the template's field is not"
+    line = (
+        "--model m --system 'Be terse about {review}' --samples 2 --no-dedupe --job mine "
+        "--max-tokens=50 --response-format $how --top-p 0.5"
+    )
+    assert shell.run_cell(f"%%dobatch df {line}\n{{review}}").success
 
-    body = ip.user_ns["df"].dobatch.plan(
-        "{word}", model="echo", into="out", system="Be brief.", temperature=0, stop="END", samples=2,
-        schema={"label": ["pos", "neg"]},
-    )  # fmt: skip
-    assert job is ip.user_ns["mine"]
-    assert job.recipe.to_json() == body.recipe.to_json()
+    recipe = shell.user_ns["mine"].recipe
+    assert "job" not in shell.user_ns
+    assert (recipe.samples, recipe.dedupe) == (2, False)
+    assert recipe.params["max_tokens"] == 50
+    assert recipe.params["response_format"] == {"type": "text"}
+    assert recipe.params["top_p"] == 0.5
+    lines = (
+        shell.user_ns["df"].dobatch.plan("{review}", model="m", system="Be terse about {review}").preview(1)
+    )
+    assert lines["messages"].iloc[0][0] == {"role": "system", "content": "Be terse about good"}
 
 
-def test_a_schema_may_be_a_variable(ip):
+@pytest.mark.parametrize("schema", ['\'{"label": ["pos", "neg"]}\'', "labels"])
+def test_a_schema_is_json_or_a_variable(shell: Any, serve: Callable[..., Any], schema: str) -> None:
     """
-    A pydantic model or a dict of the notebook, by its name.
+    ``--schema`` takes JSON between quotes, or the name of a variable that holds a schema.
     """
-    ip.user_ns["Label"] = {"label": ["pos", "neg"]}
-    job = ip.run_cell_magic("dobatch", "df --model echo --schema Label", "{word}")
+    serve(model=lambda body, endpoint: '{"label": "pos"}')
+    shell.user_ns["labels"] = {"label": ["pos", "neg"]}
+    assert shell.run_cell(f"%%dobatch df --model m --schema {schema}\n{{review}}").success
+    assert list(shell.user_ns["job"].result()["label"]) == ["pos"] * 3
 
-    assert job.recipe.answer_names == ["label"]
+
+def test_jobs_are_listed_attached_and_cancelled(shell: Any, serve: Callable[..., Any]) -> None:
+    """
+    ``%dobatch jobs`` is a frame, ``attach`` finds a job again, ``cancel`` ends it at the service too.
+    """
+    server = serve(latency=30.0)
+    assert shell.run_cell("%%dobatch df --model m\n{review}").success
+    first = shell.user_ns["job"]
+    shell.run_cell("listed = %dobatch jobs")
+    assert list(shell.user_ns["listed"].index) == [first.id]
+
+    assert shell.run_cell(f"%dobatch attach {first.id} --job again").success
+    assert shell.user_ns["again"].id == first.id
+    first.sent()
+    assert shell.run_cell(f"%dobatch cancel {first.id}").success
+    first.wait(60)
+    assert first.status == "cancelled"
+    assert [batch.status for batch in server.batches] == ["cancelled"]
 
 
 @pytest.mark.parametrize(
-    ("line", "cell", "words"),
+    ("cell", "words"),
     [
-        ("", "{word}", "frame"),
-        ("df", "{word}", "--model"),
-        ("nothing --model echo", "{word}", "'nothing' does not exist. Frames here: df"),
-        ("word --model echo", "{word}", "'word' is a str"),
-        ("df --model echo", "  \n", "no text"),
-        ("df --model echo --samples many", "{word}", "invalid int value"),
-        ("df --model echo --sampels 2", "{word}", "--sampels"),
-        ('df --model echo --system "open', "{word}", "quote"),
-        ("df --model echo --schema {label", "{word}", "single quotes"),
-        ("df --model echo --param temperature", "{word}", "NAME=VALUE"),
-        ("df --model echo", "{wrod}", "wrod"),
-        ("--help", "{word}", "usage: %%dobatch"),
+        ("%%dobatch\nx", "Name the frame first"),
+        ("%%dobatch --model m\nx", "Name the frame first"),
+        ("%%dobatch nothing --model m\nx", "'nothing' is not a variable of this notebook"),
+        ("%%dobatch number --model m\nx", "'number' is a int"),
+        ("%%dobatch df\n{review}", "Which model?"),
+        ("%%dobatch df --model\n{review}", "--model needs a value"),
+        ("%%dobatch df --model --into x\n{review}", "--model needs a value"),
+        ("%%dobatch df --model m\n   \n", "The cell has no prompt"),
+        ("%%dobatch df --modle m\n{review}", "is --model meant?"),
+        ("%%dobatch df --model m --samples two\n{review}", "--samples takes a number, not 'two'"),
+        ("%%dobatch df --model m --schema nope\n{review}", "neither a variable of this notebook nor JSON"),
+        ("%%dobatch df --model m --system 'open\n{review}", "A quote is not closed"),
+        ("%%dobatch df --model m stray\n{review}", "'stray' stands alone"),
+        ("%%dobatch df --model m --fresh=yes\n{review}", "--fresh takes no value"),
+        ("%%dobatch df --model m --prompt x\n{review}", "the prompt is the text of the cell"),
+        ("%%dobatch df --model m --user $nobody\n{review}", "no variable 'nobody'"),
+        ("%%dobatch df --model m --job 7\n{review}", "cannot be the name of a variable"),
+        ("%dobatch attach", "needs the id of a job"),
+        ("%dobatch cancel --job x", "needs the id of a job"),
+        ("%dobatch attach some --fresh", "takes an id and --job NAME, not --fresh"),
+        ("%dobatch jobs all", "takes nothing more"),
+        ("%dobatch df", "begin with %%dobatch"),
+        ("%dobatch dance", "does not know 'dance'"),
     ],
 )
-def test_wrong_arguments_are_answered_in_words(ip, capsys, line, cell, words):
+def test_what_cannot_be_meant_is_answered_in_words(
+    shell: Any, home: Path, capsys: pytest.CaptureFixture[str], cell: str, words: str
+) -> None:
     """
-    What is wrong and how it is done, without a traceback, and nothing is sent.
+    A slip of the hand gets what is wrong and how it is written, no traceback; nothing is sent.
     """
-    ip.user_ns["word"] = "red"
-    assert ip.run_cell_magic("dobatch", line, cell) is None
+    shell.user_ns["number"] = 7
+    said = refused(shell, capsys, cell)
+    assert words in said
+    assert "%%dobatch FRAME --model MODEL" in said
+    assert "job" not in shell.user_ns
 
-    told = "".join(capsys.readouterr())
-    assert words in told
-    assert "Traceback" not in told
+
+def test_problems_of_the_input_are_words_too(
+    shell: Any, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A column that is not there, or a job nobody knows, is said without a traceback.
+    """
+    assert "reviw" in refused(shell, capsys, "%%dobatch df --model m\n{reviw}")
+    assert "j-unknown" in refused(shell, capsys, "%dobatch attach j-unknown")
     assert dobatch.jobs().empty
 
 
-def test_jobs_are_listed_attached_and_cancelled_by_id(ip, server):
+def test_help_says_how_it_is_written(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    `%dobatch jobs`, `%dobatch attach ID`, `%dobatch cancel ID`.
+    ``%dobatch`` alone prints how both forms are written.
     """
-    server.hold()
-    job = ip.run_cell_magic("dobatch", "df --model echo", "{word}").sent()
-
-    assert list(ip.run_line_magic("dobatch", "jobs").index) == [job.id]
-    assert ip.run_line_magic("dobatch", f"attach {job.id}").id == job.id
-    assert ip.run_line_magic("dobatch", f"cancel '{job.id}'").id == job.id
-    server.release()
-    assert job.wait().status == "cancelled"
+    assert shell.run_cell("%dobatch").success
+    assert "%dobatch attach ID" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", ["", "attach", "attach 1 2", "drop everything", "attach no-such-job"])
-def test_a_line_that_says_nothing_gives_usage(ip, capsys, line):
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(line=st.text(max_size=60))
+def test_no_line_makes_a_traceback(home: Path, line: str) -> None:
     """
-    Bad words or ids: an answer in words.
+    Whatever is typed behind the magic's name, the answer is words.
     """
-    assert ip.run_line_magic("dobatch", line) is None
-    told = "".join(capsys.readouterr())
-    assert "jobs | attach ID | cancel ID" in told or "no-such-job" in told
+    from IPython.core.error import UsageError
 
+    from dobatch_pandas.magics import run_magic
 
-def test_it_loads_as_an_extension(home):
-    """
-    `%load_ext dobatch_pandas` is all.
-    """
-    from IPython.core.interactiveshell import InteractiveShell
-
-    shell = InteractiveShell()
-    shell.run_line_magic("load_ext", "dobatch_pandas")
-    assert shell.find_line_magic("dobatch")
-    assert shell.find_cell_magic("dobatch")
+    shell = SimpleNamespace(user_ns={"df": pd.DataFrame({"a": []})})
+    for words, cell in ((line, None), (f"df {line}", "{a}")):
+        with suppress(UsageError):
+            run_magic(shell, words, cell)

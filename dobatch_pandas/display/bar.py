@@ -84,7 +84,7 @@ class TqdmBar:
             self._bar.n = now.prepared if preparing else now.ended
             self._bar.set_description_str(text.state_word(snapshot), refresh=False)
             details = (text.progress_line(snapshot), text.time_line(snapshot), text.usage_line(snapshot))
-            self._bar.set_postfix_str(" · ".join(filter(None, details)), refresh=True)
+            self._bar.set_postfix_str(self._showable(" · ".join(filter(None, details))), refresh=True)
             return
         step = (snapshot.state + (snapshot.problem or ""), int(now.ended / _LOG_STEP))
         if step != self._said:
@@ -92,5 +92,10 @@ class TqdmBar:
             self._line(text.describe(snapshot))
 
     def _line(self, words: str) -> None:
-        self._file.write(f"job {self._job.id}: {words}\n")
+        self._file.write(self._showable(f"job {self._job.id}: {words}\n"))
         self._file.flush()
+
+    def _showable(self, words: str) -> str:
+        # A log may be ASCII, a console some code page: a model's odd name must not end the wait.
+        encoding = self._file.encoding or "utf-8"
+        return text.ascii_words(words).encode(encoding, "backslashreplace").decode(encoding)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from dobatch_pandas.snapshot import Snapshot
+from dobatch_pandas.usage import dollars
 
 __all__ = ["Portions", "describe", "duration", "portions"]
 
@@ -24,6 +25,7 @@ _WORDS = {
     "expired": "Expired",
     "cancelled": "Cancelled",
 }
+_ASCII = str.maketrans({"·": "-", "→": "->", "\u202f": " "})
 _HERE = ("rendered", "uploading", "uploaded", "held")
 _ENDPOINTS = {
     "/v1/chat/completions": "chat completions",
@@ -283,11 +285,6 @@ def usage_line(snapshot: Snapshot) -> str:
     return " · ".join(parts)
 
 
-def dollars(amount: float) -> str:
-    """Cents where there are some, more digits where there are none."""
-    return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.2g}"
-
-
 def describe(snapshot: Snapshot, now: float | None = None) -> str:
     """
     One line for ``repr`` and logs: state, how far, how long, and why it stopped.
@@ -298,10 +295,15 @@ def describe(snapshot: Snapshot, now: float | None = None) -> str:
     now : float, optional
         Unix seconds; None asks the clock.
     """
-    sentence = progress_line(snapshot).rstrip(".")
+    sentence = ascii_words(progress_line(snapshot)).rstrip(".")
     line = f"{state_word(snapshot).lower()}: {sentence[:1].lower()}{sentence[1:]}"
     if snapshot.eta is not None and snapshot.state == "running":
         line += f", about {duration(max(snapshot.eta, 1))} left"
     if snapshot.problem:
         line += f" ({snapshot.problem.rstrip('.')})"
-    return f"{line}; {headline(snapshot)}"
+    return f"{line}; {ascii_words(headline(snapshot))}"
+
+
+def ascii_words(words: str) -> str:
+    """The typographic signs of this module as what every terminal and log can show."""
+    return words.translate(_ASCII)

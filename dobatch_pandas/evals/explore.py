@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -205,7 +206,7 @@ def explore(
     by : str or sequence of str, optional
         Columns to filter by; None takes those of few values.
     compare_to : str or Evaluation, optional
-        Another column of answers, or the evaluation of another run on the same rows in the same order.
+        Another column of answers, or the evaluation of another run on the same rows.
     responses : pandas.DataFrame, optional
         What ``job.responses()`` gives: tokens, finish reason, model and error message of every row.
     page_size : int
@@ -247,8 +248,8 @@ def explore(
     elif isinstance(compare_to, str) and first is not None:
         same = {**options, "kind": first.kind, "failed": first.failed}
         second = score(frame, compare_to, first.actual, **same)
-    if second is not None and not second.frame.index.equals(frame.index):
-        raise InputError("compare_to= must be an evaluation of the same rows, in the same order.")
+    if second is not None:
+        second = _in_order_of(frame.index, second)
     parts = _Parts(frame, predicted, actual, error, first, second, compare_to, responses)
     texts = asked or parts.text_columns(prompt, wanted_by)
     view = parts.view(prompt, texts, wanted_by)
@@ -257,6 +258,17 @@ def explore(
     if parts.other_name is not None:
         title = f"{title} and {parts.other_name}"
     return Explorer(view, title=title, summary=summary, html=html, page_size=max(1, min(page_size, 1_000)))
+
+
+def _in_order_of(index: pd.Index[Any], run: Evaluation) -> Evaluation:
+    """The run with its rows in the order of another's, which must be the same rows."""
+    own = run.frame.index
+    if own.equals(index):
+        return run
+    order = own.get_indexer(index) if own.is_unique and index.is_unique and len(own) == len(index) else None
+    if order is None or (order < 0).any():
+        raise InputError("Both runs must be of the same rows: of one index, or of the same unique labels.")
+    return replace(run, rows=run.rows.iloc[order], frame=run.frame.iloc[order])
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:
@@ -310,6 +322,7 @@ class _Parts:
             self.other, self.other_name = frame[compare_to], compare_to
         self.responses = None if responses is None else _first_samples(responses)
         self.own = {str(name) for name in (predicted, actual, error, self.other_name) if name is not None}
+        self.samples = {str(name) for run in (first, second) if run is not None for name in run.runs}
 
     def text_columns(self, prompt: Any, by: list[str]) -> list[str]:
         """Columns to show unasked: the first that hold text and are not filters; all, of a frame alone."""
@@ -357,7 +370,7 @@ class _Parts:
         if isinstance(prompt, (str, pd.Series)):
             searched.append(frame[prompt] if isinstance(prompt, str) else prompt)
         taken = self.own | {prompt if isinstance(prompt, str) else ""}
-        slices = by or sliceable(frame, taken | set(texts))
+        slices = by or sliceable(frame, taken | set(texts) | self.samples)
         answer = frame[self.predicted] if self.predicted is not None else None
         return View(
             frame,

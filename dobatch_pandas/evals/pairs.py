@@ -15,6 +15,7 @@ from dobatch_pandas.errors import InputError
 from .extras import need
 from .metrics import share
 from .paired import paired_interval
+from .verdict import p_words
 
 __all__ = ["Pairwise", "pairwise"]
 
@@ -70,7 +71,7 @@ class Pairwise:
         if not wins + losses:
             head = f"{first} and {second} cannot be told apart: {tail}"
         else:
-            rate = f"{self.win_rate:.1%} [{low:.1%}, {high:.1%}], p = {self.p:.2g}"
+            rate = f"{self.win_rate:.1%} [{low:.1%}, {high:.1%}], p {p_words(self.p)}"
             if self.p < 1 - self.confidence:
                 better, worse = self.names if wins > losses else self.names[::-1]
                 head = (

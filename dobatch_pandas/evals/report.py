@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .extras import need
+from .verdict import p_words
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -311,7 +312,7 @@ def _runs(compared: Comparison) -> str:
         value = number(float(line["value"]), "accuracy" if share else "")
         low, high = (signed(float(line[f"difference_{end}"]), share) for end in ("low", "high"))
         interval = "" if first else f"{low} to {high}"
-        p = "" if first or pd.isna(line["p"]) else f"{line['p']:.2g}"
+        p = "" if first or pd.isna(line["p"]) else escape(p_words(float(line["p"])).removeprefix("= "))
         counts = (
             ["", ""] if first or pd.isna(line["wins"]) else [f"{line['wins']:,.0f}", f"{line['losses']:,.0f}"]
         )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .evaluation import Noise
 
-__all__ = ["notes", "verdict"]
+__all__ = ["notes", "p_words", "verdict"]
 
 
 def verdict(
@@ -82,7 +82,7 @@ def _of_two(
     interval = (
         f"{1 - alpha:.0%} interval {amount(line['difference_low'])} to {amount(line['difference_high'])}"
     )
-    p = f", McNemar's exact p = {line['p']:.2g}" if share else ""
+    p = f", McNemar's exact p {p_words(float(line['p']))}" if share else ""
     seen = f"{amount(difference)}{unit} on {rows:,} rows ({interval}{p})"
     if sign:
         return f"{name} is {'better' if sign > 0 else 'worse'} than {first}, and by more than noise: {seen}"
@@ -98,6 +98,11 @@ def _of_two(
     if share and math.isfinite(smallest):
         ahead += f"; these {rows:,} can tell {amount(smallest, signed=False)} points and more"
     return f"{name} and {first} cannot be told apart: {seen}, {why}; {ahead}"
+
+
+def p_words(p: float) -> str:
+    """``= 0.012``, or ``< 0.0001`` where more digits would say no more."""
+    return f"= {p:.2g}" if p >= 0.0001 else "< 0.0001"
 
 
 def _two_digits(rows: float) -> float:

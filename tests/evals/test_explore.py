@@ -220,6 +220,9 @@ def test_evaluations_and_comparisons_can_be_explored():
         explore(a, compare_to=score(frame.iloc[1:], "b", "gold"))
     one.close()
     two.close()
+    turned = explore(a, compare_to=score(frame.iloc[::-1], "b", "gold"))
+    assert turned._view.page({"limit": 300}) == two._view.page({"limit": 300})
+    turned.close()
 
 
 def test_many_classes_become_few():

@@ -75,7 +75,7 @@ def test_two_runs_are_drawn_against_each_other():
     difference = found.table["difference"].iloc[1]
     assert any(np.isclose(np.asarray(line.get_xdata(), float), difference).any() for line in axes.lines)
     assert "percentage points" in axes.get_xlabel()
-    assert [text.get_text() for text in axes.texts] == ["noise"]
+    assert [text.get_text().strip() for text in axes.texts] == ["noise"]
 
 
 def test_a_picture_can_be_drawn_on_axes_of_mine():
