@@ -1,0 +1,173 @@
+"""A job's state in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from display.fakes import FAILURES, NOW, snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dobatch_pandas.display import text
+from dobatch_pandas.snapshot import BatchRow, Snapshot, State
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "recorded"}, "On disk; nothing has been sent yet."),
+        ({"state": "rendering", "rendered": 61, "parts": None}, "61\u202f%, 61 of 100 rows."),
+        ({"state": "uploading", "uploaded": 3, "parts": 20}, "3 of 20 parts sent."),
+        ({"state": "uploading", "uploaded": 3, "parts": 20, "upload_share": 0.43}, "(43\u202f% of the next)."),
+        ({"state": "uploading", "uploaded": 1, "parts": None, "rendered": 50}, "rendering goes on, 50\u202f%"),
+        ({"state": "queued", "reused": 30}, "has all 70 requests and has not begun yet"),
+        ({"state": "running", "completed": 4_200, "failed": 10, "requests": 80_000},
+         "4,210 of 80,000 requests have ended, 10 of them failed."),
+        ({"state": "finalizing", "completed": 100}, "All 100 requests have ended. The service is writing"),
+        ({"state": "downloading", "completed": 100}, "Fetching and reading the answers."),
+        ({"state": "cancelling"}, "waiting for those in flight"),
+        ({"state": "paused"}, "Waiting for you; nothing is lost"),
+        ({"state": "completed", "completed": 79_950, "failed": 50, "requests": 80_000},
+         "79,950 answered, 50 failed."),
+        ({"state": "completed", "completed": 60, "reused": 40}, "100 answered (40 by earlier jobs), 0 failed."),
+        ({"state": "completed", "completed": 99, "requests": 99, "skipped": 1}, "1 row not sent."),
+        ({"state": "cancelled"}, "40 answered, 0 failed, 60 never answered."),
+        ({"state": "expired"}, "The window closed before every request was answered; retry sends the rest"),
+    ],
+)  # fmt: skip
+def test_every_state_is_a_sentence(changes: dict[str, object], words: str) -> None:
+    """
+    What happens now and how far it is, in words; at 100 % the service's own work is named, so nothing looks hung.
+    """
+    assert words in text.progress_line(snapshot(**changes))
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_every_state_has_one_line_that_any_log_can_show(state: State) -> None:
+    """
+    ``repr`` and log lines are one line of ASCII, and end with what runs.
+    """
+    line = text.describe(snapshot(state=state, eta=90.0, cost=0.2), now=NOW)
+    assert line.isascii()
+    assert "\n" not in line
+    assert line.endswith("gpt-4.1-mini - chat completions -> sentiment")
+
+
+def test_a_problem_is_part_of_the_line() -> None:
+    """
+    Why it failed, or what it waits for, stands in the line and not only in a panel.
+    """
+    paused = snapshot(
+        state="paused", problem="The token has expired. Give another with dobatch.configure(token=...)."
+    )
+    assert "(The token has expired. Give another with dobatch.configure(token=...))" in text.describe(paused)
+
+
+def test_time_says_elapsed_left_and_the_windows_end() -> None:
+    """
+    Elapsed, what is left by the pace so far, and when the window ends; afterwards only how long it took.
+    """
+    line = text.time_line(snapshot(eta=1_980.0), NOW)
+    assert line.startswith("10 min elapsed · about 33 min left · window ends in 23 h (")
+    assert text.time_line(snapshot(deadline=NOW - 5), NOW).endswith("the window has ended")
+    assert text.time_line(snapshot(state="completed", ended=NOW - 60), NOW) == "took 9 min"
+    assert "left" not in text.time_line(snapshot(state="finalizing", eta=0.0), NOW)
+
+
+def test_usage_is_said_as_far_as_it_is_known() -> None:
+    """
+    Tokens and dollars appear where the service or the price list gave them, and nothing is made up.
+    """
+    assert text.usage_line(snapshot()) == ""
+    known = snapshot(prompt_tokens=1_200, completion_tokens=30, cost=0.0000042)
+    assert text.usage_line(known) == "1,200 tokens in, 30 out · $0.0000042 so far"
+    assert text.usage_line(replace(known, state="completed", cost=1_234.5)).endswith("$1,234.50")
+
+
+def test_rows_requests_and_reuse_are_told_apart() -> None:
+    """
+    Rows that ask the same, rows answered earlier and rows never sent are each counted.
+    """
+    assert text.rows_line(snapshot()) == "100 rows"
+    line = text.rows_line(snapshot(rows=1, requests=2, reused=1, skipped=3))
+    assert line == "1 row · 2 distinct requests · 1 answered by earlier jobs · 3 not sent"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0, "0"), (0.004, "<1"), (0.5, "50"), (0.996, "99"), (1, "100")]
+)
+def test_a_share_is_full_only_at_the_end(share: float, words: str) -> None:
+    """
+    100 % is never said before everything has ended, nor 0 % after something has.
+    """
+    assert text.percent(share) == f"{words}\u202f%"
+
+
+def test_done_with_failures_is_not_just_done() -> None:
+    """
+    The word for the state says that rows have failed.
+    """
+    assert text.state_word(snapshot(state="completed", completed=100)) == "Done"
+    assert text.state_word(snapshot(state="completed", failed=4, errors=FAILURES)) == "Done, with failures"
+
+
+counts = st.integers(0, 10_000)
+batches = st.lists(
+    st.builds(
+        BatchRow,
+        part=counts,
+        batch_id=st.none() | st.just("batch_1"),
+        state=st.sampled_from(
+            ["rendered", "uploading", "uploaded", "held", "in_progress", "completed", "odd"]
+        ),
+        requests=counts,
+        completed=counts,
+        failed=counts,
+        bytes=counts,
+    ),
+    max_size=5,
+).map(tuple)
+snapshots = st.builds(
+    Snapshot,
+    job_id=st.text(),
+    state=st.sampled_from(get_args(State)),
+    model=st.text(),
+    provider=st.just("openai"),
+    endpoint=st.text(),
+    into=st.text(),
+    rows=counts,
+    requests=counts,
+    reused=counts,
+    skipped=counts,
+    rendered=counts,
+    completed=counts,
+    failed=counts,
+    parts=st.none() | counts,
+    uploaded=counts,
+    upload_share=st.none() | st.floats(0, 1),
+    started=st.just(0.0) | st.just(NOW),
+    ended=st.none() | st.just(NOW + 5),
+    deadline=st.none() | st.just(NOW + 5),
+    eta=st.none() | st.floats(0, 1e6),
+    prompt_tokens=st.none() | counts,
+    completion_tokens=st.none() | counts,
+    cost=st.none() | st.floats(0, 1e6),
+    batches=batches,
+    problem=st.none() | st.text(),
+)
+
+
+@given(snapshots)
+def test_any_counts_make_a_bar_that_fits(now: Snapshot) -> None:
+    """
+    Counters of the service lag behind each other; the bar stays within its bounds and words are found.
+    """
+    found = text.portions(now)
+    assert min(found.answered, found.failed, found.sent, found.ready, found.left) >= 0
+    assert 0 <= found.ended <= 1
+    assert found.ended <= found.prepared <= 1
+    assert text.describe(now)
+    text.legend(now)
+    text.time_line(now)
