@@ -248,7 +248,8 @@ class DobatchAccessor:
         """
         from .evals import judge
 
-        return judge(self._frame, question, model=model, **options)
+        job: Job = judge(self._frame, question, model=model, **options)
+        return job
 
     def explore(self, **options: Any) -> Explorer:
         """

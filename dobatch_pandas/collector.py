@@ -103,10 +103,12 @@ class Collector:
                 files.append(target)
         return files
 
-    def _link(self, batch_id: str, which: str) -> str | None:
+    def _link(self, batch_id: str, which: str) -> str:
         """Ask for a link anew: the one before has expired."""
-        found: str | None = getattr(self._client.get_results(batch_id), which)
-        return found
+        link: str | None = getattr(self._client.get_results(batch_id), which)
+        if link is None:
+            raise TransferError(f"The service gives no link to the results of batch {batch_id} any more.")
+        return link
 
     def _links(self, part: PartRecord) -> ResultLinks | None:
         assert part.batch_id is not None

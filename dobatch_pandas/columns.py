@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["gather", "whole"]
+__all__ = ["gather", "pack", "packed_tables", "whole"]
 
 _ROWS = 4096
+_PACK = 16 << 20
 
 
 def whole(values: Any) -> Any:
@@ -17,6 +19,67 @@ def whole(values: Any) -> Any:
     if not isinstance(values, pa.ChunkedArray):
         return values
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+
+
+def pack(arrays: list[Any]) -> Any:
+    """
+    One array of several.
+
+    Long texts go to memory of numpy's, which asks the system for large pages: for the hundreds of megabytes of
+    a job's answers, being given the pages one by one costs as much time as reading them from JSON.
+    """
+    if len(arrays) == 1:
+        return arrays[0]
+    if not pa.types.is_large_string(arrays[0].type):
+        return pa.concat_arrays(arrays)
+    ends, texts, size = [np.zeros(1, dtype=np.int64)], [], 0
+    for array in arrays:
+        _, bounds, data = array.buffers()
+        if not len(array) or data is None:
+            ends.append(np.full(len(array), size))
+            continue
+        edges = np.frombuffer(bounds, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+        ends.append(edges[1:] - edges[0] + size)
+        texts.append(np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[-1]])
+        size += int(edges[-1] - edges[0])
+    valid = None
+    if any(array.null_count for array in arrays):
+        there = [array.is_valid().to_numpy(zero_copy_only=False) for array in arrays]
+        valid = pa.array(np.concatenate(there)).buffers()[1]
+    text = np.concatenate(texts) if texts else np.empty(0, dtype=np.uint8)
+    offsets = np.concatenate(ends)
+    return pa.LargeStringArray.from_buffers(
+        len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(text), valid
+    )
+
+
+def packed_tables(parts: Iterable[Any]) -> list[Any]:
+    """Tables or record batches, small neighbours made one; each is let go of as soon as it is copied."""
+    done: list[Any] = []
+    held: list[Any] = []
+    size = 0
+
+    def flush() -> None:
+        if held:
+            table = pa.concat_tables(held, promote_options="default")
+            held.clear()
+            columns = [pack(column.chunks) if column.num_chunks else column for column in table.columns]
+            done.append(pa.Table.from_arrays(columns, schema=table.schema))
+
+    for part in parts:
+        table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
+        if table.nbytes >= _PACK:
+            flush()
+            done.append(table)
+            size = 0
+            continue
+        held.append(table)
+        size += table.nbytes
+        if size >= _PACK:
+            flush()
+            size = 0
+    flush()
+    return done
 
 
 def gather(values: Any, places: Any) -> Any:
@@ -35,10 +98,15 @@ def gather(values: Any, places: Any) -> Any:
     if not isinstance(values, pa.ChunkedArray) or values.num_chunks <= 1 or len(values) <= _ROWS:
         return whole(values).take(pa.array(places, mask=places < 0))
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in values.chunks])])
-    found = [
-        _gather_few(values.chunks, starts, values.type, places[at : at + _ROWS])
-        for at in range(0, len(places), _ROWS)
-    ]
+    found: list[Any] = []
+    held: list[Any] = []
+    for at in range(0, len(places), _ROWS):
+        held.append(_gather_few(values.chunks, starts, values.type, places[at : at + _ROWS]))
+        if sum(piece.nbytes for piece in held) >= _PACK:
+            found.append(pack(held))
+            held = []
+    if held:
+        found.append(pack(held))
     return pa.chunked_array(found, type=values.type)
 
 

@@ -24,7 +24,8 @@ from .snapshot import Snapshot
 from .submit import submit_frame
 
 try:
-    import dask
+    from dask.base import compute
+    from dask.delayed import delayed
     from dask.dataframe.extensions import register_dataframe_accessor
 except ImportError as error:
     raise MissingExtra("df.dobatch on Dask frames", "dask") from error
@@ -125,8 +126,8 @@ class DaskPlan:
         store and goes on with it.
         """
         parts = self.frame.to_delayed(optimize_graph=True)
-        send = dask.delayed(_send_partition, pure=False)
-        ids = dask.compute(*[send(part, self.recipe, fresh) for part in parts])
+        send = delayed(_send_partition, pure=False)
+        ids = compute(*[send(part, self.recipe, fresh) for part in parts])
         return DaskJob(list(ids), self.recipe)
 
 
@@ -155,7 +156,7 @@ def _join_partition(frame: pd.DataFrame, job_id: str | None, recipe: Recipe) -> 
     return joined(frame.iloc[:0], columns)
 
 
-@register_dataframe_accessor("dobatch")  # type: ignore[untyped-decorator]
+@register_dataframe_accessor("dobatch")
 class DaskDobatchAccessor:
     """Batch LLM inference over the rows of a Dask frame."""
 
@@ -187,7 +188,7 @@ class DaskDobatchAccessor:
 
         job.wait()
         parts = self._frame.to_delayed(optimize_graph=True)
-        join = dask.delayed(_join_partition, pure=True)
+        join = delayed(_join_partition, pure=True)
         answered = [join(part, job_id, job.recipe) for part, job_id in zip(parts, job.ids, strict=True)]
         meta = _join_partition(self._frame._meta, None, job.recipe)
         return dd.from_delayed(answered, meta=meta, divisions=self._frame.divisions, verify_meta=False)

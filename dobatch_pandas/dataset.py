@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as csv
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -34,6 +35,7 @@ __all__ = ["Source", "write_output"]
 ROWS_AT_ONCE = 16_384
 ROWS_A_FILE = 1_000_000
 PARTS_IN_MEMORY = 2
+ANSWER_COLUMNS = ["custom_id", "status", "text", "finish_reason", "error_code", "error_message", "embedding"]
 
 
 class Source:
@@ -85,25 +87,46 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         return {"paths": self.paths, "format": self.format}
 
-    def open(self) -> ds.Dataset:
-        """Open the files as one dataset."""
-        if "://" not in self.paths[0]:
-            return ds.dataset(self.paths, format=self.format)
-        opened = [pafs.FileSystem.from_uri(path) for path in self.paths]
-        return ds.dataset([path for _, path in opened], format=self.format, filesystem=opened[0][0])
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and their types, as the first file has them."""
+        return next(self._readers(None)).schema
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, some thousands at a time."""
-        scanner = self.open().scanner(
-            columns=columns,
-            batch_size=ROWS_AT_ONCE,
-            batch_readahead=2,
-            fragment_readahead=1,
-            use_threads=True,
-        )
-        for batch in scanner.to_batches():
-            if batch.num_rows:
-                yield batch
+        """Yield the rows in order, some thousands at a time, and no more than that in memory."""
+        for reader in self._readers(columns):
+            for batch in reader:
+                if batch.num_rows:
+                    yield batch
+
+    def _readers(self, columns: list[str] | None) -> Iterator[_Reader]:
+        for path in self.paths:
+            filesystem, inner = _located(path)
+            if self.format == "parquet":
+                with pq.ParquetFile(filesystem.open_input_file(inner), pre_buffer=False) as file:
+                    yield _Reader(file.schema_arrow, file.iter_batches(ROWS_AT_ONCE, columns=columns))
+            else:
+                options = csv.ConvertOptions(include_columns=columns or [])
+                with csv.open_csv(filesystem.open_input_stream(inner), convert_options=options) as file:
+                    yield _Reader(file.schema, file)
+
+
+class _Reader:
+    """One open file: its schema, and its rows in pieces."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        self.schema, self._batches = schema, batches
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return iter(self._batches)
+
+
+def _located(path: str) -> tuple[pafs.FileSystem, str]:
+    """Find the file system of a path, and the path within it."""
+    if "://" in path:
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+        return filesystem, inner
+    return pafs.LocalFileSystem(), os.path.abspath(path)
 
 
 def _expand(path: str) -> list[str]:
@@ -137,10 +160,9 @@ def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
     InputError
         With every problem found in the whole source, rows named by their position.
     """
-    dataset = source.open()
-    missing = [name for name in recipe.columns if name not in dataset.schema.names]
-    if missing:
-        empty = dataset.schema.empty_table().to_pandas()
+    schema = source.schema
+    if any(name not in schema.names for name in recipe.columns):
+        empty = schema.empty_table().to_pandas()
         raise InputError(recipe.check(empty))
     digest = hashlib.blake2b(salt.encode(), digest_size=16)
     digest.update(as_json(recipe.to_json()).encode())
@@ -205,7 +227,7 @@ class Answers:
         if number in self._open:
             self._open.move_to_end(number)
         else:
-            self._open[number] = pq.read_table(self.files[number])
+            self._open[number] = pq.read_table(self.files[number], columns=ANSWER_COLUMNS)
             if len(self._open) > PARTS_IN_MEMORY:
                 self._open.popitem(last=False)
         return self._open[number]
@@ -259,10 +281,7 @@ class _Output:
     """A directory of Parquet files, each written beside its place and moved there when it is whole."""
 
     def __init__(self, target: str) -> None:
-        if "://" in target:
-            self._filesystem, self._directory = pafs.FileSystem.from_uri(target)
-        else:
-            self._filesystem, self._directory = pafs.LocalFileSystem(), os.path.abspath(target)
+        self._filesystem, self._directory = _located(target)
         self._filesystem.create_dir(self._directory, recursive=True)
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema | None = None

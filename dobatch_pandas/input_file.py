@@ -48,7 +48,8 @@ def index_of(labels: pa.Table) -> pd.Index:
     if not columns:
         return pd.RangeIndex(len(labels))
     if len(columns) == 1:
-        return pd.Index(frame[columns[0]]).rename(names[0])
+        index: pd.Index = pd.Index(frame[columns[0]]).rename(names[0])
+        return index
     return pd.MultiIndex.from_frame(frame, names=names)
 
 

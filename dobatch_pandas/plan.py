@@ -58,7 +58,8 @@ class Plan:
         from .display.html import table_html
 
         requests = self.preview(3)
-        return table_html(requests.to_dict("records"), list(requests.columns), caption=repr(self).strip("<>"))
+        rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in requests.to_dict("records")]
+        return table_html(rows, list(requests.columns), caption=repr(self).strip("<>"))
 
     @property
     def custom_ids(self) -> pd.Series:

@@ -16,7 +16,7 @@ __all__ = ["Progress", "Stopped"]
 
 UPLOADS_AT_ONCE = 3
 PARTS_AHEAD = 2  # rendered before their upload begins: bounds what lies on disk uncompressed
-READERS = 2
+READERS = 1  # each uses several cores
 A_PERSON = 600.0  # seconds after which a refused token is tried again all the same
 
 

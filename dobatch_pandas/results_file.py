@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .codes import RETRYABLE, failure
-from .columns import gather, whole
+from .columns import gather, packed_tables, whole
 from .errors import InputError
 from .jsonl import Lines, blocks, load, parsed
 from .providers import chat_results, embeddings_results, messages_results, responses_results
@@ -428,7 +428,7 @@ def merge_results(tables: Iterable[Any]) -> Any:
     tables : iterable of pyarrow.Table or pyarrow.RecordBatch
         With the columns of `RESULTS`, and maybe more.
     """
-    parts = [part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in tables]
+    parts = packed_tables(tables)
     if not parts:
         return RESULTS.empty_table()
     # Not made one array a column: that would be every text once more.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dobatch_pandas import columns
-from dobatch_pandas.columns import gather
+from dobatch_pandas.columns import gather, pack, packed_tables
 
 
 @given(
@@ -29,6 +29,41 @@ def test_values_are_gathered_from_any_chunks(chunks: list[list[Any]], data: st.D
     chunked = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "_ROWS", rows)
+        patch.setattr(columns, "_PACK", rows * 8)
         found = gather(chunked, np.array(places, dtype=np.int64))
     assert found.to_pylist() == [None if place < 0 else flat[place] for place in places]
     assert found.type == pa.large_string()
+
+
+@given(
+    chunks=st.lists(st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=5), min_size=1, max_size=5),
+    start=st.integers(0, 3),
+)
+@settings(max_examples=80)
+def test_arrays_are_packed_into_one(chunks: list[list[Any]], start: int) -> None:
+    """
+    Slices, nulls and empty arrays: packed, they hold the same values.
+    """
+    arrays = [pa.array(chunk, pa.large_string()).slice(min(start, len(chunk))) for chunk in chunks]
+    packed = pack(arrays)
+    packed.validate(full=True)
+    assert packed.to_pylist() == [value for array in arrays for value in array.to_pylist()]
+
+
+@given(sizes=st.lists(st.integers(0, 5), max_size=6), limit=st.integers(1, 200))
+def test_small_tables_become_large_ones_in_their_order(sizes: list[int], limit: int) -> None:
+    """
+    Nothing is lost or moved, whether tables are packed or left as they are.
+    """
+    total = sum(sizes)
+    everything = pa.table(
+        {"n": pa.array(range(total)), "t": pa.array(map(str, range(total)), pa.large_string())}
+    )
+    ends = np.cumsum(sizes).tolist()
+    parts = [everything.slice(end - size, size) for size, end in zip(sizes, ends, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "_PACK", limit)
+        found = packed_tables(parts)
+    if found:
+        assert pa.concat_tables(found).to_pylist() == everything.to_pylist()
+    assert sum(table.num_rows for table in found) == total
