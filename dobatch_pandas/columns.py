@@ -11,7 +11,7 @@ import pyarrow as pa
 __all__ = ["gather", "pack", "packed_tables", "whole"]
 
 _ROWS = 4096
-_PACK = 16 << 20
+_PACK = 6 << 20
 
 
 def whole(values: Any) -> Any:

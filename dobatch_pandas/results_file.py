@@ -60,7 +60,7 @@ READERS: dict[str, ModuleType] = {
     "/v1/messages": messages_results,
 }
 
-_BLOCK = 2 << 20
+_BLOCK = 4 << 20
 _LOOK_AT = 16
 _WORKERS = min(4, os.cpu_count() or 1)
 
