@@ -1,0 +1,227 @@
+"""Pictures that need neither script nor style sheet, and show foreign words as just words."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from display.fakes import FAILURES, HOUR, NOW, snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dobatch_pandas.display.html import (
+    batches_html,
+    error_html,
+    errors_html,
+    plain,
+    static_html,
+    table_html,
+)
+from dobatch_pandas.errors import DobatchError, InputError, Problem
+from dobatch_pandas.snapshot import BatchRow, ErrorGroup, State
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> **bold** $x$ \\(y\\) & \"quoted\" 'too'"
+TAGS = {
+    "div", "span", "b", "table", "caption", "thead", "tbody", "tr", "th", "td", "details", "summary", "code",
+    "ol", "li",
+}  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Reads HTML as a browser would: its tags, its attributes and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.pieces: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.open.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+def read(html: str) -> Reader:
+    """Read a picture of ours, and check that there is nothing in it but words in plain elements."""
+    reader = Reader(html)
+    assert not reader.open, "every element is closed"
+    assert set(reader.tags) <= TAGS
+    names = {name for name, _ in reader.attributes}
+    assert not [name for name in names if name.startswith("on") or name in ("href", "src")]
+    assert "url(" not in html
+    # Text between two dollars, or in \( \), would be typeset where both ends stand in one run of text.
+    assert not [piece for piece in reader.pieces if len(piece) > 1 and re.search(r"\$|\\[(\[]", piece)]
+    return reader
+
+
+@given(st.text(max_size=200))
+def test_any_text_shows_as_just_its_text(words: str) -> None:
+    """
+    What a browser reads back is the very text, whatever it holds.
+    """
+    # HTML itself makes one line end of the others, and has no NUL.
+    words = words.replace("\r", " ").replace("\0", " ")
+    assert Reader(plain(words, None)).text == words
+
+
+def test_long_text_is_cut_and_says_so() -> None:
+    """
+    A cell never grows without end.
+    """
+    assert Reader(plain("x" * 500, 10)).text == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_a_picture_shows_foreign_words_as_words(state: State) -> None:
+    """
+    Model, column, codes, examples and problems hold markup and LaTeX: all of it is text, in every state.
+    """
+    evil = snapshot(
+        state=state, job_id=EVIL, model=EVIL, endpoint=EVIL, into=EVIL, problem=EVIL, failed=2,
+        errors=(ErrorGroup(EVIL, 2, EVIL),),
+        batches=(BatchRow(0, EVIL, EVIL, 50, 40, 2, 5_000, problem=EVIL),),
+    )  # fmt: skip
+    assert read(static_html(evil, NOW)).text.count("<script>alert(1)</script>") >= 7
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_a_picture_stands_on_its_own(state: State) -> None:
+    """
+    No script, no style sheet, no background of its own, theme colours with a fallback: right on GitHub, light or dark.
+    """
+    picture = static_html(snapshot(state=state, failed=4, errors=FAILURES), NOW)
+    reader = read(picture)
+    assert "<style" not in picture
+    colours = re.findall(r"#[0-9a-fA-F]{3,8}|\b(?:white|black)\b(?!-)", picture)
+    inside = re.findall(r"var\(--jp-[a-z0-9-]+, (#[0-9a-f]{6})\)", picture)
+    assert sorted(colours) == sorted(inside), "a fixed colour only stands behind a theme's"
+    assert reader.text.count("261123-abcdef") >= 1
+
+
+def test_a_picture_says_everything_in_words() -> None:
+    """
+    What runs, how far, how long, what failed and in which batches is there as text, not only as colour.
+    """
+    now = snapshot(failed=4, errors=FAILURES, eta=900.0, prompt_tokens=10, completion_tokens=2, cost=1.5)
+    words = read(static_html(now, NOW)).text
+    for expected in (
+        "Running", "gpt-4.1-mini", "chat completions", "sentiment", "44 of 100 requests have ended",
+        "40 answered", "4 failed", "56 left", "10 min elapsed", "about 15 min left", "10 tokens in, 2 out",
+        "1.50 so far", "content_filter", "withheld", "3×", "2 batches", "batch_1", "dobatch.attach(",
+    ):  # fmt: skip
+        assert expected in words
+
+
+def test_the_bar_speaks_to_a_screen_reader() -> None:
+    """
+    The bar is a progressbar with its share and its counts in words; the state is announced.
+    """
+    attributes = read(static_html(snapshot(failed=4), NOW)).attributes
+    assert ("role", "progressbar") in attributes
+    assert ("aria-valuenow", "44") in attributes
+    assert ("role", "status") in attributes
+    said = next(value for name, value in attributes if name == "aria-valuetext")
+    assert said is not None
+    assert said.startswith("40 answered, 4 failed, 56 left")
+
+
+def test_a_running_picture_says_when_it_was_taken() -> None:
+    """
+    A saved notebook's picture of a running job names its moment and how to see the job now; a finished one need not.
+    """
+    assert "As of " in read(static_html(snapshot(), NOW)).text
+    over = snapshot(state="completed", completed=100, ended=NOW)
+    assert "As of " not in read(static_html(over, NOW)).text
+    failed = read(static_html(replace(over, completed=96, failed=4, errors=FAILURES), NOW)).text
+    assert "job.retry()" in failed
+
+
+def test_a_thousand_batches_stay_a_table_that_can_be_read() -> None:
+    """
+    Those that are not over come first, and the rest is counted.
+    """
+    rows = [
+        BatchRow(i, f"batch_{i}", "completed" if i < 990 else "failed", 10, 10, 0, 1_500_000, NOW, NOW + HOUR)
+        for i in range(1000)
+    ]
+    words = read(batches_html(rows, NOW)).text
+    assert "batch_995" in words
+    assert "and 800 more; job.batches has all" in words
+    assert "1.5 MB" in words
+
+
+def test_more_codes_than_fit_are_counted() -> None:
+    """
+    The first codes are shown with one example each, the rest is a number; all of them on demand.
+    """
+    groups = [ErrorGroup(f"code_{i}", 9 - i, "why") for i in range(5)]
+    assert "and 2 more codes" in read(errors_html(groups)).text
+    assert "code_4" in read(errors_html(groups, None)).text
+    assert errors_html([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (pd.NA, "–"),
+        (pd.NaT, "–"),
+        (True, "True"),
+        (np.int64(12_345), "12,345"),
+        (0.123456789, "0.123457"),
+        ([1, None], "[1, None]"),
+        (np.array([1, 2]), "[1 2]"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (EVIL, EVIL),
+    ],
+)
+def test_a_table_shows_any_value(value: Any, words: str) -> None:
+    """
+    Missing values are a dash, numbers have separators, everything else is its text.
+    """
+    reader = read(table_html([{EVIL: value}], [EVIL], caption=EVIL))
+    assert reader.text == EVIL + EVIL + words
+
+
+def test_columns_of_numbers_stand_to_the_right() -> None:
+    """
+    A column is one of numbers where every value that is there is one.
+    """
+    rows = [{"n": 1, "mixed": 1, "none": None}, {"n": None, "mixed": "x", "none": None}]
+    html = table_html(rows, ["n", "mixed", "none"])
+    assert [("right" in cell) for cell in re.findall(r"<th [^>]*>", html)] == [True, False, False]
+
+
+def test_every_problem_of_the_input_is_listed() -> None:
+    """
+    All problems at once, each on a line of its own, with its rows.
+    """
+    two = error_html(InputError([Problem("Column 'a' is missing."), Problem(EVIL, (7, "x"), 2)]))
+    words = read(two).text
+    assert words.startswith("InputError: 2 problems, nothing was sent")
+    assert two.count("<li>") == 2
+    assert "(rows 7, 'x')" in words
+    one = read(error_html(InputError("Just one."))).text
+    assert one == "InputErrorJust one."
+    assert EVIL in read(error_html(DobatchError(EVIL))).text
