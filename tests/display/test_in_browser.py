@@ -1,0 +1,206 @@
+"""The panel in a real JupyterLab, in a real browser, against the embedded server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+PANEL, PICTURE = ".dobatch-panel", ".dobatch-static"
+EVIL = (
+    "<script>window.hit=1</script><img src=x onerror='window.hit=2'><b>bold</b> **md** $x^2$ \\(y\\) \\[z\\]"
+)
+
+START = """
+import pathlib, tempfile, time
+import pandas as pd
+import dobatch_pandas as dobatch
+server = dobatch.LocalServer({options}).start()
+dobatch.configure(base_url=server.url, token=server.token, home=tempfile.mkdtemp())
+df = pd.DataFrame({{"text": [f"row {{i}}" for i in range(100)]}})
+{more}
+"""
+
+
+def start(options: str = 'model="echo"', more: str = "") -> str:
+    return START.format(options=options, more=more)
+
+
+SUBMIT = 'job = df.dobatch.submit("Say {text}", model="echo")\njob'
+HOLD = "server.hold(after=40)"
+
+WAITS = {
+    "sleeping": "while not go.exists():\n    time.sleep(0.02)",
+    "busy": "while not go.exists():\n    sum(range(2000))",
+}
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("how", list(WAITS))
+def test_the_panel_goes_from_running_to_done_while_another_cell_runs(lab, tmp_path, how, app):
+    """
+    In JupyterLab and Notebook 7: it moves although the kernel sleeps in a cell, or computes without a pause.
+    """
+    go = tmp_path / "go"
+    cell = f"go = pathlib.Path({str(go)!r})\nserver.release()\n{WAITS[how]}\nprint('cell', 'ended')"
+    shown = lab.open([start(more=HOLD), SUBMIT, cell], app=app)
+
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL, "40 of 100 requests have ended")
+    assert (
+        shown.page.get_by_role("progressbar", name="Requests that have ended").get_attribute("aria-valuenow")
+        == "40"
+    )
+    shown.run_cell(2)
+    shown.wait_for(PICTURE, "100 answered")
+    assert "cell ended" not in shown.output(2).inner_text()
+    go.touch()
+    shown.wait_for(".jp-OutputArea-output", "cell ended")
+    assert shown.output(1).locator(PANEL).count() == 0
+    assert "Done" in shown.output(1).inner_text()
+
+
+def test_cancel_asks_once_and_cancels_on_the_server(lab):
+    """
+    The question can be declined with the keyboard; a yes cancels the batch, and the panel says so.
+    """
+    shown = lab.open(
+        [
+            start(more=HOLD),
+            SUBMIT,
+            "server.release()",
+            "job.wait(); print([b.status for b in server.batches])",
+        ]
+    )
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL, "40 of 100")
+    button = shown.page.get_by_role("button", name="Cancel", exact=True)
+    button.focus()
+    shown.page.keyboard.press("Enter")
+    shown.wait_for("[role=alert]", "Cancel this job?")
+    shown.page.get_by_role("button", name="No, let it run").click()
+    button.wait_for()
+    button.click()
+    shown.page.get_by_role("button", name="Yes, cancel the job").click()
+    shown.wait_for("[role=status]", "Cancel")
+    shown.run_cell(2).run_cell(3)
+
+    shown.wait_for(".jp-OutputArea-output", "['cancelled']")
+    shown.wait_for(f"{PANEL}, {PICTURE}", "Cancelled")
+
+
+def test_retry_failed_sends_again_what_failed(lab):
+    """
+    Errors are listed on demand; after a click on Retry failed every row has its answer, and the picture stays.
+    """
+    options = 'model="echo", fail_share=0.3, fail_kinds=("http_500",), fail_times=1'
+    shown = lab.open([start(options), SUBMIT, "print(job.wait().counts)"]).run_all()
+
+    retry = shown.wait_for("button", "Retry failed")
+    shown.page.get_by_role("button", name="Show errors").click()
+    shown.wait_for(f"{PANEL} td", "http_500")
+    shown.wait_for(f"{PANEL} caption", "Rows that failed")
+    shown.page.get_by_role("button", name="Show 1 batch").click()
+    shown.wait_for(f"{PANEL} th", "window ends")
+    retry.click()
+    shown.wait_for(PICTURE, "100 answered")
+    assert "0 failed" in shown.output(1).inner_text()
+
+
+def test_two_cells_show_the_same_state(lab):
+    """
+    The job shown twice: both move together, with one thread.
+    """
+    count = (
+        "import threading; print('threads', sum('dobatch-panel' in t.name for t in threading.enumerate()))"
+    )
+    shown = lab.open([start(more=HOLD), SUBMIT, "job", count, "server.release()"])
+    for number in range(4):
+        shown.run_cell(number)
+    shown.wait_for(".jp-OutputArea-output", "threads 1")
+    for number in (1, 2):
+        shown.output(number).locator(PANEL).filter(has_text="40 of 100").wait_for()
+    shown.run_cell(4)
+    for number in (1, 2):
+        shown.output(number).locator(PICTURE).filter(has_text="100 answered").wait_for()
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_a_saved_notebook_without_a_kernel_shows_the_picture(lab, app):
+    """
+    Days later, elsewhere, untrusted: what was reached, in words, and no "model not found".
+    """
+    shown = lab.open([start('model="echo", fail_share=0.1'), SUBMIT, "job.wait();"], app=app).run_all()
+    shown.wait_for(PANEL, "Retry failed")
+    shown.page.get_by_role("button", name="Close panel").click()
+    shown.wait_for(PICTURE)
+    saved = shown.save()
+    assert "widget-view" not in str(saved["cells"][1]["outputs"])
+    lab.close_windows()
+
+    again = lab.open(shown.path, app=app, kernel=False)
+    words = again.output(1).inner_text()
+    assert re.search(r"\d+ answered", words)
+    assert re.search(r"\d+ failed", words)
+    assert "Done, with failures" in words
+    assert "model not found" not in words
+    assert again.page.get_by_role("progressbar", name="Requests that have ended").count() == 1
+
+
+def test_a_restarted_kernel_leaves_the_picture(lab):
+    """
+    No panel looks alive whose kernel is gone.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT]).run_all()
+    shown.wait_for(PANEL, "40 of 100")
+    shown.page.evaluate(
+        "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"
+    )
+    shown.wait_for(PICTURE, "40 of 100")
+    assert shown.page.locator(PANEL).count() == 0
+
+
+def test_nothing_in_the_data_runs_or_is_typeset(lab):
+    """
+    Tags, Markdown and LaTeX in answers, column names, ids and errors are text: in panel, picture and tables.
+    """
+    more = f"""
+evil = {EVIL!r}
+def answer(body, endpoint):
+    if "bad" in body["messages"][0]["content"]:
+        raise RuntimeError(evil)
+    return evil
+server.stop()
+server = dobatch.LocalServer(model=answer).start()
+dobatch.configure(base_url=server.url)
+df = pd.DataFrame({{"text": ["good", "bad"]}}, index=[evil, evil + "2"])
+"""
+    show = 'job = df.dobatch.submit("{text}", model="<img src=y onerror=window.hit=3>", into=evil)\njob'
+    tables = """
+from IPython.display import HTML, display
+from dobatch_pandas.display import html
+display(HTML(html.table_html([{evil: evil}], [evil], caption=evil)))
+display(HTML(html.error_html(dobatch.InputError([evil, evil]))))
+display(HTML(html.error_html(dobatch.DobatchError(evil))))
+display(df.rename(columns={"text": evil}).dobatch.plan("{" + evil.split("{")[0] + "}" if False else [
+    {"role": "user", "content": evil}], model="echo", into=evil))
+"""
+    shown = lab.open([start(more=more), show, "job.wait();", tables]).run_all()
+    shown.wait_for(PANEL, "Retry failed")
+    shown.page.get_by_role("button", name="Show errors").click()
+    shown.wait_for(f"{PANEL} caption", "Rows that failed")
+    nothing_ran(shown)
+    shown.page.get_by_role("button", name="Close panel").click()
+    shown.wait_for(PICTURE)
+    nothing_ran(shown)
+
+
+def nothing_ran(shown: Any) -> None:
+    assert shown.page.evaluate("() => window.hit ?? null") is None
+    output = shown.page.locator(".jp-OutputArea")
+    for made in ("script", "img", "mjx-container", ".MathJax"):
+        assert output.locator(made).count() == 0, made
+    assert output.locator("b", has_text="bold").locator("text=/^bold$/").count() == 0
