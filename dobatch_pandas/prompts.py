@@ -2,27 +2,37 @@
 What is asked of each row: templates over columns, and columns whose values go into the body as they are.
 
 Values become text the way people write them: whole floats without ``.0`` (a column of whole numbers turns
-into floats as soon as one is missing), dates without a midnight, lists and dicts as JSON. A conversion or a
-format spec (``{price:.2f}``) sees the value itself, as `str.format` would.
+into floats as soon as one is missing), other numbers as Python writes them, dates without a midnight, lists and
+dicts as JSON. A conversion or a format spec (``{price:.2f}``) sees the value itself, as `str.format` would.
 """
 
 from __future__ import annotations
 
 import datetime
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from .errors import InputError, Problem
+from .errors import InputError
 
-__all__ = ["Column", "Field", "Template", "col", "messages_problem", "plain", "template", "text_column"]
+__all__ = [
+    "MEMBERS",
+    "Column",
+    "Field",
+    "Template",
+    "col",
+    "message_templates",
+    "messages_problem",
+    "places_of",
+    "plain",
+    "template",
+]
+
+MEMBERS = "*"  # the place in a body where a row brings its own question
 
 _FORMATTER = string.Formatter()
 
@@ -36,7 +46,7 @@ class Column:
 
 def col(name: Any) -> Column:
     """
-    Take a body parameter, or the messages of a prompt, from a column, one value a row.
+    Take a body parameter, or a whole prompt, from a column: one value a row.
 
     Parameters
     ----------
@@ -82,6 +92,7 @@ class Template:
 
     @property
     def fields(self) -> list[Field]:
+        """What differs from row to row."""
         return [piece for piece in self.pieces if isinstance(piece, Field)]
 
     def evaluate(self, values: Mapping[str, Any]) -> str:
@@ -100,12 +111,17 @@ def template(text: str, what: str = "prompt") -> Template:
     """
     pieces: list[str | Field] = []
     try:
+        text.encode()
         for literal, name, spec, conversion in _FORMATTER.parse(text):
             if literal:
                 pieces.append(literal)
             if name is not None:
                 pieces.append(_field(name, spec or "", conversion, what))
+    except UnicodeEncodeError as error:
+        raise InputError(f"The {what} holds half of a surrogate pair, which no request can carry.") from error
     except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"The {what} is not a template: {error}. Braces that are text are written twice: {{{{ and }}}}."
         ) from error
@@ -116,7 +132,12 @@ def _field(name: str, spec: str, conversion: str | None, what: str) -> Field:
     column = name.partition(".")[0].partition("[")[0]
     if not column or column.isdigit():
         raise InputError(
-            f"The {what} has the field {{{name}}}, which names no column: write {{column}}, or {{{{ and }}}} for braces."
+            f"The {what} has the field {{{name}}}, which names no column: write {{column}}, or {{{{ and }}}} for "
+            "braces. Columns that are called by numbers get names by df.rename(columns=...)."
+        )
+    if conversion not in (None, "r", "s", "a"):
+        raise InputError(
+            f"The {what} has the conversion !{conversion} in {{{name}}}; there are !r, !s and !a."
         )
     inner = [_field(n, s or "", c, what) for _, n, s, c in _FORMATTER.parse(spec) if n is not None]
     columns = dict.fromkeys([column, *(c for field in inner for c in field.columns)])
@@ -128,7 +149,10 @@ def plain(value: Any) -> str:
     """Write a value as people do; see the module's docstring."""
     if isinstance(value, str):
         return value
-    if isinstance(value, np.generic):
+    if isinstance(value, (np.float32, np.float16)):
+        # Shorter than a Python float: 0.1, not 0.10000000149011612.
+        value = float(str(value))
+    elif isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
@@ -144,114 +168,60 @@ def _jsonable(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, (set, frozenset, tuple)):
+    if isinstance(value, (set, frozenset)):
         return list(value)
-    return str(value)
+    return plain(value)
 
 
-def text_column(values: pd.Series) -> pa.Array | None:
-    """
-    Turn a column that holds nothing but strings into Arrow, without a Python object a row where pandas has none.
-
-    Returns None where some value is not a string; missing values are null.
-    """
-    kind = values.dtype
-    if isinstance(kind, pd.CategoricalDtype):
-        words = text_column(pd.Series(kind.categories))
-        if words is None:
-            return None
-        codes = values.cat.codes.to_numpy()
-        return words.take(pa.array(codes, mask=codes < 0))
-    if kind == object and pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
-        return None
-    if kind == object or isinstance(kind, pd.StringDtype) or _is_arrow_text(kind):
-        try:
-            found = pa.array(values, from_pandas=True)
-            if isinstance(found, pa.ChunkedArray):
-                found = found.combine_chunks()
-            return found.cast(pa.large_string())
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
-            return None
-    if pd.api.types.is_integer_dtype(kind):
-        return pc.cast(pa.array(values, from_pandas=True), pa.large_string())
-    return None
+def message_templates(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse a message's text, or its text parts."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": template(content)}
+    if isinstance(content, (list, tuple)):
+        parts = [
+            {**part, "text": template(part["text"])}
+            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
+        return {**message, "content": parts}
+    return dict(message)
 
 
-def _is_arrow_text(kind: Any) -> bool:
-    return isinstance(kind, pd.ArrowDtype) and (
-        pa.types.is_string(kind.pyarrow_dtype) or pa.types.is_large_string(kind.pyarrow_dtype)
-    )
-
-
-class Faulty:
-    """Collects rows that cannot be rendered, by reason, and raises them all at once."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, list[Any]] = {}
-
-    def add(self, reason: str, label: Any) -> None:
-        self._rows.setdefault(reason, []).append(label)
-
-    def __bool__(self) -> bool:
-        return bool(self._rows)
-
-    def problems(self) -> list[Problem]:
-        return [Problem(reason, tuple(rows[:20]), len(rows)) for reason, rows in self._rows.items()]
-
-
-def evaluate(
-    field: Field, columns: Mapping[str, pd.Series], labels: Sequence[Any], present: Any, faulty: Faulty
-) -> pa.Array:
-    """Render a field row by row; rows that are not `present` are null."""
-    lists = [columns[name].tolist() for name in field.columns]
-    out: list[str | None] = []
-    for number, values in enumerate(zip(*lists, strict=True)):
-        if not present[number]:
-            out.append(None)
-            continue
-        try:
-            out.append(_encodable(field.evaluate(dict(zip(field.columns, values, strict=True)))))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-            out.append(None)
-            faulty.add(
-                f"{{{field.source}}} cannot be rendered: {type(error).__name__}: {error}", labels[number]
-            )
-    return pa.array(out, pa.large_string())
-
-
-def _encodable(text: str) -> str:
-    text.encode()  # half of a surrogate pair is no text that JSON could carry
-    return text
-
-
-def as_json(
-    values: Iterator[Any], labels: Sequence[Any], present: Any, faulty: Faulty, what: str
-) -> pa.Array:
-    """Encode one JSON value a row; rows that are not `present` are null."""
-    out: list[bytes | None] = []
-    for number, value in enumerate(values):
-        if not present[number]:
-            out.append(None)
-            continue
-        try:
-            out.append(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
-        except (TypeError, ValueError) as error:
-            out.append(None)
-            faulty.add(f"{what} is not JSON: {error}", labels[number])
-    return pa.array(out, pa.large_binary())
-
-
-def messages_problem(messages: Any) -> str | None:
+def messages_problem(messages: Any, roles: Collection[str]) -> str | None:
     """Say what is wrong with a list of messages, or None."""
     if not isinstance(messages, (list, tuple)) or not messages:
         return "messages are a list of {'role': ..., 'content': ...}"
     for message in messages:
-        if (
-            not isinstance(message, Mapping)
-            or not isinstance(message.get("role"), str)
-            or "content" not in message
-        ):
+        if not isinstance(message, Mapping):
             return f"{message!r:.80} is not a message: it needs 'role' and 'content'"
-    if all(message["role"] == "system" for message in messages):
+        if "type" in message and "role" not in message:
+            continue  # an item of the responses endpoint: a call's output, say
+        if not isinstance(message.get("role"), str) or not ("content" in message or "tool_calls" in message):
+            return f"{message!r:.80} is not a message: it needs 'role' and 'content'"
+        if message["role"] not in roles:
+            return f"{message['role']!r} is no role at this endpoint; there are {', '.join(sorted(roles))}"
+        content = message.get("content")
+        if not isinstance(content, (str, list, tuple, Column)) and not (
+            content is None and "tool_calls" in message
+        ):
+            return f"the content of a message is {content!r:.60}; it takes a text or a list of parts"
+    if all(message.get("role") in ("system", "developer") for message in messages):
         return "there is no message but the system's"
     return None
+
+
+def places_of(value: Any) -> Iterator[Any]:
+    """Yield what differs from row to row in a nested value: `Template`, `Column` and `MEMBERS`, in order."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == MEMBERS:
+                yield MEMBERS
+            else:
+                yield from places_of(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from places_of(inner)
+    elif isinstance(value, (Template, Column)):
+        yield value

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .bodies import Renderer, pieces_of
 from .keyset import HEX_DIGITS, Keys, KeySet, keys_of
 from .part_files import (
     LIMITS,
@@ -32,7 +33,6 @@ from .part_files import (
     lines_of_part,
 )
 from .recipe import Recipe
-from .render import Renderer, pieces_of
 
 __all__ = [
     "DUPLICATE",

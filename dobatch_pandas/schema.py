@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import InputError
+from .validation import resolve
 
 __all__ = ["json_schema_of"]
 
@@ -40,24 +42,31 @@ def json_schema_of(schema: Any) -> dict[str, Any] | None:
     """
     if schema is None:
         return None
-    if hasattr(schema, "model_json_schema"):
-        return _strict(schema.model_json_schema())
-    if not isinstance(schema, Mapping) or not schema:
+    if isinstance(schema, Mapping) and schema and not _is_json_schema(schema):
+        return _hoisted(_object(schema, "schema"))
+    if not hasattr(schema, "model_json_schema") and not (isinstance(schema, Mapping) and schema):
         raise InputError(
             f"schema is {schema!r}. It takes a pydantic model, a JSON Schema, or field names with types such as "
             '{"label": ["pos", "neg"], "score": float}.'
         )
-    if (
+    kept = dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema()
+    if "$ref" in kept:
+        # Providers want the object itself at the root; a model that refers to itself is given as a reference.
+        kept = {**resolve(kept, kept), "$defs": kept.get("$defs", {})}
+    if kept.get("type", "object") != "object" or not isinstance(kept.get("properties"), Mapping):
+        raise InputError(
+            f"The schema describes {kept.get('type', 'no object')!r} without fields. An answer is an object of named "
+            'fields; give a single value a name: {"label": ["pos", "neg"]}.'
+        )
+    return _hoisted(_strict(kept))
+
+
+def _is_json_schema(schema: Mapping[str, Any]) -> bool:
+    return (
         isinstance(schema.get("properties"), Mapping)
         or "$ref" in schema
         or isinstance(schema.get("type"), str)
-    ):
-        if "$ref" not in schema and schema.get("type", "object") != "object":
-            raise InputError(
-                f"The JSON Schema describes a {schema['type']}; an answer of several fields is an object."
-            )
-        return _strict(dict(schema))
-    return _object(schema, "schema")
+    )
 
 
 def _object(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -76,9 +85,11 @@ def _field(kind: Any, path: str) -> dict[str, Any]:
     if kind in (types.NoneType, None):
         return {"type": "null"}
     if isinstance(kind, type) and kind in _SIMPLE:
-        return dict(_SIMPLE[kind])
+        return {**_SIMPLE[kind]}
     if isinstance(kind, type) and hasattr(kind, "model_json_schema"):
-        return _strict(kind.model_json_schema())
+        return dict(_strict(kind.model_json_schema()))
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _enum([member.value for member in kind], path)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return _enum(arguments, path)
@@ -88,7 +99,7 @@ def _field(kind: Any, path: str) -> dict[str, Any]:
         return {"type": "array", "items": _field(arguments[0], path)}
     if isinstance(kind, Mapping):
         if isinstance(kind.get("type"), str) or "enum" in kind or "anyOf" in kind or "$ref" in kind:
-            return _strict(dict(kind))
+            return dict(_strict(kind))
         return _object(kind, path)
     if isinstance(kind, (list, tuple)):
         # [str] is a list of texts; ["pos", "neg"] is a choice.
@@ -108,6 +119,25 @@ def _enum(choices: Sequence[Any], path: str) -> dict[str, Any]:
         if all(isinstance(choice, kind) for choice in choices):
             return {"type": word, "enum": list(choices)}
     raise InputError(f"{path} mixes types in its choices: {list(choices)!r}.")
+
+
+def _hoisted(schema: dict[str, Any]) -> dict[str, Any]:
+    """Move the definitions of models inside to the root, where their references look for them."""
+    found: dict[str, Any] = {}
+
+    def without(value: Any) -> Any:
+        if isinstance(value, list):
+            return [without(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        for name, definition in value.get("$defs", {}).items():
+            definition = without(definition)
+            if found.setdefault(name, definition) != definition:
+                raise InputError(f"Two different models of the schema are both called {name!r}: rename one.")
+        return {key: without(inner) for key, inner in value.items() if key != "$defs"}
+
+    done: dict[str, Any] = without(schema)
+    return {**done, "$defs": found} if found else done
 
 
 def _strict(schema: Any) -> Any:

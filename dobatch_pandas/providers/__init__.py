@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, Protocol
 
-from ..errors import InputError
+from dobatch_pandas.errors import InputError
+
 from . import chat, embeddings, messages, responses
 
 __all__ = ["ENDPOINTS", "Endpoint", "endpoint_for"]
@@ -20,8 +21,10 @@ class Endpoint(Protocol):
 
     URL: str
     PROVIDER: str
-    RESERVED: frozenset[str]
-    """Body parameters that this package sets itself."""
+    ROLES: frozenset[str]
+    """Who may speak in a message."""
+    RESERVED: dict[str, str]
+    """Body parameters that this package sets itself, and what to do instead."""
     DEFAULTS: dict[str, Any]
     """Body parameters that the endpoint demands, where none are given."""
 
@@ -43,6 +46,7 @@ ENDPOINTS: dict[str, Any] = {
 }
 
 _ANTHROPIC = re.compile(r"(^|[/.-])(claude|anthropic)", re.IGNORECASE)
+_CHAT = re.compile(r"(^|[/-])(gpt-?\d|chatgpt|o\d)", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|(^|[/-])(bge|gte|e5|minilm|all-mini)", re.IGNORECASE)
 
 
@@ -64,7 +68,7 @@ def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Any:
             return messages
         return embeddings if _EMBEDDING.search(model) else chat
     for name, module in ENDPOINTS.items():
-        if endpoint in (name, module.URL):
+        if endpoint in (name, module.URL, module.URL.removeprefix("/v1/")):
             break
     else:
         raise InputError(
@@ -81,8 +85,9 @@ def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Any:
                 f"Model {model!r} is one of Anthropic's and does not take {module.URL}: leave out endpoint, or say "
                 'provider="openai" if it is served that way.'
             )
-        if _EMBEDDING.search(model) and module is not embeddings:
-            raise InputError(
-                f"Model {model!r} makes embeddings and does not take {module.URL}: leave out endpoint."
-            )
+        vectors = bool(_EMBEDDING.search(model))
+        # A name that says nothing may be either.
+        if vectors is not (module is embeddings) and (vectors or _CHAT.search(model)):
+            makes = "makes embeddings" if vectors else "answers in words"
+            raise InputError(f"Model {model!r} {makes} and does not take {module.URL}: leave out endpoint.")
     return module

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "URL", "members", "problems", "schema_members"]
+__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "ROLES", "URL", "members", "problems", "schema_members"]
 
 URL = "/v1/chat/completions"
 PROVIDER = "openai"
-RESERVED = frozenset({"messages", "stream", "n"})
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+RESERVED = {
+    "messages": "give them as the prompt",
+    "stream": "a batch does not stream",
+    "n": "samples=k asks k times",
+}
 DEFAULTS: dict[str, Any] = {}
 
 
@@ -31,6 +36,9 @@ def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
 
 def problems(params: dict[str, Any]) -> list[str]:
     """Name what the endpoint would refuse."""
+    wrong = []
     if "max_tokens" in params and "max_completion_tokens" in params:
-        return ["max_tokens and max_completion_tokens are both given; one of them is enough."]
-    return []
+        wrong.append("max_tokens and max_completion_tokens are both given; one of them is enough.")
+    if "max_output_tokens" in params:
+        wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
+    return wrong

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import InputError
+from dobatch_pandas.errors import InputError
 
-__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "URL", "members", "problems", "schema_members"]
+__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "ROLES", "URL", "members", "problems", "schema_members"]
 
 URL = "/v1/embeddings"
 PROVIDER = "openai"
-RESERVED = frozenset({"input"})
+ROLES: frozenset[str] = frozenset()
+RESERVED = {"input": "give it as the prompt"}
 DEFAULTS: dict[str, Any] = {}
 
 
@@ -30,6 +31,5 @@ def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
 
 def problems(params: dict[str, Any]) -> list[str]:
     """Name what the endpoint would refuse."""
-    return [
-        f"{name} means nothing to embeddings." for name in ("max_tokens", "temperature") if name in params
-    ]
+    wrong = [name for name in ("max_tokens", "max_completion_tokens", "temperature") if name in params]
+    return [f"{name} means nothing to embeddings." for name in wrong]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "URL", "members", "problems", "schema_members"]
+__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "ROLES", "URL", "members", "problems", "schema_members"]
 
 URL = "/v1/responses"
 PROVIDER = "openai"
-RESERVED = frozenset({"input", "instructions", "stream", "background"})
+ROLES = frozenset({"system", "developer", "user", "assistant"})
+RESERVED = {
+    "input": "give it as the prompt",
+    "instructions": "give them as system=",
+    "stream": "a batch does not stream",
+    "background": "a batch is that already",
+}
 DEFAULTS: dict[str, Any] = {}
 
 

@@ -16,8 +16,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .prompts import Column, Template
-from .recipe import MEMBERS, Recipe
+from .prompts import MEMBERS, Column, Template
+from .recipe import Recipe
 
 __all__ = ["Renderer", "escaped", "pieces_of"]
 
