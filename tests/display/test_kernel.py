@@ -1,0 +1,225 @@
+"""The panel in a real kernel, seen from the other end of the wire: which messages come, and from where."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+manager = pytest.importorskip("jupyter_client.manager")
+pytest.importorskip("ipykernel")
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+SETUP = """
+import threading, time
+from display.fakes import FAILURES, FakeJob, snapshot
+from IPython.display import display as put
+from dobatch_pandas.display import front_end, show
+from dobatch_pandas.display.panel import _live
+FakeJob._ipython_display_ = lambda self: show(self)
+def threads():
+    return [t for t in threading.enumerate() if "dobatch" in t.name]
+for panel in list(_live.values()):
+    panel.close()
+for thread in threads():
+    thread.join(5)
+job = FakeJob(snapshot())
+"""
+
+
+class Kernel:
+    """A kernel of its own, and what it says."""
+
+    def __init__(self, folder: Path) -> None:
+        tests = Path(__file__).parents[1]
+        paths = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
+        self._manager = manager.KernelManager()
+        self._manager.kernel_spec.argv[0] = sys.executable
+        self._manager.start_kernel(
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(folder)}
+        )
+        self.client = self._manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+        self.buttons: dict[str, str] = {}
+
+    def run(self, code: str) -> list[dict[str, Any]]:
+        """Run a cell, and return what was said until it had ended."""
+        cell = self.client.execute(code)
+        return self.until(
+            lambda m: (
+                m["parent_header"].get("msg_id") == cell and m["content"].get("execution_state") == "idle"
+            )
+        )
+
+    def until(self, condition: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Collect messages up to the first that meets a condition; `queue.Empty` where none does in time."""
+        said: list[dict[str, Any]] = []
+        while not said or not condition(said[-1]):
+            said.append(self.client.get_iopub_msg(timeout=20))
+            state = said[-1]["content"].get("data", {}).get("state", {})
+            if state.get("_model_name") == "ButtonModel":
+                self.buttons[state["description"]] = said[-1]["content"]["comm_id"]
+        return said
+
+    def click(self, name: str) -> None:
+        """Press a button, as the front end would."""
+        click = {"method": "custom", "content": {"event": "click"}}
+        message = self.client.session.msg("comm_msg", {"comm_id": self.buttons[name], "data": click})
+        self.client.shell_channel.send(message)
+
+    def stop(self) -> None:
+        self.client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def one_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """One for this module: starting is what takes long."""
+    running = Kernel(tmp_path_factory.mktemp("ipython"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def kernel(one_kernel: Kernel) -> Kernel:
+    """A kernel without any panel, and with a new ``job`` that has 40 of 100 requests answered."""
+    one_kernel.run(SETUP)
+    return one_kernel
+
+
+def of(kind: str, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [message["content"] for message in said if message["msg_type"] == kind]
+
+
+def printed(said: list[dict[str, Any]]) -> str:
+    assert not of("error", said), of("error", said)
+    return "".join(content["text"] for content in of("stream", said))
+
+
+def values(said: list[dict[str, Any]]) -> str:
+    """Everything that widgets were told to show."""
+    states = [content["data"].get("state", {}) for content in of("comm_msg", said)]
+    return "\n".join(str(value) for state in states for value in state.values())
+
+
+def test_one_bundle_has_the_panel_and_its_picture(kernel: Kernel) -> None:
+    """
+    A notebook gets the widget; nbconvert and viewers, which read the same output, get the picture and the words.
+    """
+    assert printed(kernel.run("print(front_end())")) == "widget\n"
+    (shown,) = of("display_data", kernel.run("job"))
+    assert set(shown["data"]) == {VIEW, "text/html", "text/plain"}
+    assert "40 of 100 requests have ended" in shown["data"]["text/html"]
+    assert shown["transient"]["display_id"]
+
+
+def test_it_moves_while_a_cell_computes_and_prints_into_no_cell(kernel: Kernel) -> None:
+    """
+    A busy cell neither stops the panel nor gets a word of it into its own output.
+    """
+    kernel.run("job")
+    busy = """
+def move():
+    for done in range(41, 61):
+        job.set(completed=done)
+        time.sleep(0.05)
+mover = threading.Thread(target=move)
+mover.start()
+while mover.is_alive():
+    sum(range(3000))
+until = time.monotonic() + 0.6
+while time.monotonic() < until:
+    sum(range(3000))
+"""
+    said = kernel.run(busy)
+    assert printed(said) == ""
+    assert not of("display_data", said)
+    assert "60 of 100 requests have ended" in values(said)
+
+
+def test_changes_are_gathered_and_nothing_is_sent_without_one(kernel: Kernel) -> None:
+    """
+    A thousand changes in a moment are a few messages, and a job that stands still sends only its clock.
+    """
+    kernel.run("job")
+    said = kernel.run("for done in range(1000):\n    job.set(completed=40 + done % 50)\ntime.sleep(0.5)")
+    assert len(of("comm_msg", said)) < 30
+    # The clock of the fake stands in hours: between two ticks not a letter changes.
+    said = kernel.run("time.sleep(1.5)")
+    assert len(of("comm_msg", said)) <= 2
+
+
+def test_cancel_asks_first_and_ends_as_a_picture(kernel: Kernel) -> None:
+    """
+    One click asks, the second cancels; then the picture takes the panel's place, and no thread is left.
+    """
+    (shown,) = of("display_data", kernel.run("job"))
+    kernel.click("Cancel")
+    kernel.until(lambda m: "Cancel this job?" in str(m["content"]))
+    assert printed(kernel.run("print(job.calls)")) == "[]\n"
+    kernel.click("Yes, cancel the job")
+    said = kernel.until(lambda m: m["msg_type"] == "update_display_data")
+    (update,) = of("update_display_data", said)
+    assert update["transient"] == shown["transient"]
+    assert VIEW not in update["data"]
+    assert "40 answered, 0 failed, 60 never answered" in update["data"]["text/html"]
+    left = "[t.join(5) for t in threads()]\nprint(job.calls, threads(), job.listeners)"
+    assert printed(kernel.run(left)) == "['cancel'] [] []\n"
+
+
+def test_failing_actions_are_said_in_the_panel(kernel: Kernel) -> None:
+    """
+    A service that cannot be reached when Cancel is pressed is a sentence in the panel, not a traceback in some cell.
+    """
+    kernel.run(
+        "from dobatch_pandas.errors import ConnectionFailed\n"
+        "def refuse(): raise ConnectionFailed('No answer from the service <b>.')\njob.cancel = refuse\njob"
+    )
+    kernel.click("Cancel")
+    kernel.until(lambda m: "Cancel this job?" in str(m["content"]))
+    kernel.click("Yes, cancel the job")
+    said = kernel.until(lambda m: "No answer from the service" in str(m["content"]))
+    assert "No answer from the service &lt;b&gt;." in values(said)
+    assert not [m for m in said if m["msg_type"] in ("stream", "error")]
+
+
+def test_a_second_cell_shows_the_same_panel(kernel: Kernel) -> None:
+    """
+    Shown twice, there is one panel and one thread; both places become the picture.
+    """
+    first, second = (of("display_data", kernel.run("job"))[0] for _ in range(2))
+    assert first["data"][VIEW]["model_id"] == second["data"][VIEW]["model_id"]
+    assert printed(kernel.run("print(len(threads()))")) == "1\n"
+    said = kernel.run("job.set(state='completed', completed=100)")
+    updates = of("update_display_data", said)
+    while len(updates) < 2:
+        updates += of("update_display_data", kernel.until(lambda m: m["msg_type"] == "update_display_data"))
+    ids = {update["transient"]["display_id"] for update in updates}
+    assert ids == {first["transient"]["display_id"], second["transient"]["display_id"]}
+
+
+def test_a_finished_job_is_a_picture_at_once(kernel: Kernel) -> None:
+    """
+    A job that is over and has no failure costs no widget and no thread.
+    """
+    said = kernel.run("FakeJob(snapshot(state='completed', completed=100))")
+    (shown,) = of("display_data", said)
+    assert set(shown["data"]) == {"text/html", "text/plain"}
+    assert not of("comm_open", said)
+    assert printed(kernel.run("print(threads())")) == "[]\n"
+
+
+def test_it_lives_while_a_cell_awaits(kernel: Kernel) -> None:
+    """
+    With a running event loop, in a cell that awaits, it moves as well.
+    """
+    said = kernel.run(
+        "import asyncio\nput(job)\njob.set(completed=77)\nawait asyncio.sleep(0.8)\nprint('awaited')"
+    )
+    assert printed(said) == "awaited\n"
+    assert "77 of 100 requests have ended" in values(said)
