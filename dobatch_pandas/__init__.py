@@ -23,7 +23,7 @@ from .results_file import read_results
 from .submit import submit_dataset
 
 if TYPE_CHECKING:
-    from . import datasets
+    from . import datasets, evals
     from .evals import Comparison, Evaluation, compare
     from .magics import load_ipython_extension
     from .prices import Prices
@@ -49,6 +49,7 @@ __all__ = [
     "configure",
     "datasets",
     "errors",
+    "evals",
     "jobs",
     "load_ipython_extension",
     "matrix",
@@ -68,8 +69,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return import_module(".datasets", __name__)
+    if name in ("datasets", "evals"):
+        return import_module(f".{name}", __name__)
     if name in _LATER:
         return getattr(import_module(f".{_LATER[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

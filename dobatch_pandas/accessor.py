@@ -238,9 +238,20 @@ class DobatchAccessor:
 
         return score(self._frame, predicted, actual, **options)
 
-    def judge(self, question: Any, *, model: str, **options: Any) -> Job:
+    def judge(self, question: str, criteria: str | None = None, *, model: str, **options: Any) -> Job:
         """
         Have a model judge the answers of each row, as a job like any other; see `dobatch_pandas.evals.judge`.
+
+        Parameters
+        ----------
+        question : str
+            Column that holds what was asked, or a template over columns.
+        criteria : str, optional
+            What makes an answer right; or ``rubric=`` for a score.
+        model : str
+            The judge.
+        **options
+            As `dobatch_pandas.evals.judge` and `plan` take them.
 
         Returns
         -------
@@ -248,12 +259,19 @@ class DobatchAccessor:
         """
         from .evals import judge
 
-        job: Job = judge(self._frame, question, model=model, **options)
+        job: Job = judge(self._frame, question, criteria, model=model, **options)
         return job
 
-    def explore(self, **options: Any) -> Explorer:
+    def explore(self, job: Job | None = None, **options: Any) -> Explorer:
         """
         Open the rows in an interactive table; see `dobatch_pandas.evals.explore`.
+
+        Parameters
+        ----------
+        job : Job, optional
+            The job that answered these rows: adds what was sent, tokens and errors to each row's reading.
+        **options
+            As `dobatch_pandas.evals.explore` takes them.
 
         Returns
         -------
@@ -262,4 +280,7 @@ class DobatchAccessor:
         """
         from .evals import explore
 
+        if job is not None:
+            options.setdefault("responses", job.responses())
+            options.setdefault("prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).T.to_string())
         return explore(self._frame, **options)

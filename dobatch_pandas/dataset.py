@@ -1,8 +1,8 @@
 """
 Files larger than memory: read, asked and answered in pieces.
 
-Memory is bounded by 12 bytes a request for finding answers, 8 bytes a request for finding repeats, the
-results of two parts and a few record batches. The rows themselves are never held.
+Memory is bounded by 8 bytes a request, for finding repeats and later for finding answers, the results of two
+parts and a few record batches. The rows themselves are never held.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ import pyarrow.parquet as pq
 
 from .errors import InputError
 from .join import answer_columns
-from .keyset import keys_of
+from .keyset import Keys, keys_of
+from .part_results import STORED
 from .recipe import Recipe
 from .store import JobFolder, JobRecord, as_json
 
@@ -188,40 +190,50 @@ class Answers:
     Parameters
     ----------
     files : sequence of pathlib.Path
-        Result files; of two that have the same id, the later success wins.
+        Result files. A request has one success at most; of its failures the last one counts.
     """
 
-    def __init__(self, files: Sequence[Any]) -> None:
+    def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
-        keys, owners, good = [], [], []
-        for number, file in enumerate(self.files):
-            table = pq.read_table(file, columns=["custom_id", "status"])
-            mine = keys_of(table["custom_id"].combine_chunks())
-            keys.append(mine)
-            owners.append(np.full(len(mine), number, np.int32))
-            good.append(pc.equal(table["status"], "succeeded").to_numpy())
-        every = np.concatenate(keys) if keys else np.empty(0, np.uint64)
-        owner = np.concatenate(owners) if owners else np.empty(0, np.int32)
-        # Last of equals in this order is the one to take: successes after failures, later files after earlier.
-        order = np.lexsort((owner, np.concatenate(good) if good else np.empty(0, bool), every))
-        every, owner = every[order], owner[order]
-        last = np.append(every[1:] != every[:-1], True) if len(every) else np.empty(0, bool)
-        self._keys, self._owners = every[last], owner[last]
+        self._good: list[Keys] = []
+        self._bad: list[Keys] = []
+        for file in self.files:
+            table = pq.read_table(file, columns=["custom_id", "status"], memory_map=True)
+            ids, good = table["custom_id"].combine_chunks(), pc.equal(table["status"], "succeeded")
+            self._good.append(np.sort(keys_of(ids.filter(good.combine_chunks()))))
+            self._bad.append(np.sort(keys_of(ids.filter(pc.invert(good).combine_chunks()))))
+        self._last = 0
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
 
     def of(self, ids: pa.Array) -> pa.Table:
         """Return the results of some ids, in any order, those without a result left out."""
-        keys = keys_of(ids)
-        place = np.searchsorted(self._keys, keys)
-        place[place == len(self._keys)] = 0
-        found = self._keys[place] == keys if len(self._keys) else np.zeros(len(keys), bool)
-        owners = self._owners[place] if len(self._keys) else np.zeros(len(keys), np.int32)
-        tables = []
-        for number in np.unique(owners[found]):
-            wanted = ids.filter(pa.array(found & (owners == number))).unique()
+        if not self.files:
+            return STORED.empty_table().select(ANSWER_COLUMNS)
+        owners = self._owners(keys_of(ids))
+        tables = [self._part(self._last).slice(0, 0)]
+        for number in np.unique(owners[owners >= 0]):
+            wanted = ids.filter(pa.array(owners == number)).unique()
             table = self._part(int(number))
             tables.append(table.filter(pc.is_in(table["custom_id"], value_set=wanted)))
-        return pa.concat_tables(tables) if tables else self._part(0).slice(0, 0)
+        return pa.concat_tables(tables)
+
+    def _owners(self, keys: Keys) -> Any:
+        """Which file has each key's result; -1 where none has."""
+        owners = np.full(len(keys), -1)
+        # Rows were rendered in this order, so that most of them are where the last ones were, or next to it.
+        numbers = sorted(range(len(self.files)), key=lambda number: abs(number - self._last))
+        for runs, order in ((self._good, numbers), (self._bad, range(len(self.files) - 1, -1, -1))):
+            for number in order:
+                left = np.flatnonzero(owners < 0)
+                if not len(left):
+                    break
+                run = runs[number]
+                place = np.searchsorted(run, keys[left])
+                place[place == len(run)] = 0
+                hit = run[place] == keys[left] if len(run) else np.zeros(len(left), bool)
+                owners[left[hit]] = number
+        self._last = int(owners[-1]) if len(owners) and owners[-1] >= 0 else self._last
+        return owners
 
     def _part(self, number: int) -> pa.Table:
         if number in self._open:
