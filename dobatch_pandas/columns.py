@@ -10,8 +10,8 @@ import pyarrow as pa
 
 __all__ = ["gather", "pack", "packed_tables", "whole"]
 
-_ROWS = 4096
-_PACK = 6 << 20
+_ROWS = 2048
+_PACK = 5 << 20
 
 
 def whole(values: Any) -> Any:
@@ -98,10 +98,12 @@ def gather(values: Any, places: Any) -> Any:
     if not isinstance(values, pa.ChunkedArray) or values.num_chunks <= 1 or len(values) <= _ROWS:
         return whole(values).take(pa.array(places, mask=places < 0))
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in values.chunks])])
+    # Enough rows at once that a chunk is not asked for a handful: that would cost rows times chunks.
+    rows = max(_ROWS, 64 * values.num_chunks)
     found: list[Any] = []
     held: list[Any] = []
-    for at in range(0, len(places), _ROWS):
-        held.append(_gather_few(values.chunks, starts, values.type, places[at : at + _ROWS]))
+    for at in range(0, len(places), rows):
+        held.append(_gather_few(values.chunks, starts, values.type, places[at : at + rows]))
         if sum(piece.nbytes for piece in held) >= _PACK:
             found.append(pack(held))
             held = []

@@ -195,6 +195,9 @@ def _places(ids: Any, results: Any, samples: int) -> Any:
     """Where each row's result stands, a column a sample; -1 where there is none."""
     found = pc.index_in(whole(ids).cast(pa.string()), value_set=whole(results["custom_id"]), skip_nulls=True)
     places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    del found
+    # The table of ids that was needed for this is as large as the ids.
+    pa.default_memory_pool().release_unused()
     return places.reshape(-1, samples)
 
 

@@ -196,6 +196,8 @@ def finish(every: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
                 lines.append(
                     _line_of(f"{rows:,} rows: times quicker than {rival}", ratio, factor, ratio >= factor)
                 )
+        if len(costs) == 1:
+            continue
         bound = 2 * mine["joined_mb"] + 64
         lines.append(
             _line_of(f"{rows:,} rows: peak extra MB", mine["peak_mb"], bound, mine["peak_mb"] <= bound)
