@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .bodies import Renderer, pieces_of
-from .keyset import HEX_DIGITS, Keys, KeySet, keys_of
+from .keyset import HEX_DIGITS, Keys, KeySet, keys_of, keys_of_digests
 from .part_files import (
     LIMITS,
     START,
@@ -184,12 +184,12 @@ class RequestWriter:
         names = [digits[start : start + HEX_DIGITS] for start in range(0, len(digits), HEX_DIGITS)]
         offsets = np.arange(len(bodies) + 1, dtype=np.int32) * HEX_DIGITS
         ids = pa.StringArray.from_buffers(len(bodies), pa.py_buffer(offsets), pa.py_buffer(digits))
-        return ids, names, np.frombuffer(packed, ">u8")[::2].astype(np.uint64)
+        return ids, names, keys_of_digests(packed)
 
     def _tell_apart(self, bodies: list[bytes], digests: list[bytes]) -> None:
         """Give equal rows ids of their own: the how-manieth it is counts as further samples."""
         samples = self._recipe.samples
-        keys = np.frombuffer(b"".join(digests), ">u8")[::2].astype(np.uint64)
+        keys = keys_of_digests(b"".join(digests))
         for number in np.flatnonzero(~self._met.add_new(keys)).tolist():
             key = int(keys[number])
             self._repeats[key] = self._repeats.get(key, 0) + 1
