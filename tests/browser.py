@@ -92,11 +92,16 @@ class Page:
         return self.wait_for_kernel().command("notebook:run-all-cells")
 
     def run_cell(self, number: int) -> Page:
-        """Run one cell, counted from 0, without waiting for it to end."""
+        """Run one cell, counted from 0; return when it has been handed to the kernel, not when it ends."""
         self.page.evaluate(
-            """(number) => {
-              window.jupyterapp.shell.currentWidget.content.activeCellIndex = number;
+            """async (number) => {
+              const notebook = window.jupyterapp.shell.currentWidget.content;
+              notebook.deselectAll();
+              notebook.activeCellIndex = number;
+              const prompt = notebook.widgets[number].node.querySelector(".jp-InputPrompt");
+              const before = prompt.textContent;
               window.jupyterapp.commands.execute("notebook:run-cell");
+              while (prompt.textContent === before) await new Promise(requestAnimationFrame);
             }""",
             number,
         )

@@ -23,10 +23,11 @@ MOST_CODES = 3
 
 # Theme variables where the front end has them, else what is right on dark and light alike: text inherits its
 # colour, greys are made of transparency, and nothing has a background of its own.
-GREEN = "var(--jp-success-color1, #2e8b57)"
-RED = "var(--jp-error-color1, #d64545)"
-AMBER = "var(--jp-warn-color1, #d98200)"
-BLUE = "var(--jp-brand-color1, #3b82c4)"
+GREEN = ("#388e3c", "var(--jp-success-color1, #388e3c)")
+RED = ("#d64545", "var(--jp-error-color1, #d64545)")
+AMBER = ("#d98200", "var(--jp-warn-color1, #d98200)")
+BLUE = ("#3b82c4", "var(--jp-brand-color1, #3b82c4)")
+Colour = tuple[str, str]
 _LINE = "rgba(128,128,128,.35)"
 _TRACK = "rgba(128,128,128,.2)"
 _FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif)"
@@ -55,14 +56,30 @@ _SIGNS = {
     "expired": ("✗", RED),
     "cancelled": ("×", AMBER),
 }
-_GAP = "transparent 2px"
+
+
+def _paint(what: str, colour: Colour, pattern: str = "{}") -> str:
+    """Set a colour twice: pages of notebooks that are not trusted drop what is not a plain colour."""
+    plain_one = colour[0] if "gradient" in pattern else pattern.replace("{}", colour[0])
+    return f"{what}:{plain_one};{what}:{pattern.replace('{}', colour[1])}"
+
+
 _SEGMENTS = {
-    "answered": ("■", GREEN, f"background:{GREEN}"),
-    "failed": ("▨", RED, f"background:repeating-linear-gradient(135deg,{RED} 0 3px,transparent 3px 6px)"),
-    "sent": ("▒", BLUE, f"background:{BLUE};opacity:.38"),
-    "ready": ("░", BLUE, f"background:repeating-linear-gradient(90deg,{BLUE} 0 2px,{_GAP} 7px);opacity:.45"),
-    "left": ("□", "inherit", ""),
-}  # fmt: skip
+    "answered": ("■", GREEN, _paint("background", GREEN)),
+    "failed": (
+        "▨",
+        RED,
+        _paint("background", RED, "repeating-linear-gradient(135deg,{} 0 3px,transparent 3px 6px)"),
+    ),
+    "sent": ("▒", BLUE, _paint("background", BLUE) + ";opacity:.38"),
+    "ready": (
+        "░",
+        BLUE,
+        _paint("background", BLUE, "repeating-linear-gradient(90deg,{} 0 2px,transparent 2px 7px)")
+        + ";opacity:.45",
+    ),
+    "left": ("□", ("inherit", "inherit"), ""),
+}
 
 
 def plain(value: Any, limit: int | None = LONGEST_CELL) -> str:
@@ -137,7 +154,7 @@ def head_html(snapshot: Snapshot) -> str:
         sign, colour = "!", AMBER
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline">'
-        f'<b role="status" style="white-space:nowrap"><span aria-hidden="true" style="color:{colour};'
+        f'<b role="status" style="white-space:nowrap"><span aria-hidden="true" style="{_paint("color", colour)};'
         f'display:inline-block;min-width:1.3em">{sign}</span>{text.state_word(snapshot)}</b>'
         f'<span style="flex:1 1 auto;overflow-wrap:anywhere"> {plain(text.headline(snapshot))}</span>'
         f'<span style="{_MONO};{_SOFT}"> {plain(snapshot.job_id)}</span></div>'
@@ -155,7 +172,7 @@ def progress_html(snapshot: Snapshot) -> str:
         return sentence
     colour = RED if snapshot.state in ("failed", "expired") else AMBER
     return (
-        f'{sentence}<div style="margin-top:6px;padding:2px 0 2px 10px;border-left:3px solid {colour};'
+        f'{sentence}<div style="margin-top:6px;padding:2px 0 2px 10px;{_paint("border-left", colour, "3px solid {}")};'
         f'overflow-wrap:anywhere">{plain(snapshot.problem, 1000)}</div>'
     )
 
@@ -173,7 +190,7 @@ def bar_html(snapshot: Snapshot) -> str:
     names = text.legend(snapshot)
     keys = "".join(
         f'<span style="white-space:nowrap;margin-right:14px"><span aria-hidden="true" '
-        f'style="color:{_SEGMENTS[kind][1]}">{_SEGMENTS[kind][0]}</span> {words}</span> '
+        f'style="{_paint("color", _SEGMENTS[kind][1])}">{_SEGMENTS[kind][0]}</span> {words}</span> '
         for kind, words in names
     )
     ended = "" if text.preparing(snapshot) else text.percent(now.ended)
@@ -338,6 +355,6 @@ def error_html(error: DobatchError) -> str:
     else:
         body = f'<div style="white-space:pre-wrap">{plain(error, None)}</div>'
     return (
-        f'<div style="{_FONT};font-size:13px;line-height:1.5;border-left:3px solid {RED};'
+        f'<div style="{_FONT};font-size:13px;line-height:1.5;{_paint("border-left", RED, "3px solid {}")};'
         f'padding:2px 0 2px 12px;overflow-wrap:anywhere"><b>{name}</b>{body}</div>'
     )

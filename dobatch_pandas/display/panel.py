@@ -8,7 +8,6 @@ seconds first. Handlers of buttons only start threads: where they run differs be
 
 from __future__ import annotations
 
-import atexit
 import contextvars
 import threading
 import time
@@ -40,6 +39,11 @@ _STYLE = """<style>
   background-image: linear-gradient(90deg, transparent 20%, rgba(255,255,255,.45) 50%, transparent 80%);
   background-repeat: no-repeat; animation: dobatch-busy 2.4s linear infinite; }
 @keyframes dobatch-busy { from { background-position: -50% 0; } to { background-position: 150% 0; } }
+/* Its kernel is gone: nothing may look alive, and no button can do what it says. */
+.dobatch-panel.jupyter-widgets-disconnected button { display: none; }
+.dobatch-panel.jupyter-widgets-disconnected .dobatch-busy::after { animation: none; background: none; }
+.dobatch-panel.jupyter-widgets-disconnected::after { margin: 6px 0; opacity: .8;
+  content: "As it was when the kernel ended. The job is not lost: dobatch.jobs() lists it, dobatch.attach goes on."; }
 @media (prefers-reduced-motion: reduce) { .dobatch-busy::after { animation: none; background: none; } }
 </style>"""
 
@@ -68,15 +72,6 @@ def show_panel(job: Any, *, again: bool = True) -> None:
         if panel is None or panel.closed.is_set():
             panel = _live[job.id] = Panel(job)
     panel.show()
-
-
-def _leave_pictures() -> None:
-    """A panel whose kernel is gone would look alive for ever."""
-    for panel in list(_live.values()):
-        panel.leave_picture()
-
-
-atexit.register(_leave_pictures)
 
 
 def _publish(bundle: dict[str, Any], display_id: str | None = None, *, update: bool = False) -> None:
@@ -185,10 +180,6 @@ class Panel:
             bundle["application/vnd.jupyter.widget-view+json"] = view
         return bundle
 
-    def leave_picture(self) -> None:
-        """Put the static picture of what was seen last wherever the panel is shown."""
-        self._replace(live=False)
-
     def _replace(self, *, live: bool) -> None:
         for display_id in self._ids:
             _publish(self._bundle(self._last, live=live), display_id, update=True)
@@ -218,7 +209,7 @@ class Panel:
             with _registry:
                 if _live.get(self.job.id) is self:
                     del _live[self.job.id]
-        self.leave_picture()
+        self._replace(live=False)
         self._dispose()
 
     def _follow_until_over(self) -> Snapshot:
