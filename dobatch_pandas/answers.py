@@ -11,6 +11,7 @@ out of bounds, a field too many ...) is read by itself, and said to be wrong onl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -32,6 +33,7 @@ __all__ = ["Shape", "parse_answer", "parse_answers", "shape_of"]
 
 _ROWS = 16_384
 _FENCE = re.compile(r"```[A-Za-z0-9_+-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL)
+_FENCED = r"(?s)^```[A-Za-z0-9_+-]*[ \t]*\r?\n\s*(.*?)\s*```$"
 _VECTOR_KEYWORDS = frozenset(
     [
         "type",
@@ -194,6 +196,8 @@ def parse_answer(text: str) -> Any:
 
 
 def _lenient(text: str) -> Any:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
     # Models put raw line breaks into strings; half a surrogate pair cannot be kept in a column.
     return mended(json.loads(text.strip(), strict=False, parse_constant=_refuse))
 
@@ -343,6 +347,8 @@ def _one_by_one(text: Any, numbers: Any, shape: Shape, check: Any) -> tuple[Any,
 def _columnar(text: Any, shape: Shape) -> tuple[list[tuple[Any, Any]], Any]:
     """Read what is plainly right; return pieces as (row numbers, structs), and the numbers of other rows."""
     trimmed = pc.ascii_trim_whitespace(text)
+    if true(pc.starts_with(trimmed, "```")).any():
+        trimmed = pc.replace_substring_regex(trimmed, _FENCED, r"\1")
     likely = true(pc.and_(pc.starts_with(trimmed, "{"), pc.ends_with(trimmed, "}")))
     numbers = np.flatnonzero(likely)
     if not len(numbers):

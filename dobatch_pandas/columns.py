@@ -11,7 +11,7 @@ import pyarrow as pa
 __all__ = ["gather", "pack", "packed_tables", "whole"]
 
 _ROWS = 2048
-_PACK = 5 << 20
+_PACK = 17 << 18
 
 
 def whole(values: Any) -> Any:
@@ -99,7 +99,7 @@ def gather(values: Any, places: Any) -> Any:
         return whole(values).take(pa.array(places, mask=places < 0))
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in values.chunks])])
     # Enough rows at once that a chunk is not asked for a handful: that would cost rows times chunks.
-    rows = max(_ROWS, 64 * values.num_chunks)
+    rows = max(_ROWS, 32 * values.num_chunks)
     found: list[Any] = []
     held: list[Any] = []
     for at in range(0, len(places), rows):
