@@ -14,9 +14,9 @@ from .accessor import DobatchAccessor
 from .client import Client
 from .config import configure
 from .errors import DobatchError, InputError
-from .job import Job, attach, jobs
+from .job import Job, attach
 from .join import matrix
-from .listing import batches
+from .listing import batches, jobs
 from .plan import Plan
 from .prompts import col
 from .results_file import read_results

@@ -146,7 +146,8 @@ def _id_problems(values: pd.Series, recipe: Recipe) -> list[Problem]:
         fine = (every != "").to_numpy(bool)
         rule = "be a text that is not empty"
     illegal = ~fine.reshape(recipe.samples, -1).all(axis=0)
-    more = "" if recipe.samples == 1 else f", also with '-2' to '-{recipe.samples}' for the samples behind it"
+    last = f"-{recipe.samples}"
+    more = "" if recipe.samples == 1 else f", also with the number of a sample ({last!r}) behind it"
     problems = []
     for rows, what in (
         (gone, "are missing: every row needs an id"),

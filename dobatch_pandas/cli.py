@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from .errors import DobatchError, InputError
-from .job import attach, jobs
+from .job import attach
+from .listing import jobs
 
 __all__ = ["main"]
 

@@ -25,8 +25,8 @@ from .submit import submit_frame
 
 try:
     from dask.base import compute
-    from dask.delayed import delayed
     from dask.dataframe.extensions import register_dataframe_accessor
+    from dask.delayed import delayed
 except ImportError as error:
     raise MissingExtra("df.dobatch on Dask frames", "dask") from error
 
@@ -127,7 +127,7 @@ class DaskPlan:
         """
         parts = self.frame.to_delayed(optimize_graph=True)
         send = delayed(_send_partition, pure=False)
-        ids = compute(*[send(part, self.recipe, fresh) for part in parts])
+        ids = compute(*[send(part, self.recipe, fresh) for part in parts])  # type: ignore[no-untyped-call]
         return DaskJob(list(ids), self.recipe)
 
 
@@ -156,7 +156,7 @@ def _join_partition(frame: pd.DataFrame, job_id: str | None, recipe: Recipe) -> 
     return joined(frame.iloc[:0], columns)
 
 
-@register_dataframe_accessor("dobatch")
+@register_dataframe_accessor("dobatch")  # type: ignore[no-untyped-call]
 class DaskDobatchAccessor:
     """Batch LLM inference over the rows of a Dask frame."""
 

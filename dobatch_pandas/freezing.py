@@ -7,7 +7,7 @@ are evaluated row by row. Rows that cannot be are collected, and named all at on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import InputError, Problem
-from .prompts import MEMBERS, Column, Field, messages_problem, plain, template
+from .prompts import MEMBERS, Column, Field, Template, messages_problem, plain, template
 from .providers import endpoint_for
 
 if TYPE_CHECKING:
@@ -207,23 +207,16 @@ def _evaluated(
 
 
 def _objects(values: pd.Series) -> list[Any]:
-    """A column's values as Python objects; bytes where a text is not UTF-8."""
+    """A column's values as Python objects; text that is not UTF-8 as text that cannot be encoded."""
     if _is_arrow_text(values.dtype) or isinstance(values.dtype, pd.StringDtype):
         try:
             return list(values)
         except UnicodeDecodeError:
             broken = _one_chunk(values).cast(pa.large_binary()).to_pylist()
-            return [None if text is None else _Undecoded(text) for text in broken]
+            return [None if raw is None else raw.decode(errors="surrogateescape") for raw in broken]
     if values.dtype in (np.float32, np.float16):
         return list(values.to_numpy())  # as numpy writes them: Python would show digits that were never there
     return values.tolist()
-
-
-class _Undecoded(str):
-    """Bytes in a column of text; takes part in rendering as a text that cannot be encoded unless it is UTF-8."""
-
-    def __new__(cls, raw: bytes) -> _Undecoded:
-        return super().__new__(cls, raw.decode(errors="surrogateescape"))
 
 
 # -- JSON
@@ -309,16 +302,24 @@ class _Questions:
                 self._faulty.add("The prompt is neither a text nor messages", label, problem)
                 return None
         try:
-            system = None if self._system is None else self._system.evaluate(self._shown(row))
+            system = None if self._system is None else _rendered(self._system, row or {})
             members = self._module.members(prompt, system)
             return orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self._faulty.add(f"The prompt cannot be rendered, {type(error).__name__}", label, error)
             return None
 
-    def _shown(self, row: _Row | None) -> dict[str, Any]:
-        """A row's values for the system text: a missing one that is kept is an empty string."""
-        return {name: "" if _is_missing(value) else value for name, value in (row or {}).items()}
+
+def _rendered(text: Template, row: Mapping[str, Any]) -> str:
+    """Render a text for a row; a missing value that is kept stands for an empty string, whatever its format."""
+    return "".join(
+        piece
+        if isinstance(piece, str)
+        else ""
+        if any(_is_missing(row[name]) for name in piece.columns)
+        else piece.evaluate(row)
+        for piece in text.pieces
+    )
 
 
 def _is_missing(value: Any) -> bool:

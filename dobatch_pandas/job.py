@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -18,10 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .client import Client
-from .config import on_change, settings
+from .config import settings
 from .errors import (
-    ConfigurationError,
     InputError,
     JobFailed,
     JobNotReady,
@@ -33,6 +28,7 @@ from .recipe import Recipe
 from .requests_file import copy_lines, ids_of
 from .results_file import RETRYABLE, merge_results
 from .runner import Runner
+from .session import drop_runner, known_runner, runner_for, store_here
 from .snapshot import BatchRow, Snapshot
 from .status import snapshot_of
 from .store import JobRecord, PartRecord, Store
@@ -40,21 +36,7 @@ from .store import JobRecord, PartRecord, Store
 if TYPE_CHECKING:
     from .estimate import Usage
 
-__all__ = ["Job", "attach", "jobs", "store_here"]
-
-_stores: dict[Any, Store] = {}
-_runners: dict[tuple[str, str], Runner] = {}
-_registry = threading.RLock()
-
-
-def store_here() -> Store:
-    """Return the store of the home that is set now."""
-    home = settings().home
-    with _registry:
-        if home not in _stores:
-            _stores[home] = Store(home)
-        return _stores[home]
-
+__all__ = ["Job", "attach"]
 
 class Job:
     """
@@ -81,7 +63,7 @@ class Job:
 
     @property
     def _runner(self) -> Runner | None:
-        return _runners.get((str(self._store.home), self.id))
+        return known_runner(self._store, self.id)
 
     def _records(self) -> tuple[JobRecord, dict[int, PartRecord]]:
         runner = self._runner
@@ -253,24 +235,7 @@ class Job:
 
     def resume(self, *, send_only: bool = False) -> Runner | None:
         """Have the job moved on in this process; None where there is nothing to do."""
-        key = (str(self._store.home), self.id)
-        with _registry:
-            runner = _runners.get(key)
-            if runner is not None and runner.alive:
-                return runner
-            record = self._store.job(self.id)
-            if record.ended is not None:
-                return None
-            here = settings().base_url
-            if record.base_url != here:
-                raise ConfigurationError(
-                    f"Job {self.id} belongs to {record.base_url}, and {here} is set, whose token must not go there. "
-                    f"Set dobatch.configure(base_url={record.base_url!r}, token=...) to go on."
-                )
-            client = Client(token=_TokenFor(record.base_url), base_url=record.base_url)
-            runner = _runners[key] = Runner(self._store, self.id, self.recipe, client, send_only=send_only)
-            runner.start()
-            return runner
+        return runner_for(self._store, self.id, self.recipe, send_only=send_only)
 
     # -- acting
 
@@ -335,17 +300,13 @@ class Job:
                 for part in written
             ],
         )
-        with _registry:
-            _runners.pop((str(self._store.home), self.id), None)
+        drop_runner(self._store, self.id)
         self.resume()
         return len(ids)
 
     def forget(self) -> None:
         """Delete the job with everything it has on disk; what the service has stays there."""
-        with _registry:
-            runner = _runners.pop((str(self._store.home), self.id), None)
-        if runner is not None:
-            runner.stop()
+        drop_runner(self._store, self.id)
         self._store.forget(self.id)
 
     # -- answers
@@ -472,24 +433,6 @@ def _over(runner: Runner) -> bool:
     return progress.job.ended is not None or progress.crash is not None or not runner.alive
 
 
-class _TokenFor:
-    """
-    The token that is set now, as long as the service that is set is the job's own.
-
-    A token that was configured for another service since must not go to this one.
-    """
-
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
-        self._token: str | None = None
-
-    def __call__(self) -> str | None:
-        here = settings()
-        if here.base_url == self._base_url:
-            self._token = here.token
-        return self._token
-
-
 def attach(job_id: str) -> Job:
     """
     Return a job of any earlier session, and have it moved on if it is not over.
@@ -507,59 +450,3 @@ def attach(job_id: str) -> Job:
     job = Job(store_here(), job_id)
     job.resume()
     return job
-
-
-def jobs() -> pd.DataFrame:
-    """
-    Return every job that this home knows, newest first.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
-        cost (US dollars, null where unknown), batches.
-    """
-    store = store_here()
-    found = [Job(store, record.id).snapshot() for record in store.jobs()]
-    return pd.DataFrame(
-        {
-            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True),
-            "status": pd.array([s.state for s in found], dtype="string"),
-            "rows": [s.rows for s in found],
-            "requests": [s.requests for s in found],
-            "reused": [s.reused for s in found],
-            "completed": [s.completed for s in found],
-            "failed": [s.failed for s in found],
-            "model": pd.array([s.model for s in found], dtype="string"),
-            "into": pd.array([s.into for s in found], dtype="string"),
-            "cost": pd.array([s.cost for s in found], dtype="Float64"),
-            "batches": [len(s.batches) for s in found],
-        },
-        index=pd.Index([s.job_id for s in found], name="id", dtype="object"),
-    )
-
-
-def _wake_everything() -> None:
-    for runner in list(_runners.values()):
-        if runner.alive:
-            runner.wake()
-
-
-def _finish_sending() -> None:
-    """Keep a script alive until what it submitted has reached the service; Ctrl+C leaves the rest for later."""
-    sending = [runner for runner in _runners.values() if runner.sending]
-    if not sending:
-        return
-    ids = ", ".join(runner.progress.job.id for runner in sending)
-    print(f"dobatch: still sending {ids}; Ctrl+C leaves the rest for dobatch.attach(...)", file=sys.stderr)
-    try:
-        for runner in sending:
-            with runner.progress.changed:
-                while runner.sending and not runner.progress.paused:
-                    runner.progress.changed.wait(1.0)
-    except KeyboardInterrupt:
-        return
-
-
-on_change(_wake_everything)
-atexit.register(_finish_sending)

@@ -1,12 +1,14 @@
-"""Every batch that the service lists, as a frame."""
+"""Every job that this home knows, and every batch that the service lists, as frames."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from .client import Client
+from .job import Job
+from .session import store_here
 
-__all__ = ["batches"]
+__all__ = ["batches", "jobs"]
 
 _TIMES = ["created_at", "started_at", "ended_at", "expires_at"]
 
@@ -46,3 +48,33 @@ def batches(limit: int | None = 100, status: str | None = None) -> pd.DataFrame:
     for name in _TIMES:
         frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
     return frame
+
+
+def jobs() -> pd.DataFrame:
+    """
+    Return every job that this home knows, newest first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
+        cost (US dollars, null where unknown), batches.
+    """
+    store = store_here()
+    found = [Job(store, record.id).snapshot() for record in store.jobs()]
+    return pd.DataFrame(
+        {
+            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True),
+            "status": pd.array([s.state for s in found], dtype="string"),
+            "rows": [s.rows for s in found],
+            "requests": [s.requests for s in found],
+            "reused": [s.reused for s in found],
+            "completed": [s.completed for s in found],
+            "failed": [s.failed for s in found],
+            "model": pd.array([s.model for s in found], dtype="string"),
+            "into": pd.array([s.into for s in found], dtype="string"),
+            "cost": pd.array([s.cost for s in found], dtype="Float64"),
+            "batches": [len(s.batches) for s in found],
+        },
+        index=pd.Index([s.job_id for s in found], name="id", dtype="object"),
+    )

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from .errors import DobatchError
-from .job import Job, attach, jobs
+from .job import Job, attach
+from .listing import jobs
 
 __all__ = ["load_ipython_extension"]
 

@@ -13,13 +13,14 @@ import pandas as pd
 from .config import settings
 from .errors import BudgetExceeded, InputError
 from .estimate import Estimate, estimate_frame
-from .job import Job, store_here
+from .job import Job
 from .join import answer_columns, joined
 from .keyset import KeySet
 from .recipe import Recipe
 from .requests_file import RequestWriter, ids_of
 from .results_file import table_of
 from .reuse import answered_keys
+from .session import store_here
 from .submit import submit_frame
 
 __all__ = ["Plan"]

@@ -95,10 +95,6 @@ class Template:
         """What differs from row to row."""
         return [piece for piece in self.pieces if isinstance(piece, Field)]
 
-    def evaluate(self, values: Mapping[str, Any]) -> str:
-        """Render the text for one row."""
-        return "".join(piece if isinstance(piece, str) else piece.evaluate(values) for piece in self.pieces)
-
 
 def template(text: str, what: str = "prompt") -> Template:
     """

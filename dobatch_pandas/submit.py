@@ -14,8 +14,9 @@ from .config import settings
 from .dataset import Source, check_source
 from .errors import ServerError, TooManyRequests
 from .input_file import write_input
-from .job import Job, store_here
+from .job import Job
 from .recipe import Recipe
+from .session import store_here
 from .store import JobRecord, Store, as_json
 
 __all__ = ["submit_dataset", "submit_frame"]

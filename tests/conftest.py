@@ -14,7 +14,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import config, job
+from dobatch_pandas import config
+from dobatch_pandas.session import close_home
 
 hypothesis_settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -32,13 +33,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "home"
     with config.configured(home=folder, display=False):
         yield folder
-    for runner in [r for (where, _), r in job._runners.items() if where == str(folder)]:
-        runner.stop()
-    for key in [key for key in job._runners if key[0] == str(folder)]:
-        del job._runners[key]
-    store = job._stores.pop(folder, None)
-    if store is not None:
-        store.close()
+    close_home(folder)
 
 
 @pytest.fixture

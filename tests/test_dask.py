@@ -15,7 +15,7 @@ from dobatch_pandas.errors import InputError
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
 distributed = pytest.importorskip("distributed", reason="needs dobatch-pandas[dask]")
 dd = pytest.importorskip("dask.dataframe")
-import dobatch_pandas.dask  # noqa: E402,F401
+import dobatch_pandas.dask  # noqa: E402
 
 ROWS = 400
 

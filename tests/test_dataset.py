@@ -10,6 +10,7 @@ import pytest
 import dobatch_pandas as dobatch
 from dobatch_pandas import dataset, requests_file
 from dobatch_pandas.errors import InputError
+from dobatch_pandas.session import close_home
 
 
 @pytest.fixture
@@ -99,15 +100,14 @@ def test_the_same_dataset_again_is_the_same_job(server, files, tmp_path):
     assert set(server.executed.values()) == {1}
 
 
-def test_a_job_over_files_can_be_attached_to(server, files, tmp_path):
+def test_a_job_over_files_can_be_attached_to(server, files, tmp_path, home):
     """
     Another session goes on from the files.
     """
     server.hold()
     job = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out")
-    key = next(iter(dobatch.job._runners))
     job.sent()
-    dobatch.job._runners.pop(key).stop()
+    close_home(home)
     server.release()
     dobatch.attach(job.id).wait()
     assert len(read(tmp_path / "out")) == 2000

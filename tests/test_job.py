@@ -20,6 +20,7 @@ from dobatch_pandas.errors import (
     JobNotReady,
     WaitTimeout,
 )
+from dobatch_pandas.session import close_home
 
 FRAME = pd.DataFrame({"word": [f"word {n}" for n in range(30)]})
 
@@ -30,8 +31,7 @@ def ask(frame=FRAME, prompt="Say {word}", **options):
 
 def forget_in_memory():
     """What a restarted kernel has: the disk."""
-    for key in list(dobatch.job._runners):
-        dobatch.job._runners.pop(key).stop()
+    close_home(dobatch.config.settings().home)
 
 
 def test_the_same_plan_again_is_the_same_job(server, capsys):
@@ -393,10 +393,10 @@ def test_prompts_from_a_function_are_joined_by_label_after_a_restart(server):
     back = dobatch.attach(job.id)
     part = frame.sample(10, random_state=3)
     assert list(part.dobatch.join(back)["said"]) == [f"Say {word}" for word in part["word"]]
+    repeated = pd.concat([frame, frame])
+    other = ask(repeated, lambda row: f"Tell {row.word}").wait()
+    forget_in_memory()
     with pytest.raises(InputError, match="Cannot tell"):
-        repeated = pd.concat([frame, frame])
-        other = ask(repeated, lambda row: f"Tell {row.word}").wait()
-        forget_in_memory()
         repeated.sample(5).dobatch.join(dobatch.attach(other.id))
 
 

@@ -248,7 +248,7 @@ def test_an_unreachable_host_is_told_before_anything_is_recorded(home):
     One clear error in the cell, and no half job left behind.
     """
     dobatch.configure(base_url="http://127.0.0.1:9", token="local")
-    with pytest.raises(ConnectionFailed, match="127.0.0.1"):
+    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
         ask()
     assert dobatch.jobs().empty
 
