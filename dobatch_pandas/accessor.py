@@ -183,7 +183,9 @@ class DobatchAccessor:
         with Client() as client:
             return run_trial(self._frame, plan.recipe, client, n)
 
-    def join(self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response") -> pd.DataFrame:
+    def join(
+        self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response"
+    ) -> pd.DataFrame:
         """
         Wait for a job, and return a new frame with its answers on their rows.
 
@@ -203,7 +205,9 @@ class DobatchAccessor:
         """
         return joined(self._frame, self._answers(job, custom_id, into))
 
-    def update(self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response") -> None:
+    def update(
+        self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response"
+    ) -> None:
         """
         Wait for a job, and add its answers to this very frame.
 
@@ -216,7 +220,9 @@ class DobatchAccessor:
         if isinstance(job, Job):
             return job.join(self._frame)
         if not isinstance(job, pd.DataFrame):
-            raise InputError(f"A job or a frame from dobatch.read_results is needed, not {type(job).__name__}.")
+            raise InputError(
+                f"A job or a frame from dobatch.read_results is needed, not {type(job).__name__}."
+            )
         if custom_id is None:
             raise InputError(
                 "Results read by hand need the column that holds each row's id: join(results, "
@@ -282,5 +288,7 @@ class DobatchAccessor:
 
         if job is not None:
             options.setdefault("responses", job.responses())
-            options.setdefault("prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).T.to_string())
+            options.setdefault(
+                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).T.to_string()
+            )
         return explore(self._frame, **options)

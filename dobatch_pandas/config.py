@@ -103,7 +103,9 @@ def configure(
         changes["home"] = Path(home).expanduser() if home else None
     if display is not _UNCHANGED:
         if display not in (True, False, None, "widget", "bar"):
-            raise ConfigurationError(f'display is {display!r}; it takes True, False, None, "widget" or "bar".')
+            raise ConfigurationError(
+                f'display is {display!r}; it takes True, False, None, "widget" or "bar".'
+            )
         changes["display"] = display
     if allow_http is not _UNCHANGED:
         changes["allow_http"] = allow_http

@@ -41,7 +41,11 @@ def run_demo(rows: int = 200, model: str | None = None) -> pd.DataFrame:
         started = time.monotonic() - began
         with configured(token=server.token, base_url=server.url, home=Path(home)):
             job = reviews.dobatch.submit(
-                PROMPT, model=name, into="sentiment", schema={"sentiment": list(WORDS.values())}, temperature=0
+                PROMPT,
+                model=name,
+                into="sentiment",
+                schema={"sentiment": list(WORDS.values())},
+                temperature=0,
             )
             reviews.dobatch.update(job)
             now = job.snapshot()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "attach"]
 
+
 class Job:
     """
     One job: a view of its folder, and the handle of whatever moves it on.

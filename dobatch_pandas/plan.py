@@ -59,7 +59,9 @@ class Plan:
         from .display.html import table_html
 
         requests = self.preview(3)
-        rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in requests.to_dict("records")]
+        rows: list[dict[str, Any]] = [
+            {str(k): v for k, v in row.items()} for row in requests.to_dict("records")
+        ]
         return table_html(rows, list(requests.columns), caption=repr(self).strip("<>"))
 
     @property

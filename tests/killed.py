@@ -83,16 +83,26 @@ POINTS: dict[str, Callable[[], None]] = {
     "rendered, part not recorded": lambda: strike(Ledger, "add_parts", "before"),
     "first part recorded": lambda: strike(Ledger, "add_parts", "after"),
     "second part recorded": lambda: strike(Ledger, "add_parts", "after", 2),
-    "before the manifest is recorded": lambda: strike(Ledger, "update_job", "before", having=changing(rendered=1)),
-    "after the manifest is recorded": lambda: strike(Ledger, "update_job", "after", having=changing(rendered=1)),
+    "before the manifest is recorded": lambda: strike(
+        Ledger, "update_job", "before", having=changing(rendered=1)
+    ),
+    "after the manifest is recorded": lambda: strike(
+        Ledger, "update_job", "after", having=changing(rendered=1)
+    ),
     "before a file intent": lambda: strike(Api, "create_file", "before"),
     "after a file intent": lambda: strike(Api, "create_file", "after", 2),
     "mid-upload": lambda: strike_moving(Api, "send_file"),
-    "uploaded, not recorded": lambda: strike(Ledger, "update_part", "before", having=changing(state="uploaded")),
-    "uploaded and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="uploaded")),
+    "uploaded, not recorded": lambda: strike(
+        Ledger, "update_part", "before", having=changing(state="uploaded")
+    ),
+    "uploaded and recorded": lambda: strike(
+        Ledger, "update_part", "after", having=changing(state="uploaded")
+    ),
     "before create": lambda: strike(Api, "create_batch", "before", 2),
     "create sent, answer lost": lambda: strike(Api, "create_batch", "after"),
-    "created, not recorded": lambda: strike(Ledger, "update_part", "before", 2, having=changing(state="created")),
+    "created, not recorded": lambda: strike(
+        Ledger, "update_part", "before", 2, having=changing(state="created")
+    ),
     "created and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="created")),
     "before a part is compressed": lambda: strike(sender, "compress_part", "before"),
     "after a part is compressed": lambda: strike(sender, "compress_part", "after"),
@@ -103,8 +113,12 @@ POINTS: dict[str, Callable[[], None]] = {
     "mid-download": lambda: strike_moving(Api, "download"),
     "before results are written": lambda: strike(collector, "write_results", "before"),
     "after results are written": lambda: strike(collector, "write_results", "after", 2),
-    "before the end is recorded": lambda: strike(Ledger, "update_job", "before", having=changing(state="completed")),
-    "after the end is recorded": lambda: strike(Ledger, "update_job", "after", having=changing(state="completed")),
+    "before the end is recorded": lambda: strike(
+        Ledger, "update_job", "before", having=changing(state="completed")
+    ),
+    "after the end is recorded": lambda: strike(
+        Ledger, "update_job", "after", having=changing(state="completed")
+    ),
     "mid-join": lambda: strike(dobatch.accessor, "joined", "before"),
 }
 

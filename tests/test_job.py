@@ -211,7 +211,9 @@ def test_two_processes_that_submit_the_same_do_it_once(server, home):
         print(job.id)
     """)
     processes = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     outputs = [process.communicate(timeout=120) for process in processes]
@@ -375,7 +377,9 @@ def test_a_frame_that_changed_since_is_joined_by_what_it_asks(server):
     Sorted, filtered, grown: right answers on right rows, and a code where nothing was asked.
     """
     job = ask()
-    changed = pd.concat([FRAME.sort_values("word", ascending=False).iloc[5:], pd.DataFrame({"word": ["x", None]})])
+    changed = pd.concat(
+        [FRAME.sort_values("word", ascending=False).iloc[5:], pd.DataFrame({"word": ["x", None]})]
+    )
     out = changed.dobatch.join(job)
     known = out["word"].isin(FRAME["word"])
     assert (out["said"][known] == "Say " + out["word"][known]).all()

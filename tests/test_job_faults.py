@@ -183,7 +183,9 @@ def test_a_batch_that_fails_validation_fails_the_job_with_the_services_words(ser
     The service refuses the file: the job says why, and each row has a code.
     """
     server = serve()
-    server.faults.add("create_batch", status=422, body='{"id": "unprocessable_entity", "message": "model not allowed"}')
+    server.faults.add(
+        "create_batch", status=422, body='{"id": "unprocessable_entity", "message": "model not allowed"}'
+    )
     job = ask()
     with pytest.raises(JobFailed, match="model not allowed"):
         job.wait()

@@ -25,7 +25,11 @@ def test_a_killed_job_ends_as_if_undisturbed(point, way, server, home, monkeypat
     monkeypatch.setitem(requests_file.LIMITS, "openai", requests_file.Limits(killed.PART, 200_000_000))
     script = Path(killed.__file__)
     ended = subprocess.run(
-        [sys.executable, script, home, server.url, point], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, script, home, server.url, point],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 

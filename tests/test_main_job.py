@@ -94,7 +94,9 @@ def test_files_can_be_carried_by_hand(server, tmp_path, reviews):
     [path] = plan.to_jsonl(tmp_path)
     with dobatch.Client() as client:
         file_id = client.send_file(path)
-        batch = client.create_batch(file_id, provider="openai", endpoint="/v1/chat/completions", request_id="by-hand")
+        batch = client.create_batch(
+            file_id, provider="openai", endpoint="/v1/chat/completions", request_id="by-hand"
+        )
         while not client.get_batch(batch.batch_id).terminal:
             threading.Event().wait(0.05)
         links = client.get_results(batch.batch_id)

@@ -57,7 +57,11 @@ def test_a_failing_session_writes_no_secret(serve, home, tmp_path):
     script = tmp_path / "session.py"
     script.write_text(textwrap.dedent(SESSION))
     ended = subprocess.run(
-        [sys.executable, script, home, server.url, TOKEN], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, script, home, server.url, TOKEN],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert ended.returncode == 1, ended.stdout[-2000:] + ended.stderr[-2000:]
     assert "LinkRefused" in ended.stderr

@@ -164,6 +164,7 @@ def test_a_panel_whose_kernel_is_gone_does_not_look_alive(lab):
     after = "([selector]) => getComputedStyle(document.querySelector(selector), '::after')"
     assert shown.page.evaluate(f"{after}.animationName", [".dobatch-bar"]) == "none"
     assert "dobatch.attach" in shown.page.evaluate(f"{after}.content", [PANEL])
+    shown.wait_for_kernel()
 
 
 def test_nothing_in_the_data_runs_or_is_typeset(lab):
