@@ -69,6 +69,11 @@ __all__ = [
 class DobatchError(Exception):
     """The root of every exception that this package raises on purpose."""
 
+    def _repr_html_(self) -> str:
+        from .display.html import error_html
+
+        return error_html(self)
+
 
 @dataclass(frozen=True)
 class Problem:

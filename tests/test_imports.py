@@ -25,6 +25,7 @@ BACKWARDS = {
     ("job", "display.text"): "repr() is drawn by the same words as everything else",
     ("plan", "display.html"): "_repr_html_",
     ("usage", "display.html"): "_repr_html_",
+    ("errors", "display.html"): "_repr_html_",
     ("job", "estimate"): "usage() is a look at the price, which submit needs no earlier",
     ("join", "results_file"): "join(read_results(...)) takes a frame back to a table",
     ("results_file", "join"): "read_results() returns pandas columns as join makes them",

@@ -1,0 +1,93 @@
+"""What a person sees of plans, estimates, evaluations and errors as a cell's last value, and at the Tab key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from display.test_html import EVIL, read
+
+import dobatch_pandas as dobatch
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"review": [EVIL, "fine", "fine"], "label": ["pos", "neg", "pos"], "said": ["pos", "pos", "neg"]}
+    )
+
+
+MADE: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "plan": lambda frame: frame.dobatch.plan("Of {review}", model="gpt-4.1-mini", into=EVIL, temperature=0.5),
+    "estimate": lambda frame: frame.dobatch.plan("Of {review}", model="gpt-4.1-mini").estimate(),
+    "error": lambda frame: dobatch.InputError([f"Column {EVIL!r} is not there.", "Nor is this."]),
+}
+
+
+@pytest.mark.parametrize("what", list(MADE))
+def test_everything_shows_itself_in_a_line_and_in_html(home: Path, frame: pd.DataFrame, what: str) -> None:
+    """
+    A short ``repr`` for terminals, a picture for notebooks; data in it is text, whatever it holds.
+    """
+    made = MADE[what](frame)
+    assert len(repr(made)) < 200
+    assert "\n" not in repr(made)
+    assert read(made._repr_html_()).text
+
+
+def test_a_job_shows_its_state_without_the_network(server: Any, frame: pd.DataFrame) -> None:
+    """
+    ``repr`` says how the job stands, and does so with the service gone.
+    """
+    job = frame.dobatch.submit("Of {review}", model="m").wait()
+    server.stop()
+    line = f"<Job {job.id}: done: 2 answered, 0 failed; m - chat completions -> response>"
+    assert repr(job) == line
+
+
+COMPLETIONS = {
+    "df.dob": "dobatch",
+    "df.dobatch.su": "submit",
+    'df.dobatch.submit("x", mo': "model=",
+    'df.dobatch.submit("x", model="m", sch': "schema=",
+    'df.dobatch.plan("x", end': "endpoint=",
+    'df.dobatch.trial("x", mo': "model=",
+    'df.dobatch.score("said", act': "actual=",
+    "dobatch.conf": "configure",
+}
+
+
+@pytest.mark.parametrize("typed", list(COMPLETIONS))
+def test_the_tab_key_offers_methods_and_their_parameters(frame: pd.DataFrame, typed: str) -> None:
+    """
+    Methods of ``df.dobatch`` and the names of their parameters are completed.
+    """
+    pytest.importorskip("IPython")
+    from IPython.core.completer import IPCompleter, provisionalcompleter
+
+    completer = IPCompleter(namespace={"df": frame, "dobatch": dobatch}, use_jedi=False)
+    with provisionalcompleter():
+        offered = [found.text.lstrip(".") for found in completer.completions(typed, len(typed))]
+    assert COMPLETIONS[typed] in offered
+
+
+def test_looking_at_a_frame_changes_nothing(frame: pd.DataFrame) -> None:
+    """
+    The Tab key builds the accessor of any frame, without columns, with odd ones, or large: it does nothing there.
+    """
+    odd = [
+        pd.DataFrame(),
+        pd.DataFrame({0: [1], None: [2], ("a", "b"): [3]}),
+        pd.DataFrame(np.zeros((2, 2)), index=pd.MultiIndex.from_tuples([(1, 2), (1, 2)]), columns=["a", "a"]),
+        frame,
+    ]
+    for each in odd:
+        assert "dobatch" in dir(each)
+        before = each.copy()
+        assert {"submit", "plan", "join", "update"} <= set(dir(each.dobatch))
+        pd.testing.assert_frame_equal(each, before)
+    assert vars(frame.dobatch) == {"_frame": frame}
