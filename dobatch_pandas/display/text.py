@@ -101,7 +101,9 @@ def legend(snapshot: Snapshot) -> list[tuple[str, str]]:
     items = [("answered", f"{now.answered:,} answered"), ("failed", f"{now.failed:,} failed")]
     if not preparing(snapshot):
         if now.left:
-            items.append(("left", f"{now.left:,} {'never answered' if snapshot.over else 'left'}"))
+            # The sign of what the bar shows: all that is left is with the service, or not.
+            kind = "sent" if now.sent >= now.left else "left"
+            items.append((kind, f"{now.left:,} {'never answered' if snapshot.over else 'left'}"))
         return items
     if not (now.answered or now.failed):
         items = []

@@ -114,7 +114,8 @@ def test_a_picture_stands_on_its_own(state: State) -> None:
     assert "<style" not in picture
     colours = re.findall(r"#[0-9a-fA-F]{3,8}|\b(?:white|black)\b(?!-)", picture)
     inside = re.findall(r"var\(--jp-[a-z0-9-]+, (#[0-9a-f]{6})\)", picture)
-    assert sorted(colours) == sorted(inside), "a fixed colour only stands behind a theme's"
+    # Pages that are not trusted drop variables: each colour stands once alone, and once behind the theme's.
+    assert set(colours) == set(inside), "a fixed colour only stands in for a theme's"
     assert reader.text.count("261123-abcdef") >= 1
 
 
