@@ -25,20 +25,20 @@ GROUPS: dict[str, tuple[str, str]] = {
     "ask": ("look, price, submit", "plan submit trial estimate listing"),
     "job": (
         "one job, moved on by threads of its own",
-        "job runner rendering sender poller collector reuse progress status input_file dataset part_results",
+        "job session runner rendering sender poller collector reuse progress status input_file dataset part_results",
     ),
     "requests": (
         "frame → lines",
-        "recipe prompts schema requests_file bodies part_files keyset "
+        "recipe checks prompts schema freezing requests_file bodies part_files keyset "
         "providers providers.chat providers.responses providers.embeddings providers.messages",
     ),
     "results": (
         "lines → columns",
-        "join answers validation results_file jsonl columns codes providers.answer *_results",
+        "join answers validation results_file jsonl codes providers.answer *_results",
     ),
     "service": ("calls and bytes", "client calls limits transfer network models"),
     "disk": ("the ledger", "store"),
-    "ground": ("known to all", "errors config snapshot prices tokens usage"),
+    "ground": ("known to all", "errors config snapshot columns prices tokens usage"),
     "display": ("draws a snapshot", "display display.*"),
     "evals": ("scores frames", "evals evals.*"),
     "server": ("the service itself", "server server.*"),
