@@ -194,3 +194,7 @@ def _fetch_model(arguments: argparse.Namespace) -> None:
     from .server.weights import fetch
 
     print(fetch(arguments.model))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -90,6 +91,27 @@ class Page:
     def run_all(self) -> Page:
         """Run every cell, as the menu does."""
         return self.wait_for_kernel().command("notebook:run-all-cells")
+
+    def run_all_from_menu(self) -> Page:
+        """Run every cell with two clicks, as a person does."""
+        self.wait_for_kernel()
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+        self.page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        return self
+
+    def wait_for_last_cell(self) -> Page:
+        """Wait until the last code cell has ended, well or badly, or one before it has failed."""
+        self.page.wait_for_function(
+            """() => {
+              const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
+              const code = [...cells].filter((cell) => cell.type === "code" && cell.sharedModel.getSource().trim());
+              const failed = code.some((cell) => cell.outputs.toJSON().some((o) => o.output_type === "error"));
+              const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+              return failed || (code.at(-1).executionCount !== null && session.kernel.status === "idle");
+            }""",
+            timeout=3 * PATIENCE,
+        )
+        return self
 
     def run_cell(self, number: int) -> Page:
         """Run one cell, counted from 0; return when it has been handed to the kernel, not when it ends."""

@@ -336,7 +336,7 @@ def static_html(snapshot: Snapshot, now: float | None = None) -> str:
 def _hint(snapshot: Snapshot, now: float) -> str:
     attach = f"<code>dobatch.attach({plain(repr(snapshot.job_id))})</code>"
     if not snapshot.over:
-        return f"As of {text.moment(now, now)}; {attach} shows the job as it is now."
+        return f"As of {text.stamp(now)}; {attach} shows the job as it is now."
     if snapshot.failed:
         return (
             "<code>job.errors()</code> lists the failed rows, <code>job.retry()</code> sends again "

@@ -160,6 +160,11 @@ def moment(at: float, now: float) -> str:
     return time.strftime("%H:%M %Z" if same_day else "%a %d %b %H:%M %Z", there)
 
 
+def stamp(at: float) -> str:
+    """A point in time for a picture that may be looked at years later."""
+    return time.strftime("%a %d %b %Y %H:%M %Z", time.localtime(at))
+
+
 def counted(number: int, noun: str) -> str:
     """
     A number with its noun.
@@ -264,7 +269,8 @@ def time_line(snapshot: Snapshot, now: float | None = None) -> str:
     """Elapsed, what is left by the pace so far, and when the window ends."""
     now = time.time() if now is None else now
     if snapshot.over:
-        return f"took {duration((snapshot.ended or now) - snapshot.started)}" if snapshot.started else ""
+        ended = snapshot.ended or now
+        return f"took {duration(ended - snapshot.started)}, ended {stamp(ended)}" if snapshot.started else ""
     parts = [f"{duration(now - snapshot.started)} elapsed"] if snapshot.started else []
     if snapshot.eta is not None and snapshot.state == "running":
         parts.append(f"about {duration(max(snapshot.eta, 1))} left")

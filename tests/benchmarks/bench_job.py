@@ -36,7 +36,15 @@ def prepare(folder: Path, rows: int) -> None:
     """Rows of some 600 characters with all that has to be escaped, and their request files."""
     target = folder / f"rows-{rows}.parquet"
     if not target.exists():
-        pieces = ['say "no"', "two\nlines", "café 🎉", "a\u2028b", "plain words of a review", "tab\there", "back\\slash"]
+        pieces = [
+            'say "no"',
+            "two\nlines",
+            "café 🎉",
+            "a\u2028b",
+            "plain words of a review",
+            "tab\there",
+            "back\\slash",
+        ]
         texts = [" ".join(pieces[(seed * 7 + n * n) % 7] for n in range(52)) for seed in range(1000)]
         pd.DataFrame({"text": [f"{n} {texts[n % 1000]}" for n in range(rows)]}).to_parquet(target)
     requests_folder = folder / f"requests-{rows}"
@@ -86,7 +94,9 @@ def _drive(url: str, paths: list[Path], target: Path) -> None:
     for path in paths:
         intent = session.post(f"{url}/v1/batches/files", json={"file_name": path.name}).json()
         with path.open("rb") as body:
-            requests.put(intent["upload_url"], data=body, headers={"Content-Type": "application/octet-stream"})
+            requests.put(
+                intent["upload_url"], data=body, headers={"Content-Type": "application/octet-stream"}
+            )
         batch = {
             "file_id": intent["file_id"],
             "provider": "openai",
@@ -99,7 +109,10 @@ def _drive(url: str, paths: list[Path], target: Path) -> None:
         while session.get(f"{url}/v1/batches/{batch_id}").json()["status"] != "completed":
             time.sleep(0.05)
         links = session.get(f"{url}/v1/batches/{batch_id}/results").json()
-        with requests.get(links["output_file_url"], stream=True) as answer, (target / batch_id).open("wb") as file:
+        with (
+            requests.get(links["output_file_url"], stream=True) as answer,
+            (target / batch_id).open("wb") as file,
+        ):
             for chunk in answer.iter_content(1 << 20):
                 file.write(chunk)
 

@@ -223,3 +223,21 @@ def test_it_lives_while_a_cell_awaits(kernel: Kernel) -> None:
     )
     assert printed(said) == "awaited\n"
     assert "77 of 100 requests have ended" in values(said)
+
+
+def test_the_magic_shows_its_job(kernel: Kernel, server: Any) -> None:
+    """
+    ``%%dobatch`` in a notebook shows the panel below its cell, and waiting shows no second one.
+    """
+    server.hold()
+    kernel.run(
+        "import pandas as pd, tempfile, dobatch_pandas as dobatch\n"
+        f"dobatch.configure(base_url={server.url!r}, token={server.token!r}, home=tempfile.mkdtemp())\n"
+        "df = pd.DataFrame({'word': ['a', 'b']})\n%load_ext dobatch_pandas"
+    )
+    (shown,) = of("display_data", kernel.run("%%dobatch df --model m --into answer\nSay {word}"))
+    assert VIEW in shown["data"]
+    server.release()
+    said = kernel.run("df.dobatch.update(job)\nprint(list(df['answer']))")
+    assert printed(said) == "['Say a', 'Say b']\n"
+    assert not of("display_data", said)

@@ -1,0 +1,122 @@
+"""The ``dobatch`` command does what the notebook does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.cli import main
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "in.parquet"
+    pd.DataFrame({"text": ["good", "bad", "ugly"]}).to_parquet(path)
+    return path
+
+
+def test_run_writes_the_enriched_table(server, table, tmp_path, capsys):
+    """
+    A file in, the same rows with their answers out.
+    """
+    out = tmp_path / "out.parquet"
+    status = main(
+        ["run", str(table), "--prompt", "Say {text}", "--model", "echo", "--out", str(out), "--into", "said"]
+    )
+    assert status == 0
+    assert list(pd.read_parquet(out)["said"]) == ["Say good", "Say bad", "Say ugly"]
+    assert "3 rows" in capsys.readouterr().err
+
+
+def test_run_takes_csv_schemas_and_parameters(server, tmp_path):
+    """
+    Everything that a plan takes, as options.
+    """
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    pd.DataFrame({"text": ["a", "b"]}).to_csv(source, index=False)
+    options = ["--schema", '{"label": ["pos", "neg"]}', "--param", "temperature=0", "--param", "seed=7"]
+    assert (
+        main(["run", str(source), "--prompt", "{text}", "--model", "echo", "--out", str(out), *options]) == 0
+    )
+    assert set(pd.read_csv(out)["label"]) <= {"pos", "neg"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--prompt": "{txet}"}, "Did you mean 'text'"),
+        ({"--out": "out.xlsx"}, "neither a .parquet nor a .csv"),
+        ({"in": "none.parquet"}, "no file"),
+        ({"--param": "temperature"}, "NAME=VALUE"),
+        ({"--schema": "{"}, "not JSON"),
+    ],
+)
+def test_bad_usage_is_one_clear_line(change, words, server, table, tmp_path, capsys):
+    """
+    No traceback, nothing sent, and the status says that it failed.
+    """
+    options = {"--prompt": "{text}", "--model": "echo", "--out": str(tmp_path / "o.parquet"), **change}
+    source = options.pop("in", str(table))
+    status = main(["run", source, *[word for pair in options.items() for word in pair]])
+    assert status == 1
+    assert words in capsys.readouterr().err
+    assert not server.executed
+
+
+def test_jobs_watch_and_forget(server, capsys):
+    """
+    What was submitted anywhere can be listed, followed and deleted.
+    """
+    assert main(["jobs"]) == 0
+    assert "No job yet" in capsys.readouterr().out
+    server.hold()
+    job = pd.DataFrame({"n": range(3)}).dobatch.submit("{n}", model="echo")
+    server.release()
+    assert main(["watch", job.id]) == 0
+    assert "3 answered" in capsys.readouterr().out
+    assert main(["jobs"]) == 0
+    assert job.id in capsys.readouterr().out
+    assert main(["retry", job.id]) == 0
+    assert main(["forget", job.id]) == 0
+    assert main(["watch", job.id]) == 1
+    assert "No job" in capsys.readouterr().err
+
+
+def test_cancel_ends_a_job(server, capsys):
+    """
+    ``dobatch cancel`` ends what runs, and says what was finished.
+    """
+    server.hold(after=2)
+    job = pd.DataFrame({"n": range(50)}).dobatch.submit("{n}", model="echo")
+    job.sent()
+    assert main(["cancel", job.id]) == 0
+    assert job.status == "cancelled"
+    assert server.batches[0].status == "cancelled"
+
+
+def test_the_demo_runs_and_never_pretends(home):
+    """
+    Without the real model it says what it uses instead.
+    """
+    command = [sys.executable, "-m", "dobatch_pandas.cli", "demo", "--rows", "30", "--model", "echo"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "stand-in" in done.stdout
+    assert "30 rows, 0 failed" in done.stdout
+    assert "sentiment_error" in done.stdout
+
+
+def test_the_command_is_installed():
+    """
+    ``dobatch`` is on the path, and its help names the commands.
+    """
+    command = Path(sys.executable).parent / "dobatch"
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    for word in ("demo", "run", "jobs", "watch", "cancel", "serve", "fetch-model"):
+        assert word in done.stdout
+    assert dobatch.__version__
