@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import get_args
-
-import time
 
 import pytest
 from display.fakes import FAILURES, NOW, snapshot
