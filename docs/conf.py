@@ -43,9 +43,12 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
+    "navbar_center": [],
     "secondary_sidebar_items": ["page-toc"],
     "footer_end": [],
 }
+
+html_sidebars = {"**": ["globaltoc.html"]}
 
 GENERATED = HERE / "generated"
 

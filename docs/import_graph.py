@@ -34,11 +34,11 @@ GROUPS: dict[str, tuple[str, str]] = {
     ),
     "results": (
         "lines → columns",
-        "join answers validation results_file jsonl codes providers.answer *_results",
+        "join answers results_file jsonl codes providers.answer *_results",
     ),
     "service": ("calls and bytes", "client calls limits transfer network models"),
     "disk": ("the ledger", "store"),
-    "ground": ("known to all", "errors config snapshot columns prices tokens usage"),
+    "ground": ("known to all", "errors config snapshot columns validation prices tokens usage"),
     "display": ("draws a snapshot", "display display.*"),
     "evals": ("scores frames", "evals evals.*"),
     "server": ("the service itself", "server server.*"),

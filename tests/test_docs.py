@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -15,7 +16,7 @@ import dobatch_pandas as dobatch
 from dobatch_pandas import codes
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 WITH_EXAMPLES = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 NEEDS = {"evals.md": "sklearn", "quickstart.md": "sklearn", "dask.md": "dask"}
 
@@ -74,12 +75,10 @@ def test_commands_and_options_exist():
     """
     from dobatch_pandas.cli import _parser
 
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    for page in PAGES:
         for block in re.findall(
             r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
         ):
-            import shlex
-
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["dobatch"]:

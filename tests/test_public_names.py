@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -38,8 +39,8 @@ SIGNATURES = {
     "DobatchAccessor.join": "job, *, custom_id=None, into='response'",
     "DobatchAccessor.update": "job, *, custom_id=None, into='response'",
     "DobatchAccessor.score": "predicted, *, actual, **options",
-    "DobatchAccessor.judge": "question, *, model, **options",
-    "DobatchAccessor.explore": "**options",
+    "DobatchAccessor.judge": "question, criteria=None, *, model, **options",
+    "DobatchAccessor.explore": "job=None, **options",
     "Plan.preview": "n=5",
     "Plan.estimate": "",
     "Plan.to_jsonl": "directory",
@@ -174,3 +175,11 @@ def test_every_module_says_what_it_is_for(name):
     assert module.__doc__
     for public in getattr(module, "__all__", []):
         assert hasattr(module, public), public
+
+
+def test_the_version_is_one():
+    """
+    What pip says and what the package says are the same.
+    """
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{dobatch.__version__}"\n' in project
