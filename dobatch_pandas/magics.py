@@ -32,7 +32,8 @@ The prompt, a template over columns such as {review}, is the text of the cell.
   --flatten              columns of their own for nested fields of the schema
   --no-dedupe            send equal rows more than once
   --job NAME             variable that gets the job (job)
-  --NAME VALUE           any parameter of the request's body: --temperature 0 --max-tokens 50
+  --NAME VALUE           any parameter of the request's body: --temperature 0 --max-tokens 50;
+                         --param NAME=VALUE is the same
 A VALUE with blanks goes in quotes; $name takes the value of a variable.
 
 %dobatch jobs                           every job that this machine knows
@@ -46,7 +47,7 @@ _SWITCHES: Mapping[str, tuple[str, bool]] = {
     "flatten": ("flatten", True),
     "no_dedupe": ("dedupe", False),
 }
-_OWN = (*_TEXTS, *_NUMBERS, *_SWITCHES, "schema", "job")
+_OWN = (*_TEXTS, *_NUMBERS, *_SWITCHES, "schema", "job", "param")
 _LITTLE_LIKE = 0.8  # above it an option is taken for a slip of the hand, not for a parameter of the body
 
 
@@ -173,6 +174,11 @@ def _options(ip: Any, words: list[str]) -> dict[str, Any]:
             value = next(rest, "--")
             if value.startswith("--"):
                 raise _Misused(f"--{spelled} needs a value.")
+        if name == "param":
+            spelled, equals, value = value.partition("=")
+            name = spelled
+            if not equals or not name.isidentifier() or name in (*_OWN, "prompt", "self"):
+                raise _Misused("--param takes NAME=VALUE, where NAME is a parameter of the request's body.")
         options[name] = _value(ip, name, spelled, value)
     return options
 

@@ -69,7 +69,7 @@ def test_options_are_those_of_submit(shell: Any, server: Any) -> None:
     shell.user_ns["review"] = "a variable of the notebook, which the template's field is not"
     line = (
         "--model m --system 'Be terse about {review}' --samples 2 --no-dedupe --job mine "
-        "--max-tokens=50 --response-format $how --top-p 0.5"
+        "--max-tokens=50 --response-format $how --top-p 0.5 --param seed=7 --param=user=me"
     )
     assert shell.run_cell(f"%%dobatch df {line}\n{{review}}").success
 
@@ -79,6 +79,7 @@ def test_options_are_those_of_submit(shell: Any, server: Any) -> None:
     assert recipe.params["max_tokens"] == 50
     assert recipe.params["response_format"] == {"type": "text"}
     assert recipe.params["top_p"] == 0.5
+    assert (recipe.params["seed"], recipe.params["user"]) == (7, "me")
     lines = (
         shell.user_ns["df"].dobatch.plan("{review}", model="m", system="Be terse about {review}").preview(1)
     )
@@ -134,6 +135,8 @@ def test_jobs_are_listed_attached_and_cancelled(shell: Any, serve: Callable[...,
         ("%%dobatch df --model m --fresh=yes\n{review}", "--fresh takes no value"),
         ("%%dobatch df --model m --prompt x\n{review}", "the prompt is the text of the cell"),
         ("%%dobatch df --model m --user $nobody\n{review}", "no variable 'nobody'"),
+        ("%%dobatch df --model m --param seed\n{review}", "--param takes NAME=VALUE"),
+        ("%%dobatch df --model m --param model=x\n{review}", "--param takes NAME=VALUE"),
         ("%%dobatch df --model m --job 7\n{review}", "cannot be the name of a variable"),
         ("%dobatch attach", "needs the id of a job"),
         ("%dobatch cancel --job x", "needs the id of a job"),
