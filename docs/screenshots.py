@@ -169,7 +169,7 @@ def take(folder: Path) -> list[Path]:
                 )
                 shown.run_all()
                 shown.wait_for(".dobatch-panel >> nth=4")
-                shown.wait_for(".dobatch-static >> nth=1")
+                shown.output(len(cells) - 1).locator(".dobatch-static").wait_for()
                 shown.wait_for_kernel()
                 for number, name in enumerate([*names, "static"], 1):
                     if ending and name not in ("running", "done"):

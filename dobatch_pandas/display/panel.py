@@ -1,9 +1,11 @@
 """
 The live panel of a job in a notebook; the only importer of ipywidgets.
 
-One thread a job draws, however many cells show it, and ends with the job: the panel then gives way to its
-static picture, which is what a saved notebook keeps. Where requests failed, the buttons stay for `SETTLE`
-seconds first. Handlers of buttons only start threads: where they run differs between ipykernel versions.
+A cell that shows a job has two outputs: the widget, and below it the static picture, which the widget's style
+hides for as long as the widget lives. A notebook that is opened again without its kernel has lost the widget and
+shows the picture. One thread a job draws, however many cells show it, and ends with the job. Where requests
+failed, the buttons stay for `SETTLE` seconds first. Handlers of buttons only start threads: where they run
+differs between ipykernel versions.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ __all__ = ["Panel", "show_panel"]
 OFTEN = 0.25  # seconds between two drawings
 TICK = 1.0  # the clock on the panel goes on
 SETTLE = 600.0  # seconds that Retry stays at hand after the end
+KEPT = 60.0  # seconds after which the picture, which a save may keep, is taken anew
 MOST_ROWS = 50  # of errors
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 # Only what inline styles cannot say; without it the panel is still whole.
 _STYLE = """<style>
+.{mark}, .jp-OutputArea-child:has(.{mark}) { display: none; }
 .dobatch-panel { border-radius: 6px; }
 .dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); }
 .dobatch-panel .widget-html, .dobatch-panel .widget-html-content {
@@ -102,7 +107,10 @@ class Panel:
         self.job = job
         self.closed = threading.Event()
         self._news = threading.Event()
+        # What a CSS class is made of may not come from outside.
+        self._mark = f"dobatch-{uuid.uuid4().hex}"
         self._ids: list[str] = []
+        self._kept: tuple[str, float] = ("", 0.0)
         self._message = ""
         self._asking = False
         self._opened: str | None = None
@@ -146,9 +154,11 @@ class Panel:
                 flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
             )
         )
-        style = widgets.HTML(_STYLE, layout=widgets.Layout(display="none"))
+        self._style = widgets.HTML(
+            _STYLE.replace("{mark}", self._mark), layout=widgets.Layout(display="none")
+        )
         self.widget = widgets.VBox(
-            [style, *self._parts.values(), self._buttons, self._details],
+            [self._style, *self._parts.values(), self._buttons, self._details],
             layout=widgets.Layout(
                 border="1px solid rgba(128,128,128,.35)", padding="10px 14px 6px", max_width="760px",
                 margin="4px 0", overflow="hidden",
@@ -163,7 +173,9 @@ class Panel:
         snapshot = self.job.snapshot()
         self._draw(snapshot)
         self._ids.append(uuid.uuid4().hex)
-        _publish(self._bundle(snapshot), self._ids[-1])
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        _publish({VIEW: view, "text/html": "", "text/plain": ""}, self._ids[-1])
+        _publish(self._picture(), f"{self._ids[-1]}-picture")
         if not self._started:
             self._started = True
             self._in_thread("panel", self._follow)
@@ -173,16 +185,24 @@ class Panel:
         self.closed.set()
         self._news.set()
 
-    def _bundle(self, snapshot: Snapshot, *, live: bool = True) -> dict[str, Any]:
-        bundle: dict[str, Any] = {"text/html": html.static_html(snapshot), "text/plain": repr(self.job)}
-        if live:
-            view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-            bundle["application/vnd.jupyter.widget-view+json"] = view
-        return bundle
+    def _picture(self) -> dict[str, Any]:
+        picture = f'<div class="{self._mark}">{html.static_html(self._last)}</div>'
+        return {"text/html": picture, "text/plain": repr(self.job)}
 
-    def _replace(self, *, live: bool) -> None:
+    def _keep_picture(self) -> None:
+        """Take the picture anew, so that a notebook saved now shows how things are now."""
+        self._kept = (self._last.state, time.monotonic())
         for display_id in self._ids:
-            _publish(self._bundle(self._last, live=live), display_id, update=True)
+            _publish(self._picture(), f"{display_id}-picture", update=True)
+
+    def _withdraw(self) -> None:
+        """Take the widget away; the picture below it comes to light."""
+        self._keep_picture()
+        for display_id in self._ids:
+            _publish({"text/html": "", "text/plain": ""}, display_id, update=True)
+        rest = (self._style, self._details, self._buttons, self.widget)
+        for widget in (*self._parts.values(), *self._all_buttons(), *rest):
+            widget.close()
 
     # -- the thread
 
@@ -209,8 +229,7 @@ class Panel:
             with _registry:
                 if _live.get(self.job.id) is self:
                     del _live[self.job.id]
-        self._replace(live=False)
-        self._dispose()
+        self._withdraw()
 
     def _follow_until_over(self) -> Snapshot:
         unsubscribe = self.job.subscribe(self._news.set)
@@ -219,6 +238,8 @@ class Panel:
                 self._news.clear()
                 snapshot: Snapshot = self.job.snapshot()
                 self._draw(snapshot)
+                if self._kept[0] != snapshot.state or time.monotonic() - self._kept[1] > KEPT:
+                    self._keep_picture()
                 if snapshot.over or self.closed.wait(OFTEN):
                     return snapshot
                 self._news.wait(TICK - OFTEN)
@@ -227,7 +248,7 @@ class Panel:
 
     def _linger(self) -> None:
         """Wait, with the buttons at hand, until the job moves again or nobody has used them for long."""
-        self._replace(live=True)
+        self._keep_picture()
         used = time.monotonic()
         while not self.closed.is_set() and time.monotonic() - used < SETTLE:
             # Looks now and then: a retry from another cell starts a runner that nobody here is subscribed to.
@@ -239,16 +260,6 @@ class Panel:
             if not snapshot.over:
                 return
         self.closed.set()
-
-    def _dispose(self) -> None:
-        for widget in (
-            *self._parts.values(),
-            self._details,
-            *self._all_buttons(),
-            self._buttons,
-            self.widget,
-        ):
-            widget.close()
 
     # -- drawing
 

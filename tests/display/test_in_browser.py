@@ -149,6 +149,25 @@ def test_a_saved_notebook_without_a_kernel_shows_the_picture(lab, app):
     assert "model not found" not in words
 
 
+def test_a_notebook_saved_while_its_job_runs_keeps_a_picture(lab):
+    """
+    The lid is closed, the kernel ends, the page is opened again: how far it was, and how to come back to it.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT])
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL, "40 of 100")
+    assert not shown.output(1).locator(PICTURE).is_visible()
+    shown.page.wait_for_function(
+        "() => document.querySelector('.dobatch-static')?.textContent.includes('Running')"
+    )
+    shown.save()
+    lab.close_windows()
+
+    again = lab.open(shown.path, kernel=False)
+    again.wait_for(PICTURE, "Running")
+    assert "dobatch.attach(" in again.output(1).inner_text()
+
+
 def test_a_panel_whose_kernel_is_gone_does_not_look_alive(lab):
     """
     After a restart it says so, offers no button, and nothing moves.
