@@ -97,11 +97,11 @@ def test_a_schema_is_json_or_a_variable(shell: Any, serve: Callable[..., Any], s
     assert list(shell.user_ns["job"].result()["label"]) == ["pos"] * 3
 
 
-def test_jobs_are_listed_attached_and_cancelled(shell: Any, serve: Callable[..., Any]) -> None:
+def test_jobs_are_listed_attached_and_cancelled(shell: Any, server: Any) -> None:
     """
     ``%dobatch jobs`` is a frame, ``attach`` finds a job again, ``cancel`` ends it at the service too.
     """
-    server = serve(latency=30.0)
+    server.hold()
     assert shell.run_cell("%%dobatch df --model m\n{review}").success
     first = shell.user_ns["job"]
     shell.run_cell("listed = %dobatch jobs")
