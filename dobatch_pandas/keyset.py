@@ -45,11 +45,16 @@ class KeySet:
 
     def add_new(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Add keys, and say of each whether it is the first of its value."""
-        unique, first = np.unique(keys, return_index=True)
-        new = ~self.contains(unique)
-        is_first = np.zeros(len(keys), bool)
-        is_first[first[new]] = True
-        run = unique[new]
+        run = np.sort(keys)
+        if not (run[1:] == run[:-1]).any() and not self.contains(run).any():
+            # Nothing but new keys is the rule, and finding out where each stood is what takes the time.
+            is_first = np.ones(len(keys), bool)
+        else:
+            unique, first = np.unique(keys, return_index=True)
+            new = ~self.contains(unique)
+            is_first = np.zeros(len(keys), bool)
+            is_first[first[new]] = True
+            run = unique[new]
         while self._runs and len(self._runs[-1]) <= 2 * len(run):
             # A stable sort of two sorted halves is a merge.
             run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")

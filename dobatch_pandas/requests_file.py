@@ -56,7 +56,7 @@ __all__ = [
 SENT, DUPLICATE, REUSED, SKIPPED, TOO_LARGE = range(5)
 
 _END = b"}\n"
-BLOCK_BYTES = 4_000_000  # of rows that are rendered and held at once
+BLOCK_BYTES = 1_000_000  # of rows that are rendered at once: what a core's cache still holds when they are hashed
 
 
 class RequestWriter:
