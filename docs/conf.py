@@ -30,7 +30,9 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
-nb_ipywidgets_js = {}  # widgets are stored as pictures too; a page must not load anything from elsewhere
+# A widget needs scripts from elsewhere; the picture that is stored beside it needs nothing.
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say it in words
