@@ -51,7 +51,8 @@ class _Faulty:
         self._examples: dict[str, str] = {}
 
     def add(self, reason: str, label: Any, example: object = "") -> None:
-        self._rows.setdefault(reason, []).append(label)
+        # A label of numpy's would show its type in the message.
+        self._rows.setdefault(reason, []).append(label.item() if isinstance(label, np.generic) else label)
         self._examples.setdefault(reason, f": {example}" if str(example) else "")
 
     def complain(self) -> None:
@@ -75,7 +76,8 @@ def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
         yield batch
         start += len(piece)
         # So many rows at a time that memory stays flat, whatever their length.
-        rows = int(np.clip(PIECE_BYTES // max(batch.nbytes // len(piece), 1), 1, MOST_ROWS))
+        fitting = PIECE_BYTES // max(batch.nbytes // len(piece), 1)
+        rows = int(np.clip(fitting, 1, min(2 * rows, MOST_ROWS)))
     faulty.complain()
 
 
