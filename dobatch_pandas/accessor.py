@@ -111,6 +111,7 @@ class DobatchAccessor:
             metadata=metadata,
             flatten=flatten,
             params=body,
+            frame=self._frame,
         )
         return Plan(self._frame, recipe)
 

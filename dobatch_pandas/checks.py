@@ -24,10 +24,12 @@ _ANTHROPIC_ID = r"[a-zA-Z0-9_-]{1,64}"
 
 
 def option_problems(
-    into: Any, system: Any, missing: Any, samples: Any, metadata: Any, custom_id: Any
+    model: Any, into: Any, system: Any, missing: Any, samples: Any, metadata: Any, custom_id: Any
 ) -> list[Problem | str]:
     """Say what is wrong with what is asked for beside the question."""
     problems: list[Problem | str] = []
+    if not isinstance(model, str) or not model:
+        problems.append(f"model is {model!r}; it takes the name of a model.")
     if not isinstance(into, str) or not into:
         problems.append(f"into is {into!r}; it takes the name of a column.")
     if system is not None and not isinstance(system, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from .checks import frame_problems, option_problems, param_problems
 from .errors import InputError, Problem
 from .freezing import freeze, freeze_batch
 from .prompts import MEMBERS, Column, Template, message_templates, messages_problem, places_of, template
-from .providers import endpoint_for
+from .providers import ENDPOINTS, endpoint_for
 from .schema import json_schema_of
 
 __all__ = ["Recipe"]
@@ -65,29 +65,37 @@ class Recipe:
         metadata: Mapping[str, str] | None = None,
         flatten: bool = False,
         params: Mapping[str, Any] | None = None,
+        frame: pd.DataFrame | None = None,
     ) -> Recipe:
         """
         Check what can be checked without rows, and fill in what follows from the rest.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame, optional
+            Looked at only where something else is wrong, so that all there is to mend is said at once.
 
         Raises
         ------
         InputError
             With every problem found.
         """
-        if not isinstance(model, str) or not model:
-            raise InputError(f"model is {model!r}; it takes the name of a model.")
-        problems = option_problems(into, system, missing, samples, metadata, custom_id)
+        problems = option_problems(model, into, system, missing, samples, metadata, custom_id)
         given = dict(sorted((params or {}).items()))
         json_schema, asked = None, ("template", "", None)
         try:
             json_schema = json_schema_of(schema)
         except InputError as error:
             problems += error.problems
+        module = ENDPOINTS[
+            "chat"
+        ]  # takes everything: no other complaint follows from an endpoint that is wrong
         try:
-            module = endpoint_for(endpoint, provider, model)
+            if isinstance(model, str):
+                module = endpoint_for(endpoint, provider, model)
+                problems += param_problems(module, given)
         except InputError as error:
-            raise InputError([*problems, *error.problems]) from None
-        problems += param_problems(module, given)
+            problems += error.problems
         try:
             asked = _question(prompt, module.ROLES)
             clash = sorted(set(module.schema_members(json_schema)) & set(given)) if json_schema else []
@@ -95,6 +103,8 @@ class Recipe:
         except InputError as error:
             problems += error.problems
         kind, kept, source = asked
+        # A parameter that stood in for the question would hide what is wrong with that.
+        usable = {n: _plain_json(v) for n, v in given.items() if not (problems and n in module.RESERVED)}
         recipe = cls(
             kind=kind,
             prompt=kept,
@@ -104,18 +114,20 @@ class Recipe:
             endpoint=module.URL,
             provider=module.PROVIDER,
             schema=json_schema,
-            custom_id=custom_id,
+            custom_id=custom_id if isinstance(custom_id, Hashable) else None,
             missing=missing,
             dedupe=bool(dedupe),
-            samples=samples,
+            samples=samples if isinstance(samples, int) and samples > 0 else 1,
             metadata=dict(metadata) if isinstance(metadata, Mapping) and metadata else None,
             flatten=bool(flatten),
-            params={**module.DEFAULTS, **{name: _plain_json(value) for name, value in given.items()}},
+            params={**module.DEFAULTS, **usable},
             source=source,
         )
         try:
             # Finds templates that do not parse, and questions that the endpoint does not take.
             _ = recipe.body
+            if problems and frame is not None:
+                problems += recipe.check(frame)
         except InputError as error:
             problems += [problem for problem in error.problems if problem not in problems]
         if problems:

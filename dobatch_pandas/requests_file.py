@@ -56,7 +56,9 @@ __all__ = [
 SENT, DUPLICATE, REUSED, SKIPPED, TOO_LARGE = range(5)
 
 _END = b"}\n"
-BLOCK_BYTES = 1_000_000  # of rows that are rendered at once: what a core's cache still holds when they are hashed
+BLOCK_BYTES = (
+    1_000_000  # of rows that are rendered at once: what a core's cache still holds when they are hashed
+)
 
 
 class RequestWriter:
@@ -174,7 +176,7 @@ class RequestWriter:
         """Ids that follow from what is asked, as they stand in a line, and their keys."""
         samples = self._recipe.samples
         if samples == 1:
-            digests = [blake2b(body, digest_size=16).digest() for body in bodies]
+            digests = _digests(bodies)
         else:
             digests = [_digest(body, number % samples) for number, body in enumerate(bodies)]
         if not self._recipe.dedupe:
@@ -194,6 +196,17 @@ class RequestWriter:
             key = int(keys[number])
             self._repeats[key] = self._repeats.get(key, 0) + 1
             digests[number] = _digest(bodies[number], number % samples + self._repeats[key] * samples)
+
+
+def _digests(bodies: list[bytes]) -> list[bytes]:
+    """What `_digest` returns for the first sample of each."""
+    fresh = blake2b(digest_size=16).copy  # a tenth quicker than making each from its arguments
+    digests = []
+    for body in bodies:
+        state = fresh()
+        state.update(body)
+        digests.append(state.digest())
+    return digests
 
 
 def _digest(body: bytes, sample: int) -> bytes:
