@@ -132,6 +132,11 @@ class Job:
 
         return f"<Job {self.id}: {describe(self.snapshot())}>"
 
+    def _repr_html_(self) -> str:
+        from .display.html import static_html
+
+        return static_html(self.snapshot())
+
     def _ipython_display_(self) -> None:
         from .display import show
 
