@@ -211,8 +211,6 @@ def facts_html(snapshot: Snapshot, now: float | None = None) -> str:
     """Rows, time, tokens and dollars, in small print."""
     amounts = " · ".join(filter(None, [text.rows_line(snapshot), text.usage_line(snapshot)]))
     facts = [text.time_line(snapshot, now), amounts]
-    if snapshot.over:
-        facts = [f"{amounts} · {facts[0]}"]
     if snapshot.attached_elsewhere:
         facts.append("Another process of this machine moves this job on.")
     lines = "".join(f"<div>{plain(fact, None)}</div>" for fact in facts if fact)

@@ -33,23 +33,20 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 # Only what inline styles cannot say; without it the panel is still whole.
 _STYLE = """<style>
-.{mark}, .jp-OutputArea-child:has(.{mark}) { display: none; }
+/* The picture is there for when the panel is not: no widget, or one whose kernel is gone. */
+body:has(.{mark}-panel:not(.jupyter-widgets-disconnected)) :is(.{mark}, .jp-OutputArea-child:has(.{mark})),
+.dobatch-panel.jupyter-widgets-disconnected { display: none; }
 .dobatch-panel { border-radius: 6px; }
 .dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); }
 .dobatch-panel .widget-html, .dobatch-panel .widget-html-content {
   height: auto; line-height: 1.5; margin: 0; }
 .dobatch-panel .widget-html-content { width: 100%; color: var(--jp-widgets-color, inherit); }
 .dobatch-bar { position: relative; }
-.dobatch-busy::after { content: ""; position: absolute; inset: 0; background-size: 30% 100%;
+.dobatch-panel .dobatch-busy::after { content: ""; position: absolute; inset: 0; background-size: 30% 100%;
   background-image: linear-gradient(90deg, transparent 20%, rgba(255,255,255,.45) 50%, transparent 80%);
   background-repeat: no-repeat; animation: dobatch-busy 2.4s linear infinite; }
 @keyframes dobatch-busy { from { background-position: -50% 0; } to { background-position: 150% 0; } }
-/* Its kernel is gone: nothing may look alive, and no button can do what it says. */
-.dobatch-panel.jupyter-widgets-disconnected button { display: none; }
-.dobatch-panel.jupyter-widgets-disconnected .dobatch-busy::after { animation: none; background: none; }
-.dobatch-panel.jupyter-widgets-disconnected::after { margin: 6px 0; opacity: .8;
-  content: "As it was when the kernel ended. The job is not lost: dobatch.jobs() lists it, dobatch.attach goes on."; }
-@media (prefers-reduced-motion: reduce) { .dobatch-busy::after { animation: none; background: none; } }
+@media (prefers-reduced-motion: reduce) { .dobatch-panel .dobatch-busy::after { animation: none; background: none; } }
 </style>"""
 
 _live: dict[str, Panel] = {}
@@ -165,6 +162,7 @@ class Panel:
             ),
         )  # fmt: skip
         self.widget.add_class("dobatch-panel")
+        self.widget.add_class(f"{self._mark}-panel")
 
     # -- on the page
 
