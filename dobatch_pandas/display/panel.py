@@ -64,6 +64,8 @@ def show_panel(job: Any, *, again: bool = True) -> None:
         False shows nothing where a live panel of this job is on the page already.
     """
     snapshot = job.snapshot()
+    if snapshot.over and not again:
+        return
     if snapshot.over and not snapshot.failed:
         _publish({"text/html": html.static_html(snapshot), "text/plain": repr(job)})
         return
