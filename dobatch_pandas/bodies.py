@@ -42,9 +42,13 @@ def escaped(text: bytes) -> bytes:
     return text
 
 
-def pieces_of(frozen: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Cut rows into runs of about so many bytes, a longer row by itself; no rows are one run."""
-    lengths = np.zeros(frozen.num_rows, np.int64)
+def pieces_of(frozen: pa.RecordBatch, most_bytes: int, each: int = 0) -> Iterator[pa.RecordBatch]:
+    """
+    Cut rows into runs of about so many bytes, a longer row by itself; no rows are one run.
+
+    `each` is how many bytes every row takes beyond its values.
+    """
+    lengths = np.full(frozen.num_rows, each, np.int64)
     for column in frozen.columns:
         if not pa.types.is_boolean(column.type):
             lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
@@ -58,13 +62,23 @@ def pieces_of(frozen: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatc
 
 
 class Renderer:
-    """Turns rows that `Recipe.freeze` made into request bodies."""
+    """
+    Turns rows that `Recipe.freeze` made into request bodies.
+
+    Attributes
+    ----------
+    first, last : bytes
+        What every body begins and ends with: the instructions, as a rule, and the parameters.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self._constants: list[bytes] = [b""]
         self._places: list[str] = []
         self._slots = recipe.slots
         self._compile(recipe.body)
+        self.first, *between, self.last = self._constants if self._places else [*self._constants, b""]
+        self._between = between
+        self._each = sum(map(len, between))
 
     def _compile(self, value: Any) -> None:
         if isinstance(value, dict):
@@ -105,23 +119,23 @@ class Renderer:
 
     def bodies(self, frozen: pa.RecordBatch) -> list[bytes]:
         """Return the body of each row; no place may be null."""
-        if not self._places:
-            return [self._constants[0]] * frozen.num_rows
-        if not frozen.num_rows:
-            return []
+        return [self.first + middle + self.last for middle in self.middles(frozen)]
+
+    def middles(self, frozen: pa.RecordBatch) -> list[bytes]:
+        """Return what stands between `first` and `last` in the body of each row; no place may be null."""
+        if not self._places or not frozen.num_rows:
+            return [b""] * frozen.num_rows
         texts = all(pa.types.is_large_string(frozen[name].type) for name in self._places)
+        put = _spliced if texts and len(self._places) <= len(_MARKS) + 1 else _joined
         found: list[bytes] = []
-        for piece in pieces_of(frozen.select(list(dict.fromkeys(self._places))), CACHED_BYTES):
-            columns = [piece[name] for name in self._places]
-            if texts and len(columns) <= len(_MARKS) + 1:
-                found += _spliced(columns, self._constants)
-            else:
-                found += _joined(columns, self._constants)
+        places = frozen.select(list(dict.fromkeys(self._places)))
+        for piece in pieces_of(places, CACHED_BYTES, self._each):
+            found += put([piece[name] for name in self._places], self._between)
         return found
 
 
-def _spliced(columns: list[pa.Array], constants: list[bytes]) -> list[bytes]:
-    """Put columns of text between constants, all rows at once."""
+def _spliced(columns: list[pa.Array], between: list[bytes]) -> list[bytes]:
+    """Put columns of text side by side, a constant between each two, all rows at once."""
     marks = [*_MARKS[: len(columns) - 1], _END]
     kind = pa.large_binary()
     run: list[Any] = []
@@ -130,20 +144,17 @@ def _spliced(columns: list[pa.Array], constants: list[bytes]) -> list[bytes]:
     marked = pc.binary_join_element_wise(*run, pa.scalar(b"", kind))
     _, offsets, data = marked.buffers()
     text = escaped(data[: np.frombuffer(offsets, np.int64)[len(marked)]].to_pybytes())
-    first, *between, last = constants
     for mark, constant in zip(marks[:-1], between, strict=True):
         text = text.replace(mark, constant)
-    rows = text.replace(_END, last + _END + first).split(_END)
+    rows = text.split(_END)
     rows.pop()
-    rows[0] = first + rows[0]
     return rows
 
 
-def _joined(columns: list[pa.Array], constants: list[bytes]) -> list[bytes]:
-    """Put columns of text or of JSON between constants, row by row."""
-    first, *rest = constants
+def _joined(columns: list[pa.Array], between: list[bytes]) -> list[bytes]:
+    """Put columns of text or of JSON side by side, a constant between each two, row by row."""
     lists: list[list[bytes]] = []
-    for column, constant in zip(columns, rest, strict=True):
+    for column, constant in zip(columns, [*between, b""], strict=True):
         text = pa.types.is_large_string(column.type)
-        lists += [_spliced([column], [b"", b""]) if text else column.to_pylist(), [constant] * len(column)]
-    return [first + b"".join(values) for values in zip(*lists, strict=True)]
+        lists += [_spliced([column], []) if text else column.to_pylist(), [constant] * len(column)]
+    return [b"".join(values) for values in zip(*lists, strict=True)]
