@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from .config import configured
 from .errors import InputError, JobError, MissingExtra
 from .job import attach
 from .join import answer_columns, joined
@@ -69,7 +70,7 @@ class DaskJob:
     def wait(self, timeout: float | None = None) -> DaskJob:
         """Wait until every partition's job is over; `timeout` in seconds is for each."""
         for job in self.jobs:
-            job.wait(timeout)
+            job.wait(timeout, display=False)  # a bar a partition says less than this object's repr
         return self
 
     def __await__(self) -> Generator[Any, None, DaskJob]:
@@ -141,7 +142,8 @@ def _send_partition(frame: pd.DataFrame, recipe: Recipe, fresh: bool) -> str | N
 
 def _join_partition(frame: pd.DataFrame, job_id: str | None, recipe: Recipe) -> pd.DataFrame:
     if job_id is not None:
-        return joined(frame, attach(job_id).join(frame))
+        with configured(display=False):
+            return joined(frame, attach(job_id).join(frame))
     # An empty partition has the same columns as the others, of the same types.
     columns = answer_columns(
         pa.array([], pa.string()),
