@@ -6,6 +6,8 @@ import importlib.util
 import threading
 from typing import Any
 
+import orjson
+
 from dobatch_pandas.errors import MissingExtra
 
 from . import weights
@@ -79,12 +81,13 @@ class SmolLm2Model:
         for name in ("tools", "tool_choice"):
             request.pop(name, None)
         # Token by token, which is the way to break off.
-        request |= {"stream": True, "stream_options": {"include_usage": True}}
+        request |= {"stream": True, "stream_options": {"include_usage": True}, "timings_per_token": True}
+        wants_json = (body.get("response_format") or {}).get("type") in ("json_schema", "json_object")
         pieces: list[dict[str, Any]] = []
 
         def take(piece: dict[str, Any]) -> bool:
             pieces.append(piece)
-            return self._closing.is_set()
+            return self._closing.is_set() or (wants_json and _is_whole_json(pieces))
 
         with self._idle:
             if self._closing.is_set():
@@ -98,20 +101,40 @@ class SmolLm2Model:
             with self._idle:
                 self._busy -= 1
                 self._idle.notify_all()
-        return _whole(pieces, str(body.get("model", self.name)))
+        given = wants_json and bool(pieces) and _is_whole_json(pieces)
+        return _whole(pieces, str(body.get("model", self.name)), given=given)
 
 
-def _whole(pieces: list[dict[str, Any]], model: str) -> Reply:
-    text, finish, usage = [], None, Usage(0, 0)
+def _is_whole_json(pieces: list[dict[str, Any]]) -> bool:
+    """Whether the answer has been given: white space is all that may follow, and can go on for long."""
+    if not _text(pieces[-1:]).rstrip().endswith("}"):
+        return False
+    try:
+        orjson.loads(_text(pieces))
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _text(pieces: list[dict[str, Any]]) -> str:
+    return "".join(
+        choice["delta"].get("content") or "" for piece in pieces for choice in piece.get("choices", ())
+    )
+
+
+def _whole(pieces: list[dict[str, Any]], model: str, *, given: bool) -> Reply:
+    finish, usage = "stop" if given else None, Usage(0, 0)
     for piece in pieces:
         if "error" in piece:
             error = piece["error"]
             return error_reply(CHAT, int(error.get("code") or 400), str(error.get("message")))
         for choice in piece["choices"]:
-            text.append(choice["delta"].get("content") or "")
             finish = choice["finish_reason"] or finish
         if "usage" in piece:
             usage = Usage(piece["usage"]["prompt_tokens"], piece["usage"]["completion_tokens"])
+        elif times := piece.get("timings"):
+            # All that tells the tokens of an answer that was broken off.
+            usage = Usage(times["cache_n"] + times["prompt_n"], times["predicted_n"])
     if finish is None:
         return error_reply(CHAT, 503, "The model was closed while it answered")
-    return text_reply(CHAT, model, "".join(text), usage, finish)
+    return text_reply(CHAT, model, _text(pieces), usage, finish)
