@@ -235,14 +235,17 @@ def test_a_cancel_before_the_provider_has_the_batch_is_repeated(serve):
     """
     The service answers 409 while a batch is not yet with the provider: the wish is kept and asked again.
     """
-    server = serve(cancel_early=False)
-    server.hold()
+    server = serve(cancel_early=False, latency=0.2, concurrency=1)
+    server.hold("validating")
     job = ask()
     wait_for(job, lambda now: now.batches and now.batches[0].batch_id)
     job.cancel()
+    wait_for(job, lambda now: "cancel_batch" in server.calls)
     server.release()
     job.wait()
-    assert job.status in ("cancelled", "completed")
+    assert job.status == "cancelled"
+    assert server.calls.count("cancel_batch") > 1
+    assert len(server.executed) < len(FRAME)
 
 
 def test_an_unreachable_host_is_told_before_anything_is_recorded(home):

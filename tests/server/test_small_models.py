@@ -69,7 +69,8 @@ def test_a_schema_is_kept_by_a_real_model(smollm):
     Chat, responses and messages answer one of the labels, and nothing else.
     """
     form = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": LABEL}}
-    lines = [chat_line(f"r{n}", _ask(text), response_format=form) for n, text in enumerate(REVIEWS)]
+    options = {"response_format": form, "max_tokens": 30, "temperature": 0}
+    lines = [chat_line(f"r{n}", _ask(text), **options) for n, text in enumerate(REVIEWS)]
     batch_id = smollm.create(lines)
     smollm.until(batch_id, "completed")
     output, _ = smollm.lines(batch_id)
@@ -77,8 +78,12 @@ def test_a_schema_is_kept_by_a_real_model(smollm):
     import orjson
 
     for line in output:
-        answer = orjson.loads(line["response"]["body"]["choices"][0]["message"]["content"])
-        assert answer["label"] in labels
+        choice, usage = line["response"]["body"]["choices"][0], line["response"]["body"]["usage"]
+        assert orjson.loads(choice["message"]["content"])["label"] in labels
+        # The white space that a model may go on with after the JSON must not use up the limit.
+        assert choice["finish_reason"] == "stop"
+        assert 20 < usage["prompt_tokens"] < 60
+        assert 5 < usage["completion_tokens"] < 30
     body = {
         "model": "m",
         "input": _ask(REVIEWS[0]),
