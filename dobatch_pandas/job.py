@@ -305,6 +305,7 @@ class Job:
                 )
                 for part in written
             ],
+            RETRYABLE,
         )
         drop_runner(self._store, self.id)
         self.resume()

@@ -27,7 +27,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -295,11 +295,12 @@ class Store:
         """Delete the folder of a job that was never recorded."""
         shutil.rmtree(self.folder(job_id).root, ignore_errors=True)
 
-    def reopen(self, job_id: str, parts: list[PartRecord]) -> None:
-        """Let a job that was over go on with more parts, in one step."""
+    def reopen(self, job_id: str, parts: list[PartRecord], codes: Iterable[str]) -> None:
+        """Let a job that was over go on with more parts, which ask again what failed with these codes."""
         with self.transaction() as db:
             for part in parts:
                 _insert(db, "parts", part)
+            db.executemany("DELETE FROM failures WHERE job = ? AND code = ?", [(job_id, c) for c in codes])
             db.execute(
                 "UPDATE jobs SET state = 'recorded', problem = NULL, ended = NULL, cancel_requested = 0 WHERE id = ?",
                 (job_id,),

@@ -298,6 +298,7 @@ def test_retry_sends_what_failed_and_nothing_else(serve, monkeypatch):
     after = job.errors()
     assert set(after["error_code"]) == {"http_400"}
     assert len(after) == len(before) - can_change
+    assert {group.code: group.count for group in job.snapshot().errors} == {"http_400": len(after)}
     assert job.counts["failed"] == len(after)
     assert sum(server.executed.values()) == 30 + can_change
 
