@@ -82,7 +82,7 @@ def _performance() -> None:
         lines = [f"Measured on {stored['date']} with version {stored['version']}: {stored['machine']}.", ""]
         for table in stored["tables"]:
             head = table["columns"]
-            lines += [f"### {table['title']}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+            lines += [f"## {table['title']}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
             lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in table["rows"]]
             lines += ["", table.get("note", ""), ""]
     # Not .md: a file that is included is no page of its own.
