@@ -13,13 +13,13 @@ from . import errors
 from .accessor import DobatchAccessor
 from .client import Client
 from .config import configure
+from .downloaded import read_results
 from .errors import DobatchError, InputError
 from .job import Job, attach
 from .join import matrix
 from .listing import batches, jobs
 from .plan import Plan
 from .prompts import col
-from .results_file import read_results
 from .submit import submit_dataset
 
 if TYPE_CHECKING:

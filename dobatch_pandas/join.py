@@ -6,7 +6,6 @@ Columns are made by position for a frame's rows, so that a duplicate, unsorted o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,13 +17,11 @@ import pyarrow.compute as pc
 from .answers import parse_answers
 from .codes import EXPLANATIONS, explain
 from .columns import gather, whole
-from .errors import InputError
 from .providers.answer import true
 
 __all__ = [
     "add_columns",
     "answer_columns",
-    "join_read_results",
     "joined",
     "matrix",
     "outcome",
@@ -273,35 +270,6 @@ def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
         chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
         array = pd.arrays.ArrowExtensionArray(chunked)
     return pd.Series(array, index=index, copy=False)
-
-
-def join_read_results(
-    frame: pd.DataFrame, results: pd.DataFrame, *, custom_id: str, into: str = "response"
-) -> dict[str, pd.Series[Any]]:
-    """
-    The new columns for a frame, one of whose columns holds the ids that results carry.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-    results : pandas.DataFrame
-        From `dobatch_pandas.read_results`.
-    custom_id : str
-        The frame's column of ids; texts, or what becomes one. Repeats get the same answer.
-    into : str
-        Name of the answer.
-    """
-    from .results_file import table_of
-
-    if custom_id not in frame:
-        near = difflib.get_close_matches(custom_id, map(str, frame.columns), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(
-            f"There is no column {custom_id!r}; there are {', '.join(map(str, frame.columns))}.{hint}"
-        )
-    given = frame[custom_id]
-    ids = pa.array([None if pd.isna(value) else str(value) for value in given.tolist()], pa.string())
-    return answer_columns(ids, None, table_of(results), into=into, index=frame.index)
 
 
 def results_frame(results: Any) -> pd.DataFrame:

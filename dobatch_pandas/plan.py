@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from .config import settings
+from .downloaded import table_of
 from .errors import BudgetExceeded, InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
@@ -18,7 +19,6 @@ from .join import answer_columns, joined
 from .keyset import KeySet
 from .recipe import Recipe
 from .requests_file import RequestWriter, ids_of
-from .results_file import table_of
 from .reuse import answered_keys
 from .session import store_here
 from .submit import submit_frame

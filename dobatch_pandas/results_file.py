@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -22,16 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .codes import RETRYABLE, failure
-from .columns import gather, packed_tables, whole
-from .errors import InputError
+from .columns import WORKERS, gather, packed_tables, whole
 from .jsonl import Lines, blocks, load, parsed
 from .providers import chat_results, embeddings_results, messages_results, responses_results
 from .providers.answer import Answer, count, path, true, words
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["RESULTS", "RETRYABLE", "iter_results", "merge_results", "read_results", "table_of"]
+__all__ = ["RESULTS", "RETRYABLE", "iter_results", "merge_results", "results_of"]
 
 RESULTS = pa.schema(
     [
@@ -62,7 +58,6 @@ READERS: dict[str, ModuleType] = {
 
 _BLOCK = 4 << 20
 _LOOK_AT = 16
-_WORKERS = min(4, os.cpu_count() or 1)
 
 
 # One line ---------------------------------------------------------------------------------------------
@@ -233,7 +228,7 @@ def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes
         numbers = np.arange(start, stop)
         try:
             found = None if table is None else _plain(table, kind)
-        except pa.ArrowInvalid:  # text that is not UTF-8
+        except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is not UTF-8
             found = None
         if found is None:
             left.append(numbers)
@@ -345,14 +340,14 @@ def iter_results(
         Called with every line that is torn or names no request. Such lines are passed over.
     """
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
-    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dobatch-read")
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-read")
     try:
         with pa.input_stream(os.fspath(source), compression="detect") as stream:
             for block in blocks(stream, _BLOCK):
                 pending.append(pool.submit(read_block, block, endpoint))
                 del block
                 # One more than there are workers, so that none waits for the file.
-                if len(pending) > _WORKERS:
+                if len(pending) > WORKERS:
                     yield from _told(pending.popleft(), on_bad_line)
             while pending:
                 yield from _told(pending.popleft(), on_bad_line)
@@ -370,56 +365,13 @@ def _told(
     yield from table.to_batches()
 
 
-def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
-    """
-    One row a request from output and error files of any provider.
-
-    Parameters
-    ----------
-    *paths : path
-        Files as downloaded. Where a ``custom_id`` stands in several lines, a success beats a failure and a
-        later line an earlier one.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``custom_id, status, status_code, text, finish_reason, model``, token counts, ``request_id,
-        error_code, error_message`` and ``embedding``. ``error_code`` is null where there is an answer.
-    """
-    from .join import results_frame
-
-    return results_frame(merge_results(batch for source in paths for batch in iter_results(source)))
+def results_of(*paths: str | os.PathLike[str]) -> Any:
+    """One table of `RESULTS` from output and error files; one row a ``custom_id``, as `merge_results` says."""
+    batches = (batch for path in paths for batch in iter_results(path))
+    return merge_results(batches, room=sum(os.path.getsize(path) for path in paths))
 
 
-def table_of(results: pd.DataFrame) -> Any:
-    """
-    A frame from `read_results` as a table again, one row a ``custom_id``; columns that are gone are null.
-
-    Raises
-    ------
-    InputError
-        The frame has no ``custom_id``, or neither ``text`` nor ``embedding``.
-    """
-    if "custom_id" not in results or not {"text", "embedding"} & set(results.columns):
-        raise InputError(
-            "Results need the columns custom_id and text, as dobatch.read_results returns them; "
-            f"these have {', '.join(map(str, results.columns))}."
-        )
-    arrays = []
-    for field in RESULTS:
-        if field.name in results:
-            column = pa.array(results[field.name], from_pandas=True)
-            arrays.append(column.cast(field.type))
-        else:
-            arrays.append(pa.nulls(len(results), field.type))
-    table = pa.Table.from_arrays(arrays, schema=RESULTS)
-    if "status" not in results:
-        answered = pc.if_else(pc.is_null(table["error_code"]), "succeeded", "failed")
-        table = table.set_column(1, RESULTS.field("status"), answered)
-    return merge_results([table])
-
-
-def merge_results(tables: Iterable[Any]) -> Any:
+def merge_results(tables: Iterable[Any], room: int = 0) -> Any:
     """
     One row a ``custom_id``: a success beats a failure, a later line an earlier one.
 
@@ -427,8 +379,10 @@ def merge_results(tables: Iterable[Any]) -> Any:
     ----------
     tables : iterable of pyarrow.Table or pyarrow.RecordBatch
         With the columns of `RESULTS`, and maybe more.
+    room : int
+        Bytes of text to expect at most, where that is known; for speed alone.
     """
-    parts = packed_tables(tables)
+    parts = packed_tables(tables, room)
     if not parts:
         return RESULTS.empty_table()
     # Not made one array a column: that would be every text once more.

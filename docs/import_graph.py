@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     ),
     "results": (
         "lines → columns",
-        "join answers results_file jsonl codes providers.answer providers.*_results",
+        "join downloaded answers results_file jsonl codes providers.answer providers.*_results",
     ),
     "service": ("calls and bytes", "client calls limits transfer network models"),
     "disk": ("the ledger", "store"),

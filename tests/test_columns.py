@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dobatch_pandas import columns
-from dobatch_pandas.columns import gather, pack, packed_tables
+from dobatch_pandas.columns import Texts, gather, packed_tables
 
 
 @given(
@@ -29,9 +29,9 @@ def test_values_are_gathered_from_any_chunks(chunks: list[list[Any]], data: st.D
     chunked = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "_ROWS", rows)
-        patch.setattr(columns, "_PACK", rows * 8)
         found = gather(chunked, np.array(places, dtype=np.int64))
     assert found.to_pylist() == [None if place < 0 else flat[place] for place in places]
+    found.validate(full=True)
     assert found.type == pa.large_string()
 
 
@@ -45,7 +45,10 @@ def test_arrays_are_packed_into_one(chunks: list[list[Any]], start: int) -> None
     Slices, nulls and empty arrays: packed, they hold the same values.
     """
     arrays = [pa.array(chunk, pa.large_string()).slice(min(start, len(chunk))) for chunk in chunks]
-    packed = pack(arrays)
+    texts = Texts()
+    for array in arrays:
+        texts.add(array)
+    packed = texts.array()
     packed.validate(full=True)
     assert packed.to_pylist() == [value for array in arrays for value in array.to_pylist()]
 

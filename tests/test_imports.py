@@ -27,8 +27,6 @@ BACKWARDS = {
     ("usage", "display.html"): "_repr_html_",
     ("errors", "display.html"): "_repr_html_",
     ("job", "estimate"): "usage() is a look at the price, which submit needs no earlier",
-    ("join", "results_file"): "join(read_results(...)) takes a frame back to a table",
-    ("results_file", "join"): "read_results() returns pandas columns as join makes them",
     ("evals.evaluation", "evals.report"): "what is found can show itself",
     ("evals.comparison", "evals.report"): "what is found can show itself",
 }

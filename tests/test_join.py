@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from result_lines import answered, chat, embeddings, message, never_run, result, tool_call
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.downloaded import join_read_results
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.join import (
     add_columns,
     answer_columns,
-    join_read_results,
     joined,
     matrix,
     outcome,

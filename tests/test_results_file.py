@@ -36,8 +36,9 @@ from result_lines import (
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import results_file
+from dobatch_pandas.downloaded import table_of
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.results_file import RESULTS, iter_results, merge_results, read_block, read_lines, table_of
+from dobatch_pandas.results_file import RESULTS, iter_results, merge_results, read_block, read_lines
 
 
 def jsonl(lines: Iterable[Any]) -> bytes:
@@ -107,6 +108,28 @@ def test_both_ways_of_reading_agree_on_every_line(these: Any, data: st.DataObjec
     for one, other in zip(fast.to_pylist(), slow.to_pylist(), strict=True):
         assert repr(one) == repr(other)
     assert sorted(fast_bad) == sorted(slow_bad)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize(
+    "plain",
+    [
+        answered("plain", chat("x")),
+        answered("plain", responses("x")),
+        answered("plain", embeddings()),
+        result("plain", message=message("x")),
+    ],
+)
+def test_a_broken_line_costs_no_other(plain: Any, broken: bytes) -> None:
+    """
+    Whatever stands among many plain lines of an endpoint, both ways of reading say the same.
+    """
+    lines = [orjson.dumps(plain)] * 200
+    lines[150:150] = [broken]
+    fast, fast_bad = read_block(pa.py_buffer(b"\n".join(lines)))
+    slow, _, slow_bad = read_lines(line for line in lines if line.strip())
+    assert repr(fast.to_pylist()) == repr(slow.to_pylist())
+    assert fast_bad == slow_bad
 
 
 def test_plain_successes_are_read_without_looking_at_any_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,10 +111,10 @@ def _cost(folder: Path, rows: int, work: Any) -> dict[str, Any]:
 def ours(folder: Path, rows: int) -> dict[str, Any]:
     """What ``job.join`` does with the files of a batch."""
     from dobatch_pandas.join import answer_columns, joined
-    from dobatch_pandas.results_file import iter_results, merge_results
+    from dobatch_pandas.results_file import results_of
 
     def work(path: str, frame: pd.DataFrame, ids: Any) -> pd.DataFrame:
-        results = merge_results(iter_results(path))
+        results = results_of(path)
         return joined(frame, answer_columns(ids, None, results, into="text", index=frame.index))
 
     return _cost(folder, rows, work)
