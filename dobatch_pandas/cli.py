@@ -13,6 +13,7 @@ import pandas as pd
 from .errors import DobatchError, InputError
 from .job import attach
 from .listing import jobs
+from .providers import ENDPOINTS
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--into", default="response", help="name of the answer column (default: response)")
     run.add_argument("--system", default=None, help="system text, a template too")
     run.add_argument("--schema", default=None, help='JSON: a JSON Schema or {"label": ["pos", "neg"]}')
-    run.add_argument("--endpoint", default=None, choices=["chat", "responses", "embeddings", "messages"])
+    run.add_argument("--endpoint", default=None, choices=list(ENDPOINTS))
     run.add_argument("--missing", default="error", choices=["error", "skip", "keep"])
     run.add_argument("--samples", type=int, default=1)
     run.add_argument("--max-cost", type=float, default=None, help="US dollars; beyond it nothing is sent")

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from .codes import RETRYABLE, failure
 from .columns import WORKERS, gather, packed_tables, whole
 from .jsonl import Lines, blocks, load, parsed
-from .providers import chat_results, embeddings_results, messages_results, responses_results
+from .providers import READERS, chat_results, embeddings_results, messages_results
 from .providers.answer import Answer, count, path, true, words
 
 __all__ = ["RESULTS", "RETRYABLE", "iter_results", "merge_results", "results_of"]
@@ -47,14 +47,6 @@ RESULTS = pa.schema(
         ("embedding", pa.list_(pa.float32())),
     ]
 )
-
-# The order matters only for bodies that two would claim.
-READERS: dict[str, ModuleType] = {
-    "/v1/chat/completions": chat_results,
-    "/v1/responses": responses_results,
-    "/v1/embeddings": embeddings_results,
-    "/v1/messages": messages_results,
-}
 
 _BLOCK = 4 << 20
 _LOOK_AT = 16

@@ -29,15 +29,16 @@ GROUPS: dict[str, tuple[str, str]] = {
     ),
     "requests": (
         "frame → lines",
-        "recipe checks prompts schema freezing requests_file bodies part_files keyset providers providers.*",
+        "recipe checks prompts schema freezing requests_file bodies part_files keyset",
     ),
     "results": (
         "lines → columns",
-        "join downloaded answers results_file jsonl codes providers.answer providers.*_results",
+        "join downloaded answers results_file jsonl",
     ),
+    "endpoints": ("their bodies, asked and answered", "providers providers.*"),
     "service": ("calls and bytes", "client calls limits transfer network models"),
     "disk": ("the ledger", "store"),
-    "ground": ("known to all", "errors config snapshot columns validation prices tokens usage"),
+    "ground": ("known to all", "errors codes config snapshot columns validation prices tokens usage"),
     "display": ("draws a snapshot", "display display.*"),
     "evals": ("scores frames", "evals evals.*"),
     "server": ("the service itself", "server server.*"),
@@ -152,14 +153,15 @@ _PLACES = {  # left, top, width, height
     "doors": (10, 10, 720, 62),
     "ask": (10, 112, 720, 62),
     "job": (10, 214, 720, 80),
-    "requests": (10, 334, 200, 176),
-    "results": (230, 334, 250, 176),
-    "service": (500, 334, 120, 176),
-    "disk": (640, 334, 90, 176),
+    "requests": (10, 334, 225, 124),
+    "results": (255, 334, 225, 124),
+    "endpoints": (10, 498, 470, 132),
+    "service": (500, 334, 120, 296),
+    "disk": (640, 334, 90, 296),
     "server": (790, 10, 180, 62),
     "evals": (790, 112, 180, 62),
     "display": (790, 214, 180, 80),
-    "ground": (10, 550, 960, 62),
+    "ground": (10, 670, 960, 62),
 }
 
 
@@ -172,7 +174,7 @@ def svg() -> str:
         "@media(prefers-color-scheme:dark){rect{fill:#1c2128;stroke:#636e7b}text{fill:#d7dde3}.m{fill:#9aa4af}}"
     )
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 622" role="img">'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 742" role="img">'
         "<title>Imports between the modules of dobatch_pandas, top to bottom</title>"
         f'<style>{style}</style><defs><marker id="a" markerWidth="9" markerHeight="9" refX="7" refY="4" orient="auto">'
         '<path d="M1,1 L7,4 L1,7" /></marker></defs>' + "".join(drawn) + "</svg>\n"

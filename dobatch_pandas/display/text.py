@@ -27,12 +27,6 @@ _WORDS = {
 }
 _ASCII = str.maketrans({"·": "-", "→": "->", "\u202f": " "})
 _HERE = ("rendered", "uploading", "uploaded", "held")
-_ENDPOINTS = {
-    "/v1/chat/completions": "chat completions",
-    "/v1/responses": "responses",
-    "/v1/embeddings": "embeddings",
-    "/v1/messages": "messages",
-}
 
 
 @dataclass(frozen=True)
@@ -192,7 +186,7 @@ def headline(snapshot: Snapshot) -> str:
 
 def endpoint_name(snapshot: Snapshot) -> str:
     """The endpoint's name without its path."""
-    return _ENDPOINTS.get(snapshot.endpoint, snapshot.endpoint)
+    return snapshot.endpoint.removeprefix("/v1/").replace("/", " ")
 
 
 def rows_line(snapshot: Snapshot) -> str:

@@ -11,9 +11,18 @@ from typing import Any, Protocol
 
 from dobatch_pandas.errors import InputError
 
-from . import chat, embeddings, messages, responses
+from . import (
+    chat,
+    chat_results,
+    embeddings,
+    embeddings_results,
+    messages,
+    messages_results,
+    responses,
+    responses_results,
+)
 
-__all__ = ["ENDPOINTS", "Endpoint", "endpoint_for"]
+__all__ = ["ENDPOINTS", "READERS", "Endpoint", "endpoint_for"]
 
 
 class Endpoint(Protocol):
@@ -43,6 +52,14 @@ ENDPOINTS: dict[str, Any] = {
     "responses": responses,
     "embeddings": embeddings,
     "messages": messages,
+}
+
+# The order matters only for bodies that two would claim.
+READERS: dict[str, Any] = {
+    chat.URL: chat_results,
+    responses.URL: responses_results,
+    embeddings.URL: embeddings_results,
+    messages.URL: messages_results,
 }
 
 _ANTHROPIC = re.compile(r"(^|[/.-])(claude|anthropic)", re.IGNORECASE)
