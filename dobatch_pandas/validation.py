@@ -334,7 +334,7 @@ def _multiple(value: Any, of: Any) -> bool:
     share = value / of
     if not math.isfinite(share):
         return False
-    return math.isclose(share, round(share), rel_tol=1e-12, abs_tol=1e-12)
+    return math.isclose(share, round(share), rel_tol=1e-12)
 
 
 def _inside(where: str, name: str) -> str:

@@ -108,6 +108,7 @@ def test_a_value_passes_where_the_reference_implementation_passes_it(schema: Any
         ({"properties": {"a": {"items": {"type": "string"}}}}, {"a": ["x", 1]}, "a[1]: 1 is not text"),
         ({"properties": {"a": {"required": ["b"]}}}, {"a": {}}, "a.b: required but missing"),
         ({"maximum": 5}, 6, ": 6 is more than 5"),
+        ({"multipleOf": 1}, 1e-38, ": 1e-38 is not a multiple of 1"),
         (
             {"properties": {"d": {"type": "string", "format": "date"}}},
             {"d": "2026-02-30"},
