@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HEX_DIGITS", "KeySet", "Keys", "keys_of", "keys_of_digests"]
+__all__ = ["HEX_DIGITS", "KeySet", "Keys", "Places", "keys_of", "keys_of_digests"]
 
 Keys = npt.NDArray[np.uint64]
 
@@ -61,6 +61,34 @@ class KeySet:
         if len(run):
             self._runs.append(run)
         return is_first
+
+
+class Places:
+    """
+    Where ids stand in a list of ids, for those who ask again and again.
+
+    Parameters
+    ----------
+    ids : pyarrow.Array of string
+        Without nulls, each of them once.
+    """
+
+    def __init__(self, ids: Any) -> None:
+        self._ids = ids.cast(pa.string())
+        keys = keys_of(self._ids)
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
+
+    def of(self, ids: Any) -> npt.NDArray[np.int64]:
+        """Return the place of each id of a column without nulls, -1 where it has none."""
+        ids = pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids
+        if not len(self._ids) or not len(ids):
+            return np.full(len(ids), -1)
+        at = np.searchsorted(self._keys, keys_of(ids))
+        at[at == len(self._keys)] = 0
+        found = self._order[at]
+        same = pc.equal(self._ids.take(pa.array(found)), ids).to_numpy(zero_copy_only=False)
+        return np.where(same, found, -1)
 
 
 def keys_of(ids: Any) -> Keys:

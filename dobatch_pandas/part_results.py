@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .join import outcome
+from .keyset import Places
 from .recipe import Recipe
 from .results_file import RESULTS, iter_results, merge_results
 from .snapshot import ErrorGroup
@@ -21,6 +22,8 @@ from .store import whole
 __all__ = ["STORED", "Doubled", "Tally", "failed_results", "read_part", "write_results"]
 
 STORED = RESULTS.append(pa.field("batch_id", pa.string()))
+# What repeats; to look for repeats in texts and ids takes longer than to write them.
+_REPEATED = ["status", "status_code", "finish_reason", "model", "error_code", "error_message", "batch_id"]
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 
 
@@ -80,17 +83,20 @@ def read_part(
         of them counts: read again with ``doubled=True``.
     """
     lines = (batch for file in files for batch in iter_results(file, endpoint=recipe.endpoint))
+    places = Places(ids)
     seen = np.zeros(len(ids), bool)
     for table in [merge_results(lines)] if doubled else (pa.Table.from_batches([batch]) for batch in lines):
-        place = pc.index_in(table["custom_id"], value_set=ids)
-        rows = place.drop_null().to_numpy()
+        place = places.of(table["custom_id"])
+        rows = place[place >= 0]
         if seen[rows].any() or len(np.unique(rows)) < len(rows):
             raise Doubled
         seen[rows] = True
-        known = table.filter(pc.is_valid(place))
+        known = table if len(rows) == len(table) else table.filter(pa.array(place >= 0))
         _, codes, messages = outcome(known, recipe.schema)
         broken = pc.and_(pc.is_valid(codes), pc.equal(known["status"], "succeeded"))
-        yield _named(_mark_failed(known, broken, codes, messages), batch_id)
+        if pc.any(broken).as_py():
+            known = _mark_failed(known, broken, codes, messages)
+        yield _named(known, batch_id)
     if not seen.all():
         yield failed_results(ids.filter(pa.array(~seen)), missing_code, missing_message, batch_id)
 
@@ -120,7 +126,10 @@ def _mark_failed(table: pa.Table, rows: Any, code: Any, message: Any) -> pa.Tabl
 def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
     """Write results to a file that appears whole or not at all, and return what they add up to."""
     tally = Tally()
-    with whole(target) as partial, pq.ParquetWriter(partial, STORED, compression="zstd") as writer:
+    with (
+        whole(target) as partial,
+        pq.ParquetWriter(partial, STORED, compression="lz4", use_dictionary=_REPEATED) as writer,
+    ):
         for table in tables:
             tally.add(table)
             writer.write_table(table.cast(STORED))

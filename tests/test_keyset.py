@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dobatch_pandas.keyset import KeySet, keys_of, keys_of_digests
+from dobatch_pandas.keyset import KeySet, Places, keys_of, keys_of_digests
 
 KEYS = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 20), max_size=30)
 
@@ -99,3 +99,19 @@ def test_no_keys_are_no_trouble():
     assert found.contains(array([])).tolist() == []
     assert keys_of(pa.array([], pa.string())).tolist() == []
     assert len(found) == 0
+
+
+@given(
+    known=st.lists(st.text(max_size=3) | st.uuids().map(lambda one: one.hex), unique=True, max_size=12),
+    strangers=st.lists(st.text(max_size=3), max_size=6),
+    data=st.data(),
+)
+def test_an_id_is_found_where_it_stands(known, strangers, data):
+    """
+    Ids of any shape, asked for in any order and in any chunks; a stranger has no place.
+    """
+    asked = data.draw(st.permutations(known + strangers))
+    cut = data.draw(st.integers(0, len(asked)))
+    chunks = pa.chunked_array([asked[:cut], asked[cut:]], pa.string())
+    found = Places(pa.array(known, pa.string())).of(chunks)
+    assert found.tolist() == [known.index(one) if one in known else -1 for one in asked]
