@@ -198,7 +198,7 @@ class Answers:
         self._good: list[Keys] = []
         self._bad: list[Keys] = []
         for file in self.files:
-            table = pq.read_table(file, columns=["custom_id", "status"], memory_map=True)
+            table = pq.read_table(file, columns=["custom_id", "status"], use_threads=False)
             ids, good = table["custom_id"].combine_chunks(), pc.equal(table["status"], "succeeded")
             self._good.append(np.sort(keys_of(ids.filter(good.combine_chunks()))))
             self._bad.append(np.sort(keys_of(ids.filter(pc.invert(good).combine_chunks()))))
@@ -239,9 +239,10 @@ class Answers:
         if number in self._open:
             self._open.move_to_end(number)
         else:
-            self._open[number] = pq.read_table(self.files[number], columns=ANSWER_COLUMNS)
+            self._open[number] = pq.read_table(self.files[number], columns=ANSWER_COLUMNS, use_threads=False)
             if len(self._open) > PARTS_IN_MEMORY:
                 self._open.popitem(last=False)
+                pa.default_memory_pool().release_unused()
         return self._open[number]
 
 

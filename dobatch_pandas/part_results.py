@@ -133,4 +133,6 @@ def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
         for table in tables:
             tally.add(table)
             writer.write_table(table.cast(STORED))
+    # The threads that read are gone, and what they kept for themselves would stay for good.
+    pa.default_memory_pool().release_unused()
     return tally

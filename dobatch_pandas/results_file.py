@@ -48,7 +48,7 @@ RESULTS = pa.schema(
     ]
 )
 
-_BLOCK = 4 << 20
+_BLOCK = 3 << 20
 _LOOK_AT = 16
 
 

@@ -32,8 +32,10 @@ for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder of the test's own; whatever still moves in it is stopped afterwards."""
+    # A call that failed is repeated after a tenth of the time.
+    monkeypatch.setitem(dobatch.Client.__init__.__kwdefaults__, "backoff", 0.05)
     folder = tmp_path / "home"
     with config.configured(home=folder, display=False):
         yield folder

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 def needs(model, library):
-    missing = importlib.util.find_spec(library) is None or weights.find(model) is None
+    missing = importlib.util.find_spec(library) is None or not weights.present(model)
     return pytest.mark.skipif(missing, reason=f"needs {library} and `dobatch fetch-model {model}`")
 
 
