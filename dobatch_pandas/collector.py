@@ -74,13 +74,14 @@ class Collector:
     def _patiently(self, step: Callable[[], _T]) -> _T:
         failures = 0
         while True:
+            since = self._progress.wakeups
             try:
                 found = step()
             except (Unauthorized, Forbidden) as error:
-                self._progress.wait_for_token(error)
+                self._progress.wait_for_token(error, since)
             except (ConnectionFailed, ServerError, TooManyRequests, TransferError) as error:
                 failures += 1
-                self._progress.back_off(error, failures)
+                self._progress.back_off(error, failures, since)
             else:
                 self._progress.set_trouble(None)
                 return found

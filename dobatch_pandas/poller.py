@@ -70,6 +70,7 @@ class Poller:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._troubles = 0
+        self._wakeups = 0
 
     def watch(
         self,
@@ -103,6 +104,7 @@ class Poller:
         """Look at everything now."""
         with self._changed:
             self._troubles = 0
+            self._wakeups += 1
             for watch in self._watches.values():
                 watch.due = self._clock()
             self._changed.notify_all()
@@ -129,7 +131,7 @@ class Poller:
 
     def look(self, due: list[Watch]) -> None:
         """Look once at the batches that are due, by the cheaper of listing and asking one by one."""
-        calls = 0
+        calls, wakeups = 0, self._wakeups
         looked = {watch.batch_id: watch for watch in due}
         missing = dict(looked)
         try:
@@ -148,7 +150,7 @@ class Poller:
                 calls += 1
                 self._look_at(watch)
         except (ApiError, ConnectionFailed) as error:
-            self._postpone(due, error)
+            self._postpone(due, error, wakeups)
             return
         self._troubles = 0
         self._plan_next(list(looked.values()), calls)
@@ -190,13 +192,15 @@ class Poller:
             for watch in looked:
                 watch.due = now + max(pause_before_next_look(now - watch.started, watch.share), floor)
 
-    def _postpone(self, watches: list[Watch], error: DobatchError) -> None:
+    def _postpone(self, watches: list[Watch], error: DobatchError, wakeups: int) -> None:
         with self._changed:
-            self._troubles += 1
-            asked = getattr(error, "retry_after", None) or 0.0
-            pause = max(asked, min(2.0 ** min(self._troubles - 1, 7), 120.0))
-            for watch in watches:
-                watch.due = self._clock() + pause
+            # What woke us while the look was under way, such as a new token, came too late for that look.
+            if wakeups == self._wakeups:
+                self._troubles += 1
+                asked = getattr(error, "retry_after", None) or 0.0
+                pause = max(asked, min(2.0 ** min(self._troubles - 1, 7), 120.0))
+                for watch in watches:
+                    watch.due = self._clock() + pause
         for watch in watches:
             watch.on_trouble(error)
 

@@ -61,8 +61,8 @@ class Progress:
         self.rows_rendered = 0
         self.upload_shares: dict[int, float] = {}
         self.ended_batches = 0  # each has left room for others
+        self.wakeups = 0  # each may have mended what was wrong, such as a new token
         self.stopped = False
-        self._wakeups = 0
         self._free = {"part": UPLOADS_AT_ONCE + PARTS_AHEAD, "upload": UPLOADS_AT_ONCE, "reader": READERS}
 
     # -- changing and telling
@@ -121,7 +121,7 @@ class Progress:
     def wake(self) -> None:
         """Have whatever waits for a better moment try again."""
         with self.changed:
-            self._wakeups += 1
+            self.wakeups += 1
         self.tell()
 
     def check(self) -> None:
@@ -138,10 +138,14 @@ class Progress:
         self.check()
         return met
 
-    def wait(self, seconds: float) -> None:
-        """Let some time pass, or less if something happens that may change the matter."""
-        seen = self._wakeups
-        self.wait_until(lambda: self._wakeups != seen, seconds)
+    def wait(self, seconds: float, since: int | None = None) -> None:
+        """
+        Let some time pass, or less if something happens that may change the matter.
+
+        ``since`` is `wakeups` as it was before the attempt that failed: what happened during it counts too.
+        """
+        seen = self.wakeups if since is None else since
+        self.wait_until(lambda: self.wakeups != seen, seconds)
 
     @contextmanager
     def place(self, kind: str) -> Any:
@@ -164,17 +168,17 @@ class Progress:
             self._free[kind] += 1
             self.changed.notify_all()
 
-    def back_off(self, error: DobatchError, failures: int) -> None:
+    def back_off(self, error: DobatchError, failures: int, since: int) -> None:
         """Say what is wrong, and wait: as long as the service asked for, else longer each time, up to 5 minutes."""
         asked = getattr(error, "retry_after", None)
         seconds = asked or random.uniform(0.5, 1.0) * min(2.0**failures, 300.0)
         self.set_trouble(f"{error} Trying again in {seconds:.0f} s.")
-        self.wait(seconds)
+        self.wait(seconds, since)
 
-    def wait_for_token(self, error: ApiError) -> None:
+    def wait_for_token(self, error: ApiError, since: int) -> None:
         """Wait for a person: the token does not do. ``dobatch.configure`` wakes us."""
         self.set_paused(error)
-        self.wait(A_PERSON)
+        self.wait(A_PERSON, since)
 
     def set_paused(self, error: DobatchError) -> None:
         """Say that the token does not do."""

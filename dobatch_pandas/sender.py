@@ -55,7 +55,8 @@ class Sender:
         failures = lost = 0
         adopt = False
         while True:
-            part, ended = progress.parts[number], progress.ended_batches
+            since, ended = progress.wakeups, progress.ended_batches
+            part = progress.parts[number]
             if progress.job.cancel_requested:
                 return self.settle(part, "cancelled", "Cancelled before it was sent.", state="dropped")
             try:
@@ -63,7 +64,7 @@ class Sender:
                     part = self._upload(part)
                 batch = self._adopt(part) if adopt else self._create(part)
             except (Unauthorized, Forbidden) as error:
-                progress.wait_for_token(error)
+                progress.wait_for_token(error, since)
             except NotFound as error:
                 # The object is not in storage (any more): upload it again, under the same request_id.
                 lost += 1
@@ -79,7 +80,7 @@ class Sender:
                     self._hold(part, error, ended)
                 else:
                     failures += 1
-                    progress.back_off(error, failures)
+                    progress.back_off(error, failures, since)
             except ApiError as error:
                 if not error.no_room:
                     return self._refuse(part, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pandas as pd
 import pytest
 from proxy import Proxy
@@ -113,10 +115,29 @@ def test_a_token_that_expires_in_mid_job_pauses_it_until_there_is_a_new_one(serv
     check(job, server)
 
 
+@pytest.mark.parametrize("operation", ["create_file", "create_batch", "get_batch", "get_results"])
+def test_a_token_given_the_moment_the_job_asks_for_one_is_taken(operation, server):
+    """
+    Nobody waits ten minutes because ``configure`` was faster than the job's own wait.
+    """
+    server.faults.add(operation, status=401)
+    job = ask()
+    asked = threading.Event()
+
+    def answer_at_once():
+        if not asked.is_set() and job.snapshot().state == "paused":
+            asked.set()
+            dobatch.configure(token="another")
+
+    unsubscribe = job.subscribe(answer_at_once)
+    answer_at_once()
+    job.wait(timeout=60)
+    unsubscribe()
+    check(job, server)
+
+
 def wait_for(job, condition):
     """The first snapshot for which the condition holds."""
-    import threading
-
     news = threading.Event()
     unsubscribe = job.subscribe(news.set)
     try:
