@@ -136,9 +136,17 @@ class Page:
 
     def wait_for(self, selector: str, text: str | None = None, timeout: float = PATIENCE) -> Any:
         """Wait until something is to be seen, and return it."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
         found = self.page.locator(selector)
         found = found.filter(has_text=text).first if text else found.first
-        found.wait_for(state="visible", timeout=timeout)
+        try:
+            found.wait_for(state="visible", timeout=timeout)
+        except PlaywrightTimeout:
+            outputs = "\n--\n".join(self.page.locator(".jp-OutputArea").all_inner_texts())
+            raise AssertionError(
+                f"{text or selector!r} was not to be seen; the outputs say:\n{outputs}"
+            ) from None
         return found
 
     def output(self, number: int) -> Any:

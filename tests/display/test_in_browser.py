@@ -85,7 +85,7 @@ def test_cancel_asks_once_and_cancels_on_the_server(lab):
     button.wait_for()
     button.click()
     shown.page.get_by_role("button", name="Yes, cancel the job").click()
-    shown.wait_for("[role=status]", "Cancel")
+    shown.wait_for(f"{PANEL} [role=status]", "Cancel")
     shown.run_cell(2).run_cell(3)
 
     shown.wait_for(".jp-OutputArea-output", "['cancelled']")
@@ -142,6 +142,7 @@ def test_a_saved_notebook_without_a_kernel_shows_the_picture(lab, app):
     lab.close_windows()
 
     again = lab.open(shown.path, app=app, kernel=False)
+    again.wait_for(PICTURE)
     words = again.output(1).inner_text()
     assert re.search(r"\d+ answered", words)
     assert re.search(r"\d+ failed", words)
