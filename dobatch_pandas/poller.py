@@ -216,11 +216,3 @@ def poller_for(client: Client) -> Poller:
         if poller is None:
             poller = _pollers[client.base_url] = Poller(client)
         return poller
-
-
-def wake_all() -> None:
-    """Have every poller look now; called when a new token is there."""
-    with _pollers_lock:
-        pollers = list(_pollers.values())
-    for poller in pollers:
-        poller.wake()

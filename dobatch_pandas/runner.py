@@ -50,11 +50,13 @@ class Runner:
         self, store: Store, job_id: str, recipe: Recipe, client: Client, *, send_only: bool = False
     ) -> None:
         self.progress = Progress(store, job_id)
-        self._recipe, self._client, self._send_only = recipe, client, send_only
+        self.send_only = send_only
+        self._recipe, self._client = recipe, client
         self._sender = Sender(self.progress, recipe, client)
         self._collector = Collector(self.progress, recipe, client)
         self._poller = poller_for(client)
         self._thread = threading.Thread(target=self._run, name=f"dobatch-{job_id}", daemon=True)
+        self._steps: set[threading.Thread] = set()
 
     # -- what others call
 
@@ -68,6 +70,11 @@ class Runner:
         return self._thread.is_alive()
 
     @property
+    def moving(self) -> bool:
+        """Whether it moves the job: alive, and not merely clearing up after an error."""
+        return self.alive and self.progress.crash is None
+
+    @property
     def sending(self) -> bool:
         """Whether requests are still to be handed to the service."""
         progress = self.progress
@@ -78,11 +85,11 @@ class Runner:
     def stop(self) -> None:
         """Leave the job alone; it can be attached to again."""
         self.progress.stop()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=30)
         for part in list(self.progress.parts.values()):
             if part.batch_id:
                 self._poller.forget(part.batch_id)
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=30)
 
     def wake(self) -> None:
         """Try again now whatever waits for a better moment."""
@@ -106,22 +113,26 @@ class Runner:
         except Stopped:
             return
         except BaseException as error:  # noqa: BLE001  a thread has nobody above it: wait() raises this
-            progress.crash = error
+            self._crash(error)
         finally:
+            # Who has the lock next must not meet a thread of ours at a part.
+            self._await_steps()
             if lock is not None:
                 lock.release()
             progress.tell()
 
     def _take_lock(self) -> Any:
-        """Wait until no other process moves the job; return None when that one has finished it."""
+        """Wait until nobody else moves the job; return None when that one has finished it."""
         progress = self.progress
+        pause = 0.05
         while True:
             lock = progress.store.try_lock(progress.job.id)
             progress.load()
             progress.elsewhere = lock is None
             if lock is not None or progress.job.ended is not None:
                 return lock
-            progress.wait(1.0)
+            progress.wait(pause)
+            pause = min(pause * 2, 1.0)
 
     def _drive(self) -> None:
         progress = self.progress
@@ -130,7 +141,7 @@ class Runner:
         if not progress.job.rendered:
             render(progress, self._recipe, self._send_soon)
         self._await_parts()
-        if self._send_only:
+        if self.send_only:
             return
         if progress.job.source is not None:
             write_output(progress.job, self._recipe, progress.folder)
@@ -152,14 +163,31 @@ class Runner:
             except Stopped:
                 return
             except BaseException as error:  # noqa: BLE001  a thread has nobody above it: wait() raises this
-                self.progress.crash = error
-                self.progress.stop()
+                self._crash(error)
+            finally:
+                self._steps.discard(threading.current_thread())
 
-        threading.Thread(target=run, name=f"{self._thread.name}-part", daemon=True).start()
+        thread = threading.Thread(target=run, name=f"{self._thread.name}-part", daemon=True)
+        with self.progress.changed:
+            self._steps.add(thread)
+            thread.start()
+
+    def _await_steps(self) -> None:
+        while True:
+            with self.progress.changed:
+                steps = list(self._steps)
+            if not steps:
+                return
+            for thread in steps:
+                thread.join()
+
+    def _crash(self, error: BaseException) -> None:
+        self.progress.crash = error
+        self.progress.stop()
 
     def _await_parts(self) -> None:
         progress = self.progress
-        enough = {"read", "dropped"} | ({"created", "ended"} if self._send_only else set())
+        enough = {"read", "dropped"} | ({"created", "ended"} if self.send_only else set())
         while not progress.wait_until(lambda: all(p.state in enough for p in progress.parts.values()), 1.0):
             # Another kernel can ask for the end through the ledger.
             if not progress.job.cancel_requested and progress.store.job(progress.job.id).cancel_requested:
@@ -210,7 +238,7 @@ class Runner:
     # -- watching
 
     def _watch(self, part: PartRecord) -> None:
-        if part.state != "created" or part.batch_id is None or self._send_only:
+        if part.state != "created" or part.batch_id is None or self.send_only:
             return
         self._poller.watch(
             part.batch_id,

@@ -47,7 +47,8 @@ def runner_for(store: Store, job_id: str, recipe: Recipe, *, send_only: bool = F
     """
     with _lock:
         runner = known_runner(store, job_id)
-        if runner is not None and runner.alive:
+        # One that only sends does not see the job through; the next waits until that one is done.
+        if runner is not None and runner.moving and (send_only or not runner.send_only):
             return runner
         record = store.job(job_id)
         if record.ended is not None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import config
+from dobatch_pandas import config, limits, poller
 from dobatch_pandas.session import close_home
 
 hypothesis_settings.register_profile(
@@ -36,6 +36,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder of the test's own; whatever still moves in it is stopped afterwards."""
     # A call that failed is repeated after a tenth of the time.
     monkeypatch.setitem(dobatch.Client.__init__.__kwdefaults__, "backoff", 0.05)
+    # A server may get the port of an earlier one, whose limits it must not inherit.
+    monkeypatch.setattr(limits, "_limiters", {})
+    monkeypatch.setattr(poller, "_pollers", {})
     folder = tmp_path / "home"
     with config.configured(home=folder, display=False):
         yield folder

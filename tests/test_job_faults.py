@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from proxy import Proxy
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import requests_file
+from dobatch_pandas import requests_file, sender
 from dobatch_pandas.errors import ConnectionFailed, JobFailed, Unauthorized
+from dobatch_pandas.requests_file import compress_part
+from dobatch_pandas.runner import Runner
+from dobatch_pandas.session import known_runner, store_here
 
 FRAME = pd.DataFrame({"n": range(90)})
 
@@ -151,6 +155,38 @@ def wait_for(job, condition):
         raise AssertionError(now)
     finally:
         unsubscribe()
+
+
+def test_two_never_move_a_job_at_once(server, home, monkeypatch):
+    """
+    Attached to while a thread of the one before is still at a part: who comes later waits for its end.
+    """
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> Path:
+        begun.set()
+        assert go_on.wait(30)
+        return compress_part(path)
+
+    monkeypatch.setattr(sender, "compress_part", slowly)
+    server.hold()
+    first = pd.DataFrame({"x": range(10)}).dobatch.submit("Say {x}", model="echo")
+    assert begun.wait(30)
+    early = known_runner(store_here(), first.id)
+    early.progress.stop()
+    early._thread.join(0.3)
+    late = Runner(store_here(), first.id, first.recipe, dobatch.Client())
+    late.start()
+    with late.progress.changed:
+        assert late.progress.changed.wait_for(lambda: late.progress.elsewhere, 30)
+    assert early.alive
+    go_on.set()
+    server.release()
+    with late.progress.changed:
+        assert late.progress.changed.wait_for(lambda: not late.alive, 30)
+    assert late.progress.crash is None
+    assert late.progress.job.state == "completed"
+    assert set(server.executed.values()) == {1}
 
 
 @pytest.mark.parametrize("not_ready", ["flag", "412"])
