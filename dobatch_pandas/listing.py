@@ -64,7 +64,7 @@ def jobs() -> pd.DataFrame:
     found = [Job(store, record.id).snapshot() for record in store.jobs()]
     return pd.DataFrame(
         {
-            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True),
+            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True).floor("s"),
             "status": pd.array([s.state for s in found], dtype="string"),
             "rows": [s.rows for s in found],
             "requests": [s.requests for s in found],

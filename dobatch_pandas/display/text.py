@@ -174,8 +174,10 @@ def counted(number: int, noun: str) -> str:
 
 def state_word(snapshot: Snapshot) -> str:
     """One word or two for the state."""
-    if snapshot.state == "completed" and (snapshot.failed or snapshot.skipped):
+    if snapshot.state == "completed" and snapshot.failed:
         return "Done, with failures"
+    if snapshot.state == "completed" and snapshot.skipped:
+        return "Done, not all sent"
     return _WORDS[snapshot.state]
 
 

@@ -114,6 +114,7 @@ def test_done_with_failures_is_not_just_done() -> None:
     """
     assert text.state_word(snapshot(state="completed", completed=100)) == "Done"
     assert text.state_word(snapshot(state="completed", failed=4, errors=FAILURES)) == "Done, with failures"
+    assert text.state_word(snapshot(state="completed", skipped=2)) == "Done, not all sent"
 
 
 counts = st.integers(0, 10_000)
