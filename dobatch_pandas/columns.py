@@ -21,7 +21,7 @@ __all__ = ["WORKERS", "Texts", "gather", "packed_tables", "whole"]
 
 WORKERS = min(4, os.cpu_count() or 1)
 
-_ROWS = 8192
+_ROWS = 2048
 _PACK = 17 << 18
 
 
@@ -140,7 +140,8 @@ def gather(values: Any, places: Any) -> Any:
     places : numpy.ndarray
         Positions; a negative one gives null.
     """
-    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    values = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    chunks = values.chunks
     texts = pa.types.is_large_string(values.type)
     if len(places) <= _ROWS or (len(chunks) <= 1 and not texts):
         return whole(values).take(pa.array(places, mask=places < 0))

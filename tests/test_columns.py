@@ -22,17 +22,18 @@ from dobatch_pandas.columns import Texts, gather, packed_tables
 @settings(max_examples=80)
 def test_values_are_gathered_from_any_chunks(chunks: list[list[Any]], data: st.DataObject, rows: int) -> None:
     """
-    Many chunks, empty ones and missing positions: the same values as by hand.
+    Many chunks, empty ones, one array and missing positions: the same values as by hand.
     """
     flat = [value for chunk in chunks for value in chunk]
     places = data.draw(st.lists(st.integers(-1, len(flat) - 1), max_size=9))
     chunked = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_ROWS", rows)
-        found = gather(chunked, np.array(places, dtype=np.int64))
-    assert found.to_pylist() == [None if place < 0 else flat[place] for place in places]
-    found.validate(full=True)
-    assert found.type == pa.large_string()
+    for values in (chunked, pa.array(flat, pa.large_string())):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(columns, "_ROWS", rows)
+            found = gather(values, np.array(places, dtype=np.int64))
+        assert found.to_pylist() == [None if place < 0 else flat[place] for place in places]
+        found.validate(full=True)
+        assert found.type == pa.large_string()
 
 
 @given(

@@ -241,6 +241,27 @@ def test_a_tool_call_is_an_answer_only_to_a_schema() -> None:
     assert outcome(table, None)[1].to_pylist() == ["tool_calls"] * 2
 
 
+def test_thousands_of_structured_answers_are_joined_like_a_few() -> None:
+    """
+    More rows than are moved at once, shuffled: every field, text above all, lands on its row.
+    """
+    schema = {"type": "object", "properties": {"why": {"type": "string"}, "score": {"type": "integer"}}}
+    numbers = list(range(5000))
+    results = results_of(*(answered(f"id{i}", chat(f'{{"why":"{i} 🎉","score":{i}}}')) for i in numbers))
+    asked = [i * 7 % 5000 for i in numbers]
+    columns = answer_columns(
+        ids_of(*(f"id{i}" for i in asked)),
+        None,
+        results,
+        into="answer",
+        json_schema=schema,
+        index=pd.RangeIndex(5000),
+    )
+    assert columns["why"].tolist() == [f"{i} 🎉" for i in asked]
+    assert columns["score"].tolist() == asked
+    assert columns["answer_error"].isna().all()
+
+
 def test_samples_are_columns_side_by_side() -> None:
     """
     Asked twice, a row has two answers, each with its own error.
