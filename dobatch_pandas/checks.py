@@ -5,21 +5,25 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 
 from .errors import Problem
-from .freezing import id_texts
+from .freezing import NAMED, id_texts
+from .keyset import KeySet, keys_of
 from .prompts import Column
 
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-__all__ = ["frame_problems", "option_problems", "param_problems"]
+__all__ = ["NO_ROWS", "IdFaults", "frame_problems", "option_problems", "param_problems"]
 
+NO_ROWS = "The frame has no rows."
 _ANTHROPIC_ID = r"[a-zA-Z0-9_-]{1,64}"
 
 
@@ -84,7 +88,7 @@ def _floats(value: Any) -> Iterator[float]:
 
 def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
     """Say what is wrong with a frame: whole columns at a time, nothing is rendered."""
-    problems = [] if len(frame) else [Problem("The frame has no rows.")]
+    problems = [] if len(frame) else [Problem(NO_ROWS)]
     for name in recipe.columns:
         if name not in frame.columns:
             problems.append(Problem(_unknown(name, frame.columns)))
@@ -93,7 +97,9 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
                 Problem(f"{name!r} stands for several columns of the frame: give each a name of its own.")
             )
         elif name == recipe.custom_id:
-            problems += _id_problems(frame[name], recipe)
+            ids = IdFaults(recipe)
+            ids.look(frame[name])
+            problems += ids.problems()
         elif recipe.missing == "error":
             problems += _missing(frame[name])
     problems += [
@@ -127,49 +133,85 @@ def _missing(values: pd.Series) -> list[Problem]:
         Problem(
             f"Column {values.name!r} has {count:,} missing value{'s' if count > 1 else ''}. Drop the rows, or say "
             'missing="skip" (no request, the row gets an error code) or missing="keep" (an empty string).',
-            tuple(values.index[gone][:20]),
+            tuple(values.index[gone][:NAMED]),
             count,
         )
     ]
 
 
-def _id_problems(values: pd.Series, recipe: Recipe) -> list[Problem]:
-    texts = id_texts(values)
-    gone = texts.isna().to_numpy()
-    every = texts.fillna("")
-    if recipe.samples > 1:
-        ends = [f"-{number}" for number in range(2, recipe.samples + 1)]
-        every = pd.concat([every, *(every + end for end in ends)])
-    sent = every.duplicated(keep=False).to_numpy().reshape(recipe.samples, -1).any(axis=0)
-    if recipe.provider == "anthropic":
-        fine = every.str.fullmatch(_ANTHROPIC_ID).to_numpy(bool)
-        rule = "be 1 to 64 letters, digits, '_' or '-'"
-    else:
-        fine = (every != "").to_numpy(bool)
-        rule = "be a text that is not empty"
-    illegal = ~fine.reshape(recipe.samples, -1).all(axis=0)
-    last = f"-{recipe.samples}"
-    more = "" if recipe.samples == 1 else f", also with the number of a sample ({last!r}) behind it"
-    problems = []
-    for rows, what in (
-        (gone, "are missing: every row needs an id"),
-        (
-            sent & ~gone,
-            f"stand in several rows{more}: ids must be unique, or leave out custom_id to have them made",
-        ),
-        (illegal & ~gone, f"are not legal: an id must {rule}{more}"),
-    ):
-        if rows.any():
-            shown = ", ".join(repr(text) for text in dict.fromkeys(texts[rows & ~gone].head(5)))
-            problems.append(
-                Problem(
-                    f"custom_id: {int(rows.sum()):,} of column {values.name!r} {what}"
-                    + (f" (such as {shown})." if shown else "."),
-                    tuple(values.index[rows][:20]),
-                    int(rows.sum()),
-                )
+class IdFaults:
+    """
+    What is wrong with the user's own ids, which may come in pieces.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    seen : KeySet, optional
+        Ids of earlier pieces; needed where there are several.
+    """
+
+    def __init__(self, recipe: Recipe, seen: KeySet | None = None) -> None:
+        self._recipe, self._seen = recipe, seen
+        last = recipe.samples
+        self._more = f", also with the number of a sample ('-{last}') behind it" if last > 1 else ""
+        legal = (
+            "1 to 64 letters, digits, '_' or '-'"
+            if recipe.provider == "anthropic"
+            else "a text that is not empty"
+        )
+        self._found: dict[str, _Found] = {
+            "are missing: every row needs an id": _Found(),
+            f"stand in several rows{self._more}: ids must be unique, or leave out custom_id to have them made": _Found(),
+            f"are not legal: an id must be {legal}{self._more}": _Found(),
+        }
+
+    def look(self, values: pd.Series) -> None:
+        """Look at some more rows."""
+        texts = id_texts(values)
+        gone = texts.isna().to_numpy()
+        every = texts.fillna("")
+        samples = self._recipe.samples
+        if samples > 1:
+            every = pd.concat([every, *(every + f"-{number}" for number in range(2, samples + 1))])
+        repeated = every.duplicated(keep=False).to_numpy(copy=True)
+        if self._seen is not None:
+            repeated |= ~self._seen.add_new(keys_of(pa.array(every.tolist(), pa.string())))
+        if self._recipe.provider == "anthropic":
+            fine = every.str.fullmatch(_ANTHROPIC_ID).to_numpy(bool)
+        else:
+            fine = (every != "").to_numpy(bool)
+        illegal = ~fine.reshape(samples, -1).all(axis=0)
+        masks = (gone, repeated.reshape(samples, -1).any(axis=0) & ~gone, illegal & ~gone)
+        for found, rows in zip(self._found.values(), masks, strict=True):
+            found.add(texts[rows])
+
+    def problems(self) -> list[Problem]:
+        """Say what was found, all rows taken together."""
+        return [
+            Problem(
+                f"custom_id: {found.count:,} of column {self._recipe.custom_id!r} {what}"
+                + (f" (such as {', '.join(map(repr, found.examples))})." if found.examples else "."),
+                tuple(found.rows),
+                found.count,
             )
-    return problems
+            for what, found in self._found.items()
+            if found.count
+        ]
+
+
+@dataclass
+class _Found:
+    """Rows with the same fault: how many, the labels of the first, and a few different values."""
+
+    count: int = 0
+    rows: list[Any] = field(default_factory=list)
+    examples: dict[str, None] = field(default_factory=dict)
+
+    def add(self, texts: pd.Series) -> None:
+        self.count += len(texts)
+        self.rows += texts.index[: NAMED - len(self.rows)].tolist()
+        if len(self.examples) < 5:
+            self.examples |= dict.fromkeys(texts.dropna().head(5 - len(self.examples)))
 
 
 def _series_problems(prompts: Any, frame: pd.DataFrame, missing: str) -> list[Problem]:

@@ -7,10 +7,8 @@ parts and a few record batches. The rows themselves are never held.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,137 +18,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as csv
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from .errors import InputError
+from .checks import NO_ROWS, IdFaults
+from .errors import InputError, Problem
 from .join import answer_columns
-from .keyset import Keys, keys_of
+from .keyset import Keys, KeySet, keys_of
 from .part_results import STORED
+from .providers import embeddings
 from .recipe import Recipe
+from .source import ROWS_AT_ONCE, Source, located
 from .store import JobFolder, JobRecord, as_json
 
-__all__ = ["Source", "write_output"]
+__all__ = ["check_source", "output_problems", "record_of_source", "source_of", "write_output"]
 
-ROWS_AT_ONCE = 16_384
+VECTOR = pa.list_(pa.float32())
 ROWS_A_FILE = 1_000_000
 PARTS_IN_MEMORY = 2
 ANSWER_COLUMNS = ["custom_id", "status", "text", "finish_reason", "error_code", "error_message", "embedding"]
-
-
-class Source:
-    """
-    Files that are asked row by row.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Local paths or what pyarrow takes as a URI (``s3://`` ...), in the order of the rows.
-    format : str
-        ``"parquet"`` or ``"csv"``.
-    """
-
-    def __init__(self, paths: Sequence[str], format: str) -> None:
-        self.paths, self.format = list(paths), format
-
-    @classmethod
-    def find(cls, source: Any) -> Source:
-        """
-        Find the files that a path, a glob, several of them or a pyarrow Dataset stand for.
-
-        Raises
-        ------
-        InputError
-            There is no such file, or its format is not known by its name.
-        """
-        if isinstance(source, ds.FileSystemDataset):
-            if not isinstance(source.filesystem, pafs.LocalFileSystem):
-                raise InputError(
-                    "Give a dataset on remote storage as its URI, so that the job can be resumed."
-                )
-            return cls(source.files, source.format.default_extname)
-        if isinstance(source, ds.Dataset):
-            raise InputError(
-                "This dataset lives in memory only: use df.dobatch.submit, or write it to files first."
-            )
-        given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-        paths = [path for one in given for path in _expand(os.fspath(one))]
-        if not paths:
-            raise InputError(f"No file matches {source!r}.")
-        formats = {_format(path) for path in paths}
-        if len(formats) > 1 or None in formats:
-            raise InputError(
-                f"The files' names must all end in .parquet or all in .csv; these are {sorted(set(map(str, formats)))}."
-            )
-        return cls(paths, str(formats.pop()))
-
-    def to_json(self) -> dict[str, Any]:
-        return {"paths": self.paths, "format": self.format}
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns and their types, as the first file has them."""
-        return next(self._readers(None)).schema
-
-    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, some thousands at a time, and no more than that in memory."""
-        for reader in self._readers(columns):
-            for batch in reader:
-                if batch.num_rows:
-                    yield batch
-
-    def _readers(self, columns: list[str] | None) -> Iterator[_Reader]:
-        for path in self.paths:
-            filesystem, inner = _located(path)
-            if self.format == "parquet":
-                with pq.ParquetFile(filesystem.open_input_file(inner), pre_buffer=False) as file:
-                    yield _Reader(file.schema_arrow, file.iter_batches(ROWS_AT_ONCE, columns=columns))
-            else:
-                options = csv.ConvertOptions(include_columns=columns or [])
-                with csv.open_csv(filesystem.open_input_stream(inner), convert_options=options) as file:
-                    yield _Reader(file.schema, file)
-
-
-class _Reader:
-    """One open file: its schema, and its rows in pieces."""
-
-    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        self.schema, self._batches = schema, batches
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return iter(self._batches)
-
-
-def _located(path: str) -> tuple[pafs.FileSystem, str]:
-    """Find the file system of a path, and the path within it."""
-    if "://" in path:
-        filesystem, inner = pafs.FileSystem.from_uri(path)
-        return filesystem, inner
-    return pafs.LocalFileSystem(), os.path.abspath(path)
-
-
-def _expand(path: str) -> list[str]:
-    if "://" in path:
-        filesystem, inner = pafs.FileSystem.from_uri(path)
-        info = filesystem.get_file_info(inner)
-        if info.type == pafs.FileType.Directory:
-            scheme = path.split("://", 1)[0]
-            listing = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True))
-            return sorted(f"{scheme}://{i.path}" for i in listing if i.is_file and _format(i.path))
-        return [path] if info.is_file else []
-    if os.path.isdir(path):
-        found = glob.glob(os.path.join(path, "**", "*"), recursive=True)
-        return sorted(os.path.abspath(name) for name in found if os.path.isfile(name) and _format(name))
-    return sorted(os.path.abspath(name) for name in glob.glob(path))
-
-
-def _format(path: str) -> str | None:
-    name = path.lower()
-    if name.endswith((".parquet", ".pq")):
-        return "parquet"
-    return "csv" if name.endswith((".csv", ".csv.gz")) else None
 
 
 def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
@@ -162,25 +48,104 @@ def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
     InputError
         With every problem found in the whole source, rows named by their position.
     """
-    schema = source.schema
-    if any(name not in schema.names for name in recipe.columns):
-        empty = schema.empty_table().to_pandas()
-        raise InputError(recipe.check(empty))
+    nothing = source.schema.empty_table().to_pandas()
+    problems: list[Problem | str] = [p for p in recipe.check(nothing) if p.message != NO_ROWS]
+    for name in recipe.columns:
+        if name in source.schema.names and (files := source.lacking(name)):
+            more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""
+            problems.append(f"There is no column {name!r} in {', '.join(files[:5])}{more}.")
+    if problems:
+        raise InputError(problems)
     digest = hashlib.blake2b(salt.encode(), digest_size=16)
     digest.update(as_json(recipe.to_json()).encode())
+    ids = IdFaults(recipe, KeySet())
     rows = 0
-    problems: list[Any] = []
-    for batch in source.batches(recipe.columns):
-        try:
-            digest.update(recipe.freeze_batch(batch, first=rows).serialize())
-        except InputError as error:
-            problems += error.problems
-        rows += batch.num_rows
+
+    def looked_at() -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        # What is not asked must be readable all the same: it is written beside the answers.
+        for batch in source.batches(recipe.columns if source.uniform else None):
+            if recipe.custom_id is not None:
+                labels = pd.RangeIndex(rows, rows + len(batch))
+                ids.look(batch[recipe.custom_id].to_pandas().set_axis(labels))
+            rows += batch.num_rows
+            yield batch.select(recipe.columns)
+
+    try:
+        for frozen in recipe.freeze_batches(looked_at()):
+            digest.update(frozen.serialize())
+    except InputError as error:
+        problems += error.problems
+    problems += ids.problems()
     if not rows:
         problems.append("The source has no rows.")
     if problems:
         raise InputError(problems)
     return digest.hexdigest(), rows
+
+
+def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecord]) -> list[str]:
+    """
+    Say why a new job cannot write to a folder.
+
+    Parameters
+    ----------
+    target : str
+        The folder.
+    folders : iterable of str
+        All of whose files are the source.
+    jobs : iterable of JobRecord
+        The other jobs.
+    """
+    problems = [
+        f"output {target} lies in the source's folder {folder}: its files would be taken for rows the next time."
+        for folder in folders
+        if f"{target}/".startswith(f"{folder.rstrip('/')}/")
+    ]
+    filesystem, directory = located(target)
+    found = filesystem.get_file_info(directory)
+    if found.is_file:
+        problems.append(f"output {target} is a file; it takes a folder.")
+    elif found.type == pafs.FileType.Directory:
+        inside = [info.base_name for info in filesystem.get_file_info(pafs.FileSelector(directory))]
+        inside = sorted(name for name in inside if not name.startswith("."))
+        if inside:
+            more = f" and {len(inside) - 1:,} more" if len(inside) > 1 else ""
+            problems.append(
+                f"The output folder {target} is not empty ({inside[0]}{more}): name a new one, or empty it first."
+            )
+    return problems + [
+        f"Job {job.id}, which is not over, writes to {target}: name another folder, or cancel it."
+        for job in jobs
+        if job.source is not None and job.ended is None and json.loads(job.source)["output"] == target
+    ]
+
+
+def record_of_source(source: Source, target: str) -> str:
+    """Return what the ledger keeps of a source and of where the answers go."""
+    return as_json({**source.to_json(), "versions": source.versions(), "output": target})
+
+
+def source_of(job: JobRecord, recipe: Recipe) -> Source:
+    """
+    Return a job's source, as it was when the job was submitted.
+
+    Raises
+    ------
+    InputError
+        Its files say something else now.
+    """
+    kept = json.loads(job.source or "{}")
+    source = Source.from_json(kept)
+    if source.versions() != kept["versions"]:
+        # A file that was copied or touched may say the same as ever.
+        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {kept['output']}")
+        if fingerprint != job.fingerprint:
+            raise InputError(
+                "The source's files have changed since the job was submitted: put them back as they were. "
+                "job.responses() has the answers in any case."
+            )
+    return source
 
 
 class Answers:
@@ -252,10 +217,9 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
 
     Files appear whole, ``part-00000.parquet`` and on; writing again gives the same ones.
     """
-    spec = json.loads(job.source or "{}")
-    source = Source(spec["paths"], spec["format"])
+    source = source_of(job, recipe)
     answers = Answers(folder.result_files())
-    output = _Output(spec["output"])
+    output = _Output(json.loads(job.source or "{}")["output"], vectors=recipe.endpoint == embeddings.URL)
     with pq.ParquetFile(folder.manifest) as manifest:
         asked = _Blocks(manifest)
         for batch in source.batches():
@@ -293,8 +257,9 @@ class _Blocks:
 class _Output:
     """A directory of Parquet files, each written beside its place and moved there when it is whole."""
 
-    def __init__(self, target: str) -> None:
-        self._filesystem, self._directory = _located(target)
+    def __init__(self, target: str, vectors: bool) -> None:
+        self._filesystem, self._directory = located(target)
+        self._vectors = vectors
         self._filesystem.create_dir(self._directory, recursive=True)
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema | None = None
@@ -302,12 +267,16 @@ class _Output:
         self._rows = 0
 
     def write(self, batch: pa.RecordBatch, answers: pa.Table) -> None:
-        table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+        table = pa.Table.from_batches([batch])
         for name in answers.schema.names:
             column = answers[name]
-            # Categories differ from piece to piece; a file wants one type throughout.
+            # A file wants one type throughout. Categories differ from piece to piece, and a piece without any
+            # answer does not know the length of the vectors.
             if pa.types.is_dictionary(column.type):
                 column = column.cast(pa.string())
+            elif self._vectors and not name.endswith("_error"):
+                none = column.null_count == len(column)
+                column = pa.nulls(len(column), VECTOR) if none else column.cast(VECTOR)
             at = table.schema.get_field_index(name)
             table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
         if self._schema is None:

@@ -7,7 +7,8 @@ are evaluated row by row. Rows that cannot be are collected, and named all at on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from .providers import endpoint_for
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-__all__ = ["freeze", "freeze_batch", "id_texts"]
+__all__ = ["NAMED", "freeze", "freeze_batches", "id_texts"]
 
 FIRST_ROWS = 1_024
 MOST_ROWS = 16_384
 PIECE_BYTES = 8_000_000
+NAMED = 20  # rows of a problem that are named
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,11 +50,15 @@ class _Faulty:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[Any]] = {}
+        self._counts: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
 
     def add(self, reason: str, label: Any, example: object = "") -> None:
-        # A label of numpy's would show its type in the message.
-        self._rows.setdefault(reason, []).append(label.item() if isinstance(label, np.generic) else label)
+        self._counts[reason] += 1
+        if self._counts[reason] <= NAMED:
+            # A label of numpy's would show its type in the message.
+            label = label.item() if isinstance(label, np.generic) else label
+            self._rows.setdefault(reason, []).append(label)
         self._examples.setdefault(reason, f": {example}" if str(example) else "")
 
     def complain(self) -> None:
@@ -60,7 +66,7 @@ class _Faulty:
         if self._rows:
             raise InputError(
                 [
-                    Problem(reason + self._examples[reason], tuple(rows[:20]), len(rows))
+                    Problem(reason + self._examples[reason], tuple(rows), self._counts[reason])
                     for reason, rows in self._rows.items()
                 ]
             )
@@ -81,15 +87,17 @@ def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
     faulty.complain()
 
 
-def freeze_batch(recipe: Recipe, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-    """Do what `Recipe.freeze_batch` promises."""
+def freeze_batches(recipe: Recipe, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Do what `Recipe.freeze_batches` promises."""
     texts = {kind: pd.StringDtype("pyarrow") for kind in (pa.string(), pa.large_string())}
-    piece = batch.to_pandas(types_mapper=texts.get)
-    piece.index = pd.RangeIndex(first, first + len(piece))
     faulty = _Faulty()
-    frozen = _frozen(recipe, piece, first, faulty)
+    first = 0
+    for batch in batches:
+        piece = batch.to_pandas(types_mapper=texts.get)
+        piece.index = pd.RangeIndex(first, first + len(piece))
+        yield _frozen(recipe, piece, first, faulty)
+        first += len(piece)
     faulty.complain()
-    return frozen
 
 
 def id_texts(values: pd.Series) -> pd.Series:
@@ -107,7 +115,11 @@ def _frozen(recipe: Recipe, piece: pd.DataFrame, start: int, faulty: _Faulty) ->
     if recipe.missing == "error":
         for row in np.flatnonzero(absent).tolist():
             names = [asked[i] for i in np.flatnonzero(gone[row])]
-            faulty.add(f"A value is missing in {', '.join(map(repr, names))}", piece.index[row])
+            faulty.add(
+                f"A value is missing in {', '.join(map(repr, names))}: drop the rows, or say "
+                'missing="skip" or missing="keep"',
+                piece.index[row],
+            )
     present: Mask = np.ones(len(piece), bool) if recipe.missing == "keep" else ~absent
     frozen: dict[str, pa.Array] = {}
     for place, name in recipe.slots.items():

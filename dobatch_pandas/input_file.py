@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .dataset import Source
+from .dataset import source_of
 from .recipe import Recipe
 from .store import JobRecord, Store, as_json, whole
 
@@ -131,11 +131,8 @@ def read_input(
     The rows of a dataset have no labels but their position.
     """
     if job.source is not None:
-        spec = json.loads(job.source)
-        position = 0
-        for batch in Source(spec["paths"], spec["format"]).batches(recipe.columns):
-            yield recipe.freeze_batch(batch, first=position), None
-            position += batch.num_rows
+        for frozen in recipe.freeze_batches(source_of(job, recipe).batches(recipe.columns)):
+            yield frozen, None
         return
     with pq.ParquetFile(store.folder(job.id).input) as file:
         names = file.schema_arrow.names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .checks import frame_problems, option_problems, param_problems
 from .errors import InputError, Problem
-from .freezing import freeze, freeze_batch
+from .freezing import freeze, freeze_batches
 from .prompts import MEMBERS, Column, Template, message_templates, messages_problem, places_of, template
 from .providers import ENDPOINTS, endpoint_for
 from .schema import json_schema_of
@@ -222,17 +222,15 @@ class Recipe:
         """
         return freeze(self, frame)
 
-    def freeze_batch(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
+    def freeze_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """
-        Do what `freeze` does for rows that are in Arrow.
+        Do what `freeze` does for rows that are in Arrow, a batch for each; errors name rows by their position.
 
         Parameters
         ----------
-        batch : pyarrow.RecordBatch
-        first : int
-            Position of its first row, by which errors name rows.
+        batches : iterable of pyarrow.RecordBatch
         """
-        return freeze_batch(self, batch, first)
+        return freeze_batches(self, batches)
 
 
 def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from .client import Client
 from .config import settings
-from .dataset import Source, check_source
-from .errors import ServerError, TooManyRequests
+from .dataset import check_source, output_problems, record_of_source
+from .errors import InputError, ServerError, TooManyRequests
 from .input_file import write_input
 from .job import Job
 from .recipe import Recipe
 from .session import store_here
+from .source import Source
 from .store import JobRecord, Store, as_json
 
 __all__ = ["submit_dataset", "submit_frame"]
@@ -81,12 +82,13 @@ def submit_dataset(
     Parameters
     ----------
     source : path, list of paths or pyarrow.dataset.Dataset
-        Parquet or CSV: a file, a folder, a glob, or a URI that pyarrow opens. Rows are read in order.
+        Parquet or CSV: a file, a folder, a glob, or a URI that pyarrow opens. Rows are read in order. Names of
+        folders such as ``year=2026`` are columns; one that only some of the files have is null in the others.
     prompt, model, into, system, endpoint, provider, schema, custom_id, missing, dedupe, samples, metadata, flatten
         As `DobatchAccessor.plan` takes them; a prompt is a template, messages or ``dobatch.col(...)``.
     output : path
         Folder, or URI, for ``part-00000.parquet`` and on: the source's columns and the answers. Complete
-        when the job is over.
+        when the job is over. It must be new or empty, unless the job is an old one.
     fresh : bool
         Ask anew even what was asked before.
     display : bool, "widget" or "bar", optional
@@ -124,11 +126,17 @@ def submit_dataset(
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
     store = _open_store()
-    fingerprint, rows = check_source(files, recipe, salt=f"{settings().base_url} {target}")
+    unfit = output_problems(target, files.folders, store.jobs())
+    try:
+        fingerprint, rows = check_source(files, recipe, salt=f"{settings().base_url} {target}")
+    except InputError as error:
+        raise InputError([*error.problems, *unfit]) from None
+    if unfit and (fresh or store.find(fingerprint) is None):
+        raise InputError(unfit)
     job_id = store.new_id()
     store.folder(job_id).create()
     record = _new_record(job_id, fingerprint, recipe, rows)
-    record = replace(record, source=as_json({**files.to_json(), "output": target}))
+    record = replace(record, source=record_of_source(files, target))
     try:
         record = _record(store, record, recipe, fresh)
     except BaseException:

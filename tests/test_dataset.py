@@ -8,8 +8,8 @@ import pyarrow.dataset as ds
 import pytest
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import dataset, requests_file
-from dobatch_pandas.errors import InputError
+from dobatch_pandas import dataset, requests_file, source
+from dobatch_pandas.errors import InputError, JobFailed
 from dobatch_pandas.session import close_home
 
 
@@ -30,6 +30,7 @@ def small_parts(monkeypatch):
     monkeypatch.setitem(requests_file.LIMITS, "openai", requests_file.Limits(400, 200_000_000))
     monkeypatch.setattr(dataset, "ROWS_A_FILE", 700)
     monkeypatch.setattr(dataset, "ROWS_AT_ONCE", 300)
+    monkeypatch.setattr(source, "ROWS_AT_ONCE", 300)
 
 
 def read(folder):
@@ -127,3 +128,114 @@ def test_what_is_wrong_with_a_source_is_told_at_once(server, files, tmp_path):
         dobatch.submit_dataset(tmp_path / "holes.parquet", "{text}", model="echo", output=tmp_path / "out")
     assert not server.executed
     assert dobatch.jobs().empty
+
+
+def test_a_piece_without_any_vector_fits_the_others(server, files, tmp_path):
+    """
+    The first batch is refused: its rows are null, of the type that the vectors of the others have.
+    """
+    server.faults.add("create_batch", status=400)
+    job = dobatch.submit_dataset(
+        files, "{text}", model="echo", endpoint="/v1/embeddings", output=tmp_path / "out", into="vector"
+    )
+    job.wait()
+
+    out = read(tmp_path / "out")
+    failed = out["vector_error"].notna()
+    assert 0 < failed.sum() < 2000
+    assert set(out["vector_error"][failed]) == {"http_400"}
+    assert (out["vector"].isna() == failed).all()
+    assert {len(vector) for vector in out["vector"].dropna()} == {256}
+
+
+def test_files_that_differ_are_one_output(server, tmp_path):
+    """
+    A column that one file has of another type, and one that it lacks: one schema in all files of the output.
+    """
+    frame = pd.DataFrame({"n": np.arange(600), "text": [f"t{n}" for n in range(600)], "more": "x"})
+    (tmp_path / "in").mkdir()
+    frame.to_parquet(tmp_path / "in" / "0.parquet")
+    frame.assign(n=frame["n"] + 0.5, text=frame["text"] + "!").drop(columns="more").to_parquet(
+        tmp_path / "in" / "1.parquet"
+    )
+    dobatch.submit_dataset(tmp_path / "in", "{text} {n}", model="echo", output=tmp_path / "out").wait()
+
+    out = read(tmp_path / "out")
+    assert out["response"][0] == "t0 0"
+    assert out["response"][1199] == "t599! 599.5"
+    assert out["more"].isna().tolist() == [False] * 600 + [True] * 600
+
+
+def test_every_problem_of_a_source_is_told_once(server, tmp_path):
+    """
+    Missing values, ids that repeat in another piece or are missing: each with its number and first rows.
+    """
+    keys = [f"k{n % 900}" for n in range(1000)]
+    keys[5] = None
+    texts = [None if n % 400 == 0 else f"t{n}" for n in range(1000)]
+    pd.DataFrame({"key": keys, "text": texts}).to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(InputError) as caught:
+        dobatch.submit_dataset(
+            tmp_path / "in.parquet", "{text}", model="echo", custom_id="key", output=tmp_path / "out"
+        )
+    missing, no_id, repeated = caught.value.problems
+    assert (missing.rows, missing.count) == ((0, 400, 800), 3)
+    assert (no_id.rows, no_id.count) == ((5,), 1)
+    assert repeated.rows[0] == 900
+    assert repeated.count == 99
+    with pytest.raises(InputError, match="would replace column 'text'"):
+        dobatch.submit_dataset(
+            tmp_path / "in.parquet", "{text}", model="echo", into="text", output=tmp_path / "out"
+        )
+    assert not server.batches
+
+
+def test_an_output_never_mixes_with_other_files(server, files, tmp_path):
+    """
+    A folder that is not empty, the source's own, a file, and one that another job writes to: nothing is sent.
+    """
+    out = tmp_path / "out"
+
+    def submit(target, prompt="{text}", **options):
+        return dobatch.submit_dataset(files, prompt, model="echo", output=target, **options)
+
+    server.hold()
+    first = submit(out)
+    with pytest.raises(InputError, match=f"Job {first.id}, which is not over, writes to"):
+        submit(out, "Say {text}")
+    server.release()
+    first.wait()
+    sent = len(server.batches)
+    assert submit(out).id == first.id
+    with pytest.raises(InputError, match=r"not empty \(part-00000.parquet and 2 more\)"):
+        submit(out, fresh=True)
+    with pytest.raises(InputError, match="taken for rows"):
+        submit(files / "answers")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        submit(tmp_path / "file")
+    assert len(server.batches) == sent
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_source_that_changed_meanwhile_is_not_given_others_answers(server, files, tmp_path, changed):
+    """
+    Files that were merely touched are taken; other rows are an error, and putting them back mends it.
+    """
+    server.hold()
+    job = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out")
+    job.sent()
+    target = files / "1.parquet"
+    before = target.read_bytes()
+    frame = pd.read_parquet(target)
+    (frame.assign(text=frame["text"][::-1].to_numpy()) if changed else frame).to_parquet(target)
+    server.release()
+    if changed:
+        with pytest.raises(JobFailed, match="have changed since"):
+            job.wait()
+        assert not list((tmp_path / "out").glob("*.parquet"))
+        target.write_bytes(before)
+        job = dobatch.attach(job.id)
+    job.wait()
+    out = read(tmp_path / "out")
+    assert (out["response"] == "Say " + out["text"]).all()

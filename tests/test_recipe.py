@@ -145,9 +145,11 @@ def test_rows_in_arrow_are_frozen_like_rows_in_pandas():
     recipe = recipe_of("{text}{n}{t}", missing="skip")
     [frozen] = recipe.freeze(frame)
 
-    assert recipe.freeze_batch(pa.RecordBatch.from_pandas(frame)).equals(frozen)
-    with pytest.raises(InputError, match="row 8"):
-        recipe_of("{text}").freeze_batch(pa.RecordBatch.from_pandas(frame), first=7)
+    batch = pa.RecordBatch.from_pandas(frame)
+    [in_arrow] = recipe.freeze_batches([batch])
+    assert in_arrow.equals(frozen)
+    with pytest.raises(InputError, match=r"rows 1, 3, 5\)"):
+        list(recipe_of("{text}").freeze_batches([batch] * 3))
 
 
 # -- missing values
@@ -167,7 +169,9 @@ def test_missing_values_are_an_error_that_counts_and_names_rows():
     assert "(row 'r2')" in found
     assert "(row 'r3')" in found
     assert "other" not in found
-    assert "A value is missing in 'n' (row 'r3')" in str(refused(FRAME, "{text} {n}"))
+    refusal = str(refused(FRAME, "{text} {n}"))
+    assert "A value is missing in 'n': drop the rows" in refusal
+    assert "(row 'r3')" in refusal
 
 
 def test_missing_values_are_skipped_or_kept_as_asked():

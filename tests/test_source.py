@@ -1,0 +1,168 @@
+"""Files of many kinds are one stream of rows, and what does not fit together is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.feather as feather
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dobatch_pandas import source
+from dobatch_pandas.errors import InputError
+from dobatch_pandas.source import Source
+
+
+def rows_of(found: Source, columns: list[str] | None = None) -> pd.DataFrame:
+    batches = list(found.batches(columns))
+    assert len({str(batch.schema) for batch in batches}) == 1
+    return pa.Table.from_batches(batches).to_pandas()
+
+
+FIRST = pd.DataFrame({"n": pd.array([1, 2], "int32"), "text": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("second", "n"),
+    [
+        (FIRST[["text", "n"]], [1, 2, 1, 2]),
+        (FIRST.assign(n=2**40), [1, 2, 2**40, 2**40]),
+        (FIRST.assign(n=1.5), [1, 2, 1.5, 1.5]),
+        (FIRST.assign(n=None), [1, 2, None, None]),
+        (FIRST[["text"]], [1, 2, None, None]),
+        (FIRST.assign(more=1), [1, 2, 1, 2]),
+        (FIRST.assign(text=pd.Categorical(["a", "b"])), [1, 2, 1, 2]),
+    ],
+    ids=["order", "wider", "float", "null", "absent", "one more", "categories"],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_columns_are_the_same_throughout(tmp_path, second, n, swapped):
+    """
+    Files that differ in order, width, nulls or absent columns are read with the types of all taken together.
+    """
+    pair = [second, FIRST] if swapped else [FIRST, second]
+    for number, frame in enumerate(pair):
+        frame.to_parquet(tmp_path / f"{number}.parquet")
+    read = rows_of(Source.find(tmp_path))
+    expected = n[2:] + n[:2] if swapped else n
+    assert [None if pd.isna(value) else value for value in read["n"]] == expected
+    assert list(read["text"]) == ["a", "b", "a", "b"]
+
+
+def test_types_that_do_not_go_together_are_named_with_their_files(tmp_path):
+    """
+    Every such column at once.
+    """
+    FIRST.to_parquet(tmp_path / "0.parquet")
+    FIRST.assign(n="x", text=1).to_parquet(tmp_path / "1.parquet")
+    with pytest.raises(InputError) as caught:
+        _ = Source.find(tmp_path).schema
+    assert len(caught.value.problems) == 2
+    for word in ("'n'", "'text'", "int32", "0.parquet", "1.parquet"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.parquet", b"no Parquet", "a.parquet cannot be read"),
+        ("a.parquet", b"", "a.parquet cannot be read"),
+        ("a.csv", b"", "Empty CSV file"),
+        ("a.csv", b"n,text\n1,a,b\n", "Expected 2 columns, got 3"),
+        ("a.csv", "n,text\n1,caf\u00e9\n".encode("latin-1"), "not UTF-8"),
+        ("a.csv", b"n,n\n1,2\n", "several columns 'n'"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, says):
+    """
+    With what is wrong with it.
+    """
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        rows_of(Source.find(tmp_path / name))
+
+
+def test_a_value_of_another_type_far_down_is_said(tmp_path, monkeypatch):
+    """
+    A CSV column's type follows from the first bytes; what breaks it later names the file and the way out.
+    """
+    monkeypatch.setattr(source, "CSV_BLOCK", 1 << 10)
+    (tmp_path / "a.csv").write_bytes(b"n\n" + b"".join(b"%d\n" % n for n in range(2000)) + b"abc\n")
+    with pytest.raises(InputError, match=r"a\.csv cannot be read.*'abc'.*Parquet"):
+        rows_of(Source.find(tmp_path / "a.csv"))
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), min_size=1, max_size=8)
+
+
+@given(texts=st.lists(TEXTS, min_size=1, max_size=30), data=st.data())
+@settings(max_examples=60)
+def test_csv_gives_back_any_text(tmp_path_factory, texts, data):
+    """
+    Newlines, quotes, commas and what looks like a number or like nothing: as it was, across blocks.
+    """
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    pd.DataFrame({"n": range(len(texts)), "text": texts}).to_csv(path, index=False, quoting=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "CSV_BLOCK", data.draw(st.integers(128, 1000)))
+        read = rows_of(Source.find(path))
+    assert [str(value) for value in read["text"]] == [str(value) for value in texts] or _numbers(texts)
+    assert list(read["n"]) == list(range(len(texts)))
+
+
+def _numbers(texts: list[str]) -> bool:
+    """Whether a column of these is read as numbers or the like, quotes or not."""
+    kinds = pa.csv.read_csv(pa.BufferReader(("t\n" + "\n".join(f'"{t}"' for t in texts)).encode())).schema
+    return not pa.types.is_string(kinds.field(0).type)
+
+
+def test_missing_cells_of_csv_are_missing(tmp_path):
+    """
+    An empty cell is a missing value, as pandas has it; what stands in quotes is a text.
+    """
+    (tmp_path / "a.csv").write_text('n,text\n1,\n2,NA\n3,""\n4,"NA"\n,x\n')
+    read = rows_of(Source.find(tmp_path / "a.csv"))
+    assert read["text"].isna().tolist() == [True, True, False, False, False]
+    assert read["text"].tolist()[2:] == ["", "NA", "x"]
+    assert read["n"].isna().tolist() == [False] * 4 + [True]
+
+
+def test_names_of_folders_are_columns(tmp_path):
+    """
+    ``year=2026/kind=a%2Fb``: numbers as numbers, texts unquoted, as pandas reads them.
+    """
+    for year, kind in ((2025, "a%2Fb"), (2026, "c"), (2026, "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / f"year={year}" / f"kind={kind}"
+        folder.mkdir(parents=True)
+        FIRST.to_parquet(folder / "0.parquet")
+    read = rows_of(Source.find(tmp_path))
+    assert list(read["year"]) == [2025] * 2 + [2026] * 4
+    assert [None if pd.isna(kind) else kind for kind in read["kind"]] == ["a/b"] * 2 + [None] * 2 + ["c"] * 2
+    assert list(pd.read_parquet(tmp_path / "year=2025").columns) == ["n", "text", "kind"]
+    assert list(read.columns) == ["n", "text", "year", "kind"]
+    assert list(rows_of(Source.find(f"file://{tmp_path}"))["year"]) == list(read["year"])
+
+    given = Source.find(ds.dataset(tmp_path, partitioning="hive"))
+    again = Source.from_json(given.to_json())
+    assert sorted(rows_of(again, ["year", "n"])["year"]) == sorted(read["year"])
+
+
+def test_a_dataset_of_other_files_is_refused(tmp_path):
+    """
+    Feather, say: what is read is Parquet and CSV.
+    """
+    feather.write_feather(FIRST, tmp_path / "a.feather")
+    with pytest.raises(InputError, match="Parquet and CSV"):
+        Source.find(ds.dataset(tmp_path / "a.feather", format="feather"))
+
+
+def test_batches_are_small(tmp_path, monkeypatch):
+    """
+    However many rows a block of a file has.
+    """
+    monkeypatch.setattr(source, "ROWS_AT_ONCE", 7)
+    pd.DataFrame({"n": np.arange(100)}).to_csv(tmp_path / "a.csv", index=False)
+    assert max(len(batch) for batch in Source.find(tmp_path / "a.csv").batches()) == 7
