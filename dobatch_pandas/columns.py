@@ -147,7 +147,7 @@ def gather(values: Any, places: Any) -> Any:
         return whole(values).take(pa.array(places, mask=places < 0))
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
     # Enough rows at once that a chunk is not asked for a handful: that would cost rows times chunks.
-    rows = max(_ROWS, 32 * len(chunks))
+    rows = max(_ROWS, 128 * len(chunks))
 
     def piece(at: int) -> Any:
         return _gather_few(chunks, starts, values.type, places[at : at + rows])

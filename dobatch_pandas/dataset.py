@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from .checks import NO_ROWS, IdFaults
 from .errors import InputError, Problem
-from .join import answer_columns
+from .join import ANSWER_COLUMNS, answer_columns
 from .keyset import Keys, KeySet, keys_of
 from .part_results import STORED
 from .providers import embeddings
@@ -36,7 +36,6 @@ __all__ = ["check_source", "output_problems", "record_of_source", "source_of", "
 VECTOR = pa.list_(pa.float32())
 ROWS_A_FILE = 1_000_000
 PARTS_IN_MEMORY = 2
-ANSWER_COLUMNS = ["custom_id", "status", "text", "finish_reason", "error_code", "error_message", "embedding"]
 
 
 def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:

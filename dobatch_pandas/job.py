@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from .errors import (
     WaitTimeout,
 )
 from .input_file import fingerprint_of, index_of, labels_of
-from .join import answer_columns, response_columns
+from .join import ANSWER_COLUMNS, answer_columns, response_columns
 from .recipe import Recipe
 from .requests_file import copy_lines, ids_of
 from .results_file import RETRYABLE, merge_results
@@ -329,7 +330,9 @@ class Job:
         """
         self.wait()
         ids, fates, index = self._asked()
-        return pd.DataFrame(self._columns(ids, fates, index), index=index)
+        results = self._results(ANSWER_COLUMNS)
+        columns = answer_columns(ids, fates, results, index=index, **self._answer_options())
+        return pd.DataFrame(columns, index=index)
 
     def responses(self) -> pd.DataFrame:
         """
@@ -367,11 +370,11 @@ class Job:
     def join(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
         """Wait, and return the columns to add to a frame, matched by what each of its rows asks."""
         self.wait()
-        ids, fates = self._ids_for(frame)
-        return self._columns(ids, fates, frame.index)
-
-    def _columns(self, ids: Any, fates: Any, index: pd.Index) -> dict[str, pd.Series]:
-        return answer_columns(ids, fates, self._results(), index=index, **self._answer_options())
+        with ThreadPoolExecutor(1, "dobatch-join") as pool:
+            reading = pool.submit(self._results, ANSWER_COLUMNS)
+            ids, fates = self._ids_for(frame)
+            results = reading.result()
+        return answer_columns(ids, fates, results, index=frame.index, **self._answer_options())
 
     def _answer_options(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -382,9 +385,10 @@ class Job:
             "flatten": recipe.flatten,
         }
 
-    def _results(self) -> pa.Table:
+    def _results(self, columns: list[str] | None = None) -> pa.Table:
         """One result for each request that was sent or reused."""
-        tables = [pq.read_table(file) for file in self._store.folder(self.id).result_files()]
+        files = self._store.folder(self.id).result_files()
+        tables = [pq.read_table(file, columns=columns) for file in files]
         if not tables:
             return merge_results([])
         if not any(part.retry for part in self._store.parts(self.id)):

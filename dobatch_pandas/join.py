@@ -20,6 +20,7 @@ from .columns import gather, whole
 from .providers.answer import true
 
 __all__ = [
+    "ANSWER_COLUMNS",
     "add_columns",
     "answer_columns",
     "joined",
@@ -28,6 +29,9 @@ __all__ = [
     "response_columns",
     "results_frame",
 ]
+
+# Of results, what `answer_columns` looks at, and what tells which of several counts.
+ANSWER_COLUMNS = ["custom_id", "status", "text", "finish_reason", "error_code", "error_message", "embedding"]
 
 SKIPPED, TOO_LARGE = 3, 4
 _FATES = {SKIPPED: "missing_input", TOO_LARGE: "too_large"}
