@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,13 @@ def _unknown(name: Any, columns: pd.Index) -> str:
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     folded = [column for column in known if column.casefold() == str(name).casefold()] or near
     hint = f" Did you mean {folded[0]!r}?" if folded else ""
+    reached = [column for column in known if column.startswith((f"{name}.", f"{name}["))]
+    if reached:
+        better = re.sub(r"\W+", "_", reached[0]).strip("_")
+        hint = (
+            f" In a template {{{reached[0]}}} looks into a column {name!r}: give {reached[0]!r} another name first, "
+            f"df.rename(columns={{{reached[0]!r}: {better!r}}})."
+        )
     more = f" and {len(known) - 30:,} more" if len(known) > 30 else ""
     shown = ", ".join(map(repr, columns[:30]))
     return f"There is no column {name!r}.{hint} The columns are {shown or 'none at all'}{more}."

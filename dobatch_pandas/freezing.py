@@ -7,6 +7,7 @@ are evaluated row by row. Rows that cannot be are collected, and named all at on
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,11 @@ def id_texts(values: pd.Series) -> pd.Series:
     """Ids of the user's own as text, a missing one as null."""
     texts = _text_column(values)
     if texts is None:
-        texts = pa.array([None if gone else plain(v) for v, gone in _values(values)], pa.large_string())
+        words = (str(v) if isinstance(v, bytes) else plain(v) for v in _objects(values))
+        gone = values.isna().tolist()
+        texts = pa.array(
+            [None if no else word for word, no in zip(words, gone, strict=True)], pa.large_string()
+        )
     return pd.Series(texts.to_pandas().to_numpy(), index=values.index, name=values.name, dtype="str")
 
 
@@ -161,6 +166,8 @@ def _text_column(values: pd.Series) -> pa.Array | None:
     None where it holds something else, or text that is not UTF-8.
     """
     kind = values.dtype
+    if isinstance(kind, pd.SparseDtype):
+        return _text_column(values.astype(kind.subtype))
     if isinstance(kind, pd.CategoricalDtype):
         words = _text_column(pd.Series(kind.categories))
         if words is None:
@@ -246,10 +253,10 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
             continue
         if gone:
             value = None
-        elif whole and float(value).is_integer():
+        elif whole and float(value).is_integer() and abs(value) < 2**53:
             value = int(value)  # a column of whole numbers turns into floats as soon as one is missing
         try:
-            if whole and value is not None and not np.isfinite(value):
+            if whole and value is not None and not math.isfinite(value):
                 raise TypeError("JSON has no such number")
             out.append(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
         except TypeError as error:
@@ -259,7 +266,7 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
 
 
 def _values(values: pd.Series) -> Iterator[tuple[Any, bool]]:
-    return zip(values.tolist(), values.isna().tolist(), strict=True)
+    return zip(_objects(values), values.isna().tolist(), strict=True)
 
 
 class _Questions:

@@ -145,6 +145,8 @@ def plain(value: Any) -> str:
     """Write a value as people do; see the module's docstring."""
     if isinstance(value, str):
         return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError("it holds bytes: decode them first, as .str.decode('utf-8') does")
     if isinstance(value, (np.float32, np.float16)):
         # Shorter than a Python float: 0.1, not 0.10000000149011612.
         value = float(str(value))

@@ -68,6 +68,7 @@ def refused(frame: pd.DataFrame, prompt: Any, **options: Any) -> InputError:
         (np.array([200, 3], "uint8"), ["200", "3"]),
         ([0.1, 1e300], ["0.1", "1e+300"]),
         (np.array([0.1, 2], "float32"), ["0.1", "2"]),
+        (pd.arrays.SparseArray([0, 2]), ["0", "2"]),
         ([True, False], ["True", "False"]),
         (pd.array([True, None], "boolean"), ["True", ""]),
         (pd.to_datetime(["2026-01-02", None]), ["2026-01-02", ""]),
@@ -267,6 +268,17 @@ def test_values_that_cannot_be_rendered_are_named_by_rows():
     assert "KeyError: 'k'" in str(error)
 
 
+def test_bytes_are_not_sent_as_python_writes_them():
+    """
+    A column of bytes is one that somebody forgot to decode; it is said how.
+    """
+    frame = pd.DataFrame({"raw": ["a", b"b", [b"c"]]})
+    error = refused(frame, "{raw}")
+    assert [row for problem in error.problems for row in problem.rows] == [1, 2]
+    assert ".str.decode('utf-8')" in str(error)
+    assert asked(frame.iloc[[1]], "{raw!r}") == ["b'b'"]
+
+
 # -- what is wrong with the frame
 
 
@@ -280,6 +292,15 @@ def test_an_unknown_column_names_the_nearest():
     assert "There is no column 'reveiw'. Did you mean 'review'? The columns are 'review', 'Title'." in found
     assert "'title'. Did you mean 'Title'?" in found
     assert "There is no column 'zzz'. The columns are" in found
+
+
+def test_a_name_with_a_dot_is_said_to_need_another():
+    """
+    Flattened columns are called so, and a template looks into a column instead.
+    """
+    found = problems(pd.DataFrame({"address.city": ["a"], "tags[0]": ["b"]}), "{address.city} {tags[0]}")
+    assert "df.rename(columns={'address.city': 'address_city'})" in found
+    assert "df.rename(columns={'tags[0]': 'tags_0'})" in found
 
 
 def test_all_problems_come_at_once():
@@ -373,6 +394,15 @@ def test_parameters_may_be_columns_anywhere():
         (1, {"deep": [{"x": 1}]}, 1),
         (None, {"deep": [{"y": 2}]}, 1),
     ]
+
+
+def test_numbers_are_the_same_in_the_body():
+    """
+    Whole numbers whole, the rest as the column's dtype writes them; large ones are no reason to refuse a row.
+    """
+    frame = pd.DataFrame({"text": list("abc"), "n": np.array([0.1, 2, 1e20], "float32")})
+    [frozen] = recipe_of(params={"top_p": col("n")}).freeze(frame)
+    assert [value.as_py() for value in frozen.column("j1")] == [b"0.1", b"2", b"1e+20"]
 
 
 def test_a_column_that_is_not_json_is_named_by_rows():
