@@ -25,6 +25,7 @@ from .errors import (
 )
 from .input_file import fingerprint_of, index_of, labels_of
 from .join import ANSWER_COLUMNS, answer_columns, response_columns
+from .part_results import TOKENS
 from .recipe import Recipe
 from .requests_file import copy_lines, ids_of
 from .results_file import RETRYABLE, merge_results
@@ -281,7 +282,7 @@ class Job:
             raise JobNotReady(
                 f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id
             )
-        results = self._results()
+        results = self._results(["custom_id", "status", "error_code"])
         again = pc.and_(
             pc.equal(results["status"], "failed"),
             pc.is_in(results["error_code"], value_set=pa.array(sorted(RETRYABLE))),
@@ -364,7 +365,7 @@ class Job:
         from .estimate import usage_of
 
         files = self._store.folder(self.id).result_files()
-        mine = [pq.read_table(file) for file in files if file.name != "reused.parquet"]
+        mine = [pq.read_table(file, columns=TOKENS) for file in files if file.name != "reused.parquet"]
         return usage_of(mine, self.recipe.model, self.recipe.provider, overrides=settings().prices)
 
     def join(self, frame: pd.DataFrame) -> dict[str, pd.Series]:

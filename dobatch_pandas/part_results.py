@@ -19,13 +19,13 @@ from .results_file import RESULTS, iter_results, merge_results
 from .snapshot import ErrorGroup
 from .store import whole
 
-__all__ = ["STORED", "Doubled", "Tally", "failed_results", "read_part", "write_results"]
+__all__ = ["STORED", "TOKENS", "Doubled", "Tally", "failed_results", "read_part", "write_results"]
 
 STORED = RESULTS.append(pa.field("batch_id", pa.string()))
 # What repeats; to look for repeats in texts and ids takes longer than to write them.
 _REPEATED = ["status", "status_code", "finish_reason", "model", "error_code", "error_message", "batch_id"]
 ROW_GROUP_BYTES = 16_000_000
-TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+TOKENS = ["prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"]
 
 
 class Doubled(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .keyset import KeySet, keys_of
+from .keyset import Keys, KeySet, keys_of
 from .part_results import write_results
+from .providers.answer import true
 from .store import Store
 
 __all__ = ["answered_keys", "copy_answers"]
@@ -28,20 +30,26 @@ def answered_keys(store: Store, job_ids: list[str]) -> KeySet:
 
 def copy_answers(store: Store, job_ids: list[str], ids: pa.Array, target: Path) -> None:
     """Write the answers of some ids into a job's own folder: forgetting the other job must not lose them."""
-    if not len(ids):
-        return
-    found = []
-    for file in _files(store, job_ids):
-        for batch in pq.ParquetFile(file).iter_batches():
-            wanted = pc.and_(
-                pc.is_in(batch["custom_id"], value_set=ids), pc.equal(batch["status"], "succeeded")
-            )
-            found.append(batch.filter(wanted))
-    table = pa.Table.from_batches(found)
-    # Several jobs may have an answer; the first is that of the newest one.
-    numbered = table.append_column("row", pa.array(np.arange(len(table))))
-    first = numbered.group_by("custom_id").aggregate([("row", "min")])["row_min"]
-    write_results([table.take(first)], target)
+    if len(ids):
+        write_results(_answers(_files(store, job_ids), keys_of(ids)), target)
+
+
+def _answers(files: list[Path], keys: Keys) -> Iterator[pa.Table]:
+    """Yield the answers that have one of these keys, piece by piece; of several the one in the first file."""
+    wanted, found = KeySet(), KeySet()
+    wanted.add_new(keys)
+    for file in files:
+        # Most files of other jobs have nothing that is wanted: their texts are not read.
+        table = pq.read_table(file, columns=["custom_id", "status"])
+        theirs = keys_of(table["custom_id"].combine_chunks())
+        rows = np.flatnonzero(wanted.contains(theirs) & true(pc.equal(table["status"], "succeeded")))
+        rows = rows[found.add_new(theirs[rows])]
+        start = 0
+        for batch in pq.ParquetFile(file).iter_batches() if len(rows) else ():
+            here = rows[(rows >= start) & (rows < start + len(batch))] - start
+            start += len(batch)
+            if len(here):
+                yield pa.Table.from_batches([batch.take(pa.array(here))])
 
 
 def _files(store: Store, job_ids: list[str]) -> list[Path]:

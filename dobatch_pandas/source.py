@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from os import fspath
+from os import PathLike, fspath
 from os.path import abspath
 from typing import Any
 from urllib.parse import quote, unquote
@@ -60,30 +60,15 @@ class Source:
         InputError
             There is no such file, or it is neither Parquet nor CSV.
         """
-        if isinstance(source, ds.FileSystemDataset):
-            if not isinstance(source.filesystem, pafs.LocalFileSystem):
-                raise InputError(
-                    "Give a dataset on remote storage as its URI, so that the job can be resumed."
-                )
-            if source.format.default_extname not in _ENDINGS:
-                raise InputError(
-                    f"The dataset's files are {source.format.default_extname}; Parquet and CSV can be read."
-                )
-            fragments = list(source.get_fragments())
-            keys = [
-                {
-                    name: _plain(value)
-                    for name, value in ds.get_partition_keys(part.partition_expression).items()
-                }
-                for part in fragments
-            ]
-            return cls([fragment.path for fragment in fragments], source.format.default_extname, keys)
         if isinstance(source, ds.Dataset):
+            return _of_dataset(source)
+        try:
+            given = [fspath(one) for one in ([source] if isinstance(source, (str, PathLike)) else source)]
+        except TypeError:
             raise InputError(
-                "This dataset lives in memory only: use df.dobatch.submit, or write it to files first."
-            )
-        given = [source] if not isinstance(source, (list, tuple)) else source
-        found = [pair for one in given for pair in _expand(fspath(one))]
+                f"source is {source!r:.80}; it takes a path, several, or a pyarrow Dataset."
+            ) from None
+        found = [pair for one in given for pair in _expand(one)]
         if not found:
             raise InputError(f"No file matches {source!r}.")
         formats = {_format(path) for path, _ in found}
@@ -91,7 +76,7 @@ class Source:
             raise InputError(
                 f"The files' names must all end in .parquet or all in .csv; these are {sorted(set(map(str, formats)))}."
             )
-        folders = [name if "://" in name else abspath(name) for name in map(fspath, given)]
+        folders = [name if "://" in name else abspath(name) for name in given]
         return cls(
             [path for path, _ in found], str(formats.pop()), _typed([keys for _, keys in found]), folders
         )
@@ -240,6 +225,27 @@ class Source:
                 value = pa.scalar(self._keys[number].get(field.name))
                 columns.append(pa.repeat(value, len(batch)).cast(field.type))
         return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _of_dataset(dataset: ds.Dataset) -> Source:
+    if not isinstance(dataset, ds.FileSystemDataset):
+        raise InputError(
+            "This dataset lives in memory only: use df.dobatch.submit, or write it to files first."
+        )
+    if not isinstance(dataset.filesystem, pafs.LocalFileSystem):
+        raise InputError("Give a dataset on remote storage as its URI, so that the job can be resumed.")
+    extension = dataset.format.default_extname
+    if extension not in _ENDINGS:
+        raise InputError(f"The dataset's files are {extension}; Parquet and CSV can be read.")
+    try:
+        fragments = list(dataset.get_fragments())
+    except ValueError as error:  # a filter or a projection
+        raise InputError(
+            "The dataset has a filter: write the rows that it leaves to files, and give those."
+        ) from error
+    keys = [ds.get_partition_keys(fragment.partition_expression) for fragment in fragments]
+    plain = [{name: _plain(value) for name, value in one.items()} for one in keys]
+    return Source([fragment.path for fragment in fragments], extension, plain)
 
 
 def _open_csv(filesystem: Any, inner: str, types: dict[str, Any]) -> Any:

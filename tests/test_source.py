@@ -145,18 +145,29 @@ def test_names_of_folders_are_columns(tmp_path):
     assert list(read.columns) == ["n", "text", "year", "kind"]
     assert list(rows_of(Source.find(f"file://{tmp_path}"))["year"]) == list(read["year"])
 
-    given = Source.find(ds.dataset(tmp_path, partitioning="hive"))
-    again = Source.from_json(given.to_json())
+    named = Source.find(ds.dataset(tmp_path, partitioning="hive"))
+    again = Source.from_json(named.to_json())
     assert sorted(rows_of(again, ["year", "n"])["year"]) == sorted(read["year"])
 
 
-def test_a_dataset_of_other_files_is_refused(tmp_path):
+def test_what_is_no_source_of_ours_is_refused(tmp_path):
     """
-    Feather, say: what is read is Parquet and CSV.
+    Feather, a dataset in memory, one with a filter, a number: each with a word on what is taken.
     """
     feather.write_feather(FIRST, tmp_path / "a.feather")
-    with pytest.raises(InputError, match="Parquet and CSV"):
-        Source.find(ds.dataset(tmp_path / "a.feather", format="feather"))
+    FIRST.to_parquet(tmp_path / "a.parquet")
+    filtered = ds.dataset(tmp_path / "a.parquet").filter(ds.field("n") > 1)
+    for asked, says in (
+        (ds.dataset(tmp_path / "a.feather", format="feather"), "Parquet and CSV"),
+        (ds.dataset(pa.table({"n": [1]})), "in memory"),
+        (filtered, "has a filter"),
+        (5, "source is 5; it takes a path"),
+        (tmp_path / "a.feather", "must all end in"),
+        (tmp_path.glob("none*"), "No file matches"),
+    ):
+        with pytest.raises(InputError, match=says):
+            Source.find(asked)
+    assert Source.find(tmp_path.glob("*.parquet")).paths == [str(tmp_path / "a.parquet")]
 
 
 def test_batches_are_small(tmp_path, monkeypatch):
