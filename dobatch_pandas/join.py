@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from .answers import parse_answers
 from .codes import EXPLANATIONS, explain
 from .columns import gather, whole
+from .keyset import Places
 from .providers.answer import true
 
 __all__ = [
@@ -194,11 +195,10 @@ def _uneven(lists: Any) -> Any:
 
 def _places(ids: Any, results: Any, samples: int) -> Any:
     """Where each row's result stands, a column a sample; -1 where there is none."""
-    found = pc.index_in(whole(ids).cast(pa.string()), value_set=whole(results["custom_id"]), skip_nulls=True)
-    places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    del found
-    # The table of ids that was needed for this is as large as the ids.
-    pa.default_memory_pool().release_unused()
+    ids = whole(ids)
+    asked = true(pc.is_valid(ids))
+    places = np.full(len(ids), -1)
+    places[asked] = Places(whole(results["custom_id"])).of(ids.drop_null())
     return places.reshape(-1, samples)
 
 

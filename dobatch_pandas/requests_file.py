@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .bodies import Renderer, pieces_of
-from .keyset import HEX_DIGITS, Keys, KeySet, keys_of, keys_of_digests
+from .keyset import HEX_DIGITS, Keys, KeySet, keys_of, mixed
 from .part_files import (
     LIMITS,
     START,
@@ -184,17 +184,16 @@ class RequestWriter:
             digests[mine] = _digests(state, rows[mine], self._renderer.last)
         if not self._recipe.dedupe:
             self._tell_apart(rows, digests)
-        packed = b"".join(digests)
-        digits = binascii.hexlify(packed)
+        digits = binascii.hexlify(b"".join(digests))
         names = [digits[start : start + HEX_DIGITS] for start in range(0, len(digits), HEX_DIGITS)]
         offsets = np.arange(len(rows) + 1, dtype=np.int32) * HEX_DIGITS
         ids = pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(digits))
-        return ids, names, keys_of_digests(packed)
+        return ids, names, keys_of(ids)
 
     def _tell_apart(self, rows: list[bytes], digests: list[bytes]) -> None:
         """Give equal rows ids of their own: the how-manieth it is counts as further samples."""
         samples = self._recipe.samples
-        keys = keys_of_digests(b"".join(digests))
+        keys = mixed(np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2))
         for number in np.flatnonzero(~self._met.add_new(keys)).tolist():
             key = int(keys[number])
             self._repeats[key] = self._repeats.get(key, 0) + 1

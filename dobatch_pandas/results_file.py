@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from .codes import RETRYABLE, failure
 from .columns import WORKERS, gather, packed_tables, whole
 from .jsonl import Lines, blocks, load, parsed
+from .keyset import keys_of
 from .providers import READERS, chat_results, embeddings_results, messages_results
 from .providers.answer import Answer, count, path, true, words
 
@@ -392,10 +393,12 @@ def _latest_best(ids: Any, status: Any) -> Any | None:
     """Which rows stay, in their order; None where all do."""
     if not len(ids):
         return None
-    encoded = whole(ids).dictionary_encode()
-    if len(encoded.dictionary) == len(ids):
-        return None
-    key = encoded.indices.to_numpy()
+    ids = whole(ids)
+    if not ids.null_count:
+        keys = np.sort(keys_of(ids))
+        if (keys[1:] != keys[:-1]).all():
+            return None
+    key = ids.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     won = true(pc.equal(status, "succeeded"))
     # Sorted by (id, success, position), the last of each id is the one to keep.
     order = np.lexsort((np.arange(len(key)), won, key))

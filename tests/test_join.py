@@ -426,9 +426,12 @@ def test_results_read_by_hand_are_joined_by_a_column(tmp_path: Path) -> None:
         b"\n".join(orjson.dumps(line) for line in (answered("12", chat("twelve")), never_run("x")))
     )
     frame = pd.DataFrame({"key": [12, 13, None]}, dtype=object)
-    columns = join_read_results(frame, dobatch.read_results(path), custom_id="key", into="r")
-    assert values(columns["r"]) == ["twelve", None, None]
-    assert values(columns["r_error"]) == [None, "missing_result", "missing_result"]
+    read = dobatch.read_results(path)
+    nameless = pd.concat([read, read.assign(custom_id=None, text="lost")])
+    for results in (read, nameless):
+        columns = join_read_results(frame, results, custom_id="key", into="r")
+        assert values(columns["r"]) == ["twelve", None, None]
+        assert values(columns["r_error"]) == [None, "missing_result", "missing_result"]
     with pytest.raises(InputError, match="Did you mean 'key'"):
         join_read_results(frame, dobatch.read_results(path), custom_id="kye")
 
