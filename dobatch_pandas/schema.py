@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import enum
+import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .errors import InputError
@@ -69,6 +70,37 @@ def _is_json_schema(schema: Mapping[str, Any]) -> bool:
     )
 
 
+def _is_json_schema_inside(kind: Mapping[str, Any]) -> bool:
+    """Whether it is JSON Schema, not fields of an object that are called like keywords."""
+    if not any(word in kind for word in ("type", "$ref", "enum", "anyOf")) or not _fits(kind):
+        return False
+    try:
+        json.dumps(kind)
+    except TypeError:  # a Python type, somewhere
+        return False
+    return True
+
+
+def _fits(schema: Any) -> bool:
+    """Whether what stands at the keywords is what JSON Schema has there."""
+    return isinstance(schema, bool) or (
+        isinstance(schema, Mapping)
+        and all(fits(schema[word]) for word, fits in _FITTING.items() if word in schema)
+    )
+
+
+_TYPES = ("null", "boolean", "object", "array", "number", "string", "integer")
+
+_FITTING: dict[str, Callable[[Any], bool]] = {
+    "type": lambda value: all(name in _TYPES for name in (value if isinstance(value, list) else [value])),
+    "$ref": lambda value: isinstance(value, str),
+    "enum": lambda value: isinstance(value, list),
+    "anyOf": lambda value: isinstance(value, list) and all(map(_fits, value)),
+    "properties": lambda value: isinstance(value, Mapping) and all(map(_fits, value.values())),
+    "items": _fits,
+}
+
+
 def _object(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
     for name in fields:
         if not isinstance(name, str):
@@ -98,7 +130,7 @@ def _field(kind: Any, path: str) -> dict[str, Any]:
     if origin in (list, Sequence) and len(arguments) == 1:
         return {"type": "array", "items": _field(arguments[0], path)}
     if isinstance(kind, Mapping):
-        if isinstance(kind.get("type"), str) or "enum" in kind or "anyOf" in kind or "$ref" in kind:
+        if _is_json_schema_inside(kind):
             return dict(_strict(kind))
         return _object(kind, path)
     if isinstance(kind, (list, tuple)):

@@ -193,10 +193,23 @@ def test_no_schema_is_none():
     assert json_schema_of(None) is None
 
 
+def test_fields_may_be_called_like_keywords():
+    """
+    What is given as their kind tells: Python types make fields, JSON makes JSON Schema.
+    """
+    fields = {"anyOf": str, "enum": [int], "$ref": bool, "type": float}
+    inner = json_schema_of({"a": fields})["properties"]["a"]
+    assert list(inner["properties"]) == list(fields)
+    for asked in ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"enum": ["a", "b"]}):
+        assert json_schema_of({"a": asked})["properties"]["a"] == asked
+
+
+WORDS = st.sampled_from(["anyOf", "enum", "$ref", "type", "properties", "items"])
+
 SHORT = st.recursive(
     st.sampled_from([str, int, float, bool, datetime.date, ["a", "b"], [1, 2], [str], int | None]),
     lambda inner: (
-        st.dictionaries(st.text(min_size=1, max_size=5), inner, min_size=1, max_size=3)
+        st.dictionaries(WORDS | st.text(min_size=1, max_size=5), inner, min_size=1, max_size=3)
         | st.tuples(
             st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, min_size=1, max_size=2)
         ).map(list)

@@ -257,6 +257,7 @@ def test_every_request_can_take_its_time(serve):
     Latency is spent in several threads at once, and may be changed while batches run.
     """
     api = serve(latency=30)
+    api.server.hold("in_progress", after=8)
     batch_id = api.create(chat_lines(20))
     batch = api.until(batch_id, "in_progress")
     assert batch["request_counts"]["completed"] == 0
