@@ -214,6 +214,8 @@ class Source:
                 yield from file
 
     def _fitted(self, batch: pa.RecordBatch, number: int, schema: Any) -> pa.RecordBatch:
+        if not schema.names:
+            return batch.select([])  # the number of rows is all there is to know
         if batch.schema.equals(schema):
             # What pandas noted there would have it make an index of a column.
             return batch.replace_schema_metadata(None)
@@ -249,13 +251,15 @@ def _of_dataset(dataset: ds.Dataset) -> Source:
 
 
 def _open_csv(filesystem: Any, inner: str, types: dict[str, Any]) -> Any:
-    # Missing is what pandas takes for missing, but what stands in quotes is always a text.
+    # Missing is what pandas takes for missing, in quotes or not.
     return csv.open_csv(
         filesystem.open_input_stream(inner),
         read_options=csv.ReadOptions(block_size=CSV_BLOCK),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
-            column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False
+            column_types=types,
+            strings_can_be_null=True,
+            null_values=[*csv.ConvertOptions().null_values, "None", "<NA>"],
         ),
     )
 

@@ -148,6 +148,21 @@ def test_a_piece_without_any_vector_fits_the_others(server, files, tmp_path):
     assert {len(vector) for vector in out["vector"].dropna()} == {256}
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_prompt_may_look_at_no_column(server, tmp_path, ending):
+    """
+    The same question for every row is asked once for each sample.
+    """
+    frame = pd.DataFrame({"n": range(5)})
+    path = tmp_path / f"in.{ending}"
+    _ = frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    dobatch.submit_dataset(path, "Say hi", model="echo", samples=2, output=tmp_path / "out").wait()
+
+    out = read(tmp_path / "out")
+    assert out[["response", "response_2"]].stack().tolist() == ["Say hi"] * 10
+    assert len(server.executed) == 2
+
+
 def test_files_that_differ_are_one_output(server, tmp_path):
     """
     A column that one file has of another type, and one that it lacks: one schema in all files of the output.
