@@ -29,16 +29,19 @@ GROUPS: dict[str, tuple[str, str]] = {
     ),
     "requests": (
         "frame → lines",
-        "recipe checks prompts schema freezing requests_file bodies part_files keyset",
+        "recipe checks prompts schema freezing requests_file bodies part_files",
     ),
     "results": (
         "lines → columns",
-        "join downloaded answers results_file jsonl",
+        "join downloaded answers results_file",
     ),
     "endpoints": ("their bodies, asked and answered", "providers providers.*"),
     "service": ("calls and bytes", "client calls limits transfer network models"),
     "disk": ("the ledger", "store"),
-    "ground": ("known to all", "errors codes config snapshot columns validation prices tokens usage"),
+    "ground": (
+        "known to all",
+        "errors codes config snapshot columns jsonl keyset validation prices tokens usage",
+    ),
     "display": ("draws a snapshot", "display display.*"),
     "evals": ("scores frames", "evals evals.*"),
     "server": ("the service itself", "server server.*"),

@@ -227,6 +227,27 @@ def test_own_ids_are_sent_as_they_are(tmp_path):
     assert ids_of_part(parts[0].path).to_pylist() == ids
 
 
+@given(
+    ids=st.lists(
+        st.text(min_size=1, max_size=5)
+        | st.text('ab"\\\\', min_size=30, max_size=34)
+        | st.uuids().map(lambda one: one.hex),
+        max_size=12,
+    ),
+    block=st.integers(1, 400),
+)
+def test_ids_are_read_back_whatever_they_are(tmp_path_factory, ids, block):
+    """
+    As long as ours or not, with quotes and backslashes, wherever a block ends.
+    """
+    path = tmp_path_factory.mktemp("part") / "part-00000.jsonl"
+    lines = [part_files.START + orjson.dumps(one)[1:] + b',"body":{"text":"\\"x"}}\n' for one in ids]
+    path.write_bytes(b"".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part_files, "READ_BYTES", block)
+        assert ids_of_part(path).to_pylist() == ids
+
+
 def test_a_row_without_a_value_is_skipped(tmp_path):
     """
     missing="skip" sends nothing for the row, and says so.
