@@ -80,7 +80,7 @@ def load(line: bytes) -> tuple[list[Any], bool]:
     except orjson.JSONDecodeError:
         pass
     text = line.decode("utf-8", "replace")
-    decoder = json.JSONDecoder(strict=False)
+    decoder = json.JSONDecoder(strict=False, parse_int=_whole)
     values: list[Any] = []
     at = 0
     while True:
@@ -93,6 +93,11 @@ def load(line: bytes) -> tuple[list[Any], bool]:
             values.append(mended(value))
         except (ValueError, RecursionError):
             return values, True
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; as a float where it does not fit 64 bits, as orjson has it."""
+    return int(digits) if len(digits) <= 20 and -(2**63) <= int(digits) < 2**64 else float(digits)
 
 
 def mended(value: Any) -> Any:

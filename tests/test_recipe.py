@@ -402,7 +402,9 @@ def test_numbers_are_the_same_in_the_body():
     """
     frame = pd.DataFrame({"text": list("abc"), "n": np.array([0.1, 2, 1e20], "float32")})
     [frozen] = recipe_of(params={"top_p": col("n")}).freeze(frame)
-    assert [value.as_py() for value in frozen.column("j1")] == [b"0.1", b"2", b"1e+20"]
+    *small, large = (value.as_py() for value in frozen.column("j1"))
+    assert small == [b"0.1", b"2"]
+    assert orjson.loads(large) == 1e20
 
 
 def test_a_column_that_is_not_json_is_named_by_rows():

@@ -426,6 +426,23 @@ def test_torn_and_foreign_lines_are_told_and_passed_over(tmp_path: Path) -> None
     assert bad == [b'{"no":"id"}', b"not json", torn]
 
 
+@pytest.mark.parametrize("digits", [str(2**64), str(-(2**63) - 1), "9" * 400, "9" * 5000])
+def test_numbers_beyond_64_bits_lose_no_line(tmp_path: Path, digits: str) -> None:
+    """
+    Neither where orjson reads the line, nor where half a surrogate pair hands it to a reader less strict.
+    """
+    call = message("", {"type": "tool_use", "input": {"n": 0, "text": "X"}}, stop="tool_use")
+    line = orjson.dumps(result("a", message=call)).replace(b'"n":0', b'"n":' + digits.encode())
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(
+        line + b"\n" + line.replace(b"X", rb"\ud83d") + b"\n" + jsonl([answered("b", chat("y"))])
+    )
+    bad: list[bytes] = []
+    batches = list(iter_results(path, on_bad_line=bad.append))
+    assert [i for batch in batches for i in batch["custom_id"].to_pylist()] == ["a", "a", "b"]
+    assert bad == []
+
+
 def test_a_line_of_fifty_megabytes_passes(tmp_path: Path) -> None:
     """
     No line is too long.
