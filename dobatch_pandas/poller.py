@@ -16,7 +16,7 @@ __all__ = ["Poller", "Watch", "pause_before_next_look", "poller_for"]
 SHORTEST = 0.2  # seconds
 LONGEST = 60.0
 NEAR_THE_END = 5.0
-LIST_FROM = 3  # so many due batches are looked up by listing rather than one by one
+LIST_FROM = 2  # so many due batches are looked up by listing rather than one by one
 PAGE = 100
 LOST_AFTER = 5  # looks in a row that do not find a batch
 
@@ -143,7 +143,7 @@ class Poller:
                 for batch in page.batches:
                     looked |= self._deliver(batch)
                 cursor = page.next_cursor
-                # A page that holds fewer than three of the due ones costs more than asking for those.
+                # A page that holds only one of the due ones costs more than asking for those.
                 if cursor is None or found < LIST_FROM:
                     break
             for watch in list(missing.values()):

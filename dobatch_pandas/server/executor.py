@@ -1,4 +1,4 @@
-"""Runs batches in the background: a few threads that take turns among all batches that are open."""
+"""Runs batches in the background: a few threads for all batches that are open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import uuid
 import zlib
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,7 +67,6 @@ class Executor:
         self._enqueued_tokens = enqueued_tokens
         self.executed: Counter[str] = Counter()
         self._runs: dict[str, Run] = {}
-        self._turns: deque[Run] = deque()
         self._held: dict[str, int] = {}
         self._stopping = threading.Event()
         self._wake = threading.Condition()
@@ -104,7 +103,6 @@ class Executor:
             if batch.batch_id in self._runs:
                 return
             self._runs[batch.batch_id] = run
-            self._turns.append(run)
             self._wake.notify()
 
     def cancel(self, batch_id: str) -> None:
@@ -175,16 +173,15 @@ class Executor:
         return len(self._threads) if self._faults.latency else self._most
 
     def _next_deadline(self) -> float | None:
-        ends = [run.expires_at for run in self._turns if run.why is None]
+        ends = [run.expires_at for run in self._runs.values() if run.why is None]
         return max(0.0, min(ends) - self._clock.now()) if ends else None
 
     def _task(self) -> tuple[Run, Callable[[Run], None]] | None:
-        """The next thing to do, fair among the batches; called with the lock held."""
+        """The next thing to do; called with the lock held."""
         if self._stopping.is_set() or self._busy >= self._room():
             return None
-        for _ in range(len(self._turns)):
-            run = self._turns[0]
-            self._turns.rotate(-1)
+        # The batch with the least left goes first: none waits for a larger one, and they end one by one.
+        for run in sorted(self._runs.values(), key=lambda run: run.left):
             step = self._step(run)
             if step is not None:
                 return run, step
@@ -326,8 +323,6 @@ class Executor:
         with self._wake:
             run.phase = "ended"
             self._runs.pop(run.batch_id, None)
-            if run in self._turns:
-                self._turns.remove(run)
 
 
 def _files_of(run: Run) -> list[tuple[str, Path]]:

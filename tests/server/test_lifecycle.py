@@ -221,9 +221,25 @@ def test_result_files_go_after_thirty_days(api):
     assert api.batch(batch_id)["status"] == "completed"
 
 
-def test_batches_take_turns(api):
+def test_batches_end_one_by_one(serve):
     """
-    A small batch does not wait for the end of a large one.
+    Of batches alike, the later one waits for the earlier, and the earlier one for none.
+    """
+    api = serve(EchoModel())
+    api.server.hold()
+    ids = [api.create(chat_lines(600)) for _ in range(3)]
+    for batch_id in ids:
+        api.until(batch_id, "in_progress")
+    for number, batch_id in enumerate(ids):
+        api.server.hold(after=600)
+        api.until(batch_id, "completed")
+        later = [batch for batch in api.server.batches if batch.batch_id in ids[number + 1 :]]
+        assert [batch.completed for batch in later] == [0] * (2 - number)
+
+
+def test_a_small_batch_does_not_wait_for_a_large_one(api):
+    """
+    Whatever is left of it.
     """
     api.server.hold()
     large = api.create(chat_lines(5000))
@@ -311,11 +327,9 @@ def test_open_batches_hold_no_files(serve):
     A thousand open batches must not run into the system's limit on open files.
     """
     api = serve(lambda body, endpoint: "x", concurrency=1)
-    api.server.hold()
+    api.server.hold("finalizing")
     before = len(os.listdir("/dev/fd"))
-    ids = [api.create(chat_lines(20)) for _ in range(30)]
-    for batch_id in ids:
-        api.until(batch_id, "in_progress")
-    api.server.hold(after=480)
-    eventually(lambda: [batch.completed for batch in api.server.batches] == [16] * 30)
+    for _ in range(30):
+        api.create(chat_lines(20))
+    eventually(lambda: [batch.completed for batch in api.server.batches] == [20] * 30)
     assert len(os.listdir("/dev/fd")) < before + 15
