@@ -134,8 +134,6 @@ def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
         for table in _large(table.cast(STORED) for table in tables):
             tally.add(table)
             writer.write_table(table)
-    # The threads that read are gone, and what they kept for themselves would stay for good.
-    pa.default_memory_pool().release_unused()
     return tally
 
 

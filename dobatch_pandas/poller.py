@@ -13,7 +13,7 @@ from .models import Batch
 
 __all__ = ["Poller", "Watch", "pause_before_next_look", "poller_for"]
 
-SHORTEST = 0.2  # seconds
+SHORTEST = 0.1  # seconds
 LONGEST = 60.0
 NEAR_THE_END = 5.0
 LIST_FROM = 2  # so many due batches are looked up by listing rather than one by one

@@ -121,7 +121,7 @@ def test_pauses_grow_with_age_and_shrink_near_the_end():
     """
     A young batch is looked at often, an old one once a minute, one that is nearly done every few seconds.
     """
-    assert pause_before_next_look(0, 0) == 0.2
+    assert pause_before_next_look(0, 0) == 0.1
     assert pause_before_next_look(60, 0.1) == 3.0
     assert pause_before_next_look(36_000, 0.5) == 60.0
     assert pause_before_next_look(36_000, 0.97) == 5.0
