@@ -45,7 +45,7 @@ __all__ = ["Network", "download", "upload"]
 Progress = Callable[[int, int], object]
 T = TypeVar("T")
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18  # bytes; a slow line still moves the bar every few seconds
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 
