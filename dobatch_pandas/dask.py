@@ -8,21 +8,25 @@ the scheduler go the question and the jobs' ids, never rows, answers or the toke
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from .config import configured
-from .errors import InputError, JobError, MissingExtra
+from .config import configure, configured, settings
+from .errors import ConfigurationError, InputError, JobError, MissingExtra
 from .job import attach
 from .join import answer_columns, joined
 from .plan import Plan
 from .recipe import Recipe
 from .results_file import merge_results
+from .session import store_here
 from .snapshot import Snapshot
-from .submit import submit_frame
+from .submit import open_store, submit_frame
 
 try:
     from dask.base import compute
@@ -32,6 +36,41 @@ except ImportError as error:
     raise MissingExtra("df.dobatch on Dask frames", "dask") from error
 
 __all__ = ["DaskDobatchAccessor", "DaskJob", "DaskPlan"]
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """What the workers must share with the process that asks, which is more than the environment tells them."""
+
+    base_url: str
+    allow_http: bool
+    home: Path
+    mark: Path  # lies in the home, by which a worker knows the folder
+
+    @classmethod
+    def of(cls, mark: Path) -> _Asker:
+        home = settings().home.absolute()
+        return cls(settings().base_url, settings().allow_http, home, mark.absolute().relative_to(home))
+
+    def serve(self) -> None:
+        """
+        Have this process use the asker's service and home.
+
+        Raises
+        ------
+        ConfigurationError
+            It does not see the asker's home.
+        """
+        mine = settings()
+        # The same folder may have another path on another machine.
+        home = next((one for one in (mine.home, self.home) if (one / self.mark).exists()), None)
+        if home is None:
+            raise ConfigurationError(
+                f"A worker does not see the client's home folder {self.home} (its own is {mine.home}): give all "
+                "processes the same DOBATCH_HOME, on a file system that they share."
+            )
+        if (home, self.base_url, self.allow_http) != (mine.home, mine.base_url, mine.allow_http):
+            configure(base_url=self.base_url, allow_http=self.allow_http, home=home)
 
 
 class DaskJob:
@@ -128,20 +167,30 @@ class DaskPlan:
         """
         parts = self.frame.to_delayed(optimize_graph=True)
         send = delayed(_send_partition, pure=False)
-        ids = compute(*[send(part, self.recipe, fresh) for part in parts])  # type: ignore[no-untyped-call]
+        mark = open_store().home / f".asked-{secrets.token_hex(8)}"
+        mark.touch(mode=0o600)
+        try:
+            asker = _Asker.of(mark)
+            ids = compute(*[send(part, self.recipe, fresh, asker) for part in parts])  # type: ignore[no-untyped-call]
+        finally:
+            mark.unlink(missing_ok=True)
         return DaskJob(list(ids), self.recipe)
 
 
-def _send_partition(frame: pd.DataFrame, recipe: Recipe, fresh: bool) -> str | None:
+def _send_partition(frame: pd.DataFrame, recipe: Recipe, fresh: bool, asker: _Asker) -> str | None:
     if frame.empty:
         return None
+    asker.serve()
     job = submit_frame(Plan(frame, recipe).frame, recipe, fresh=fresh, display=False, send_only=True)
     job.sent()
     return job.id
 
 
-def _join_partition(frame: pd.DataFrame, job_id: str | None, recipe: Recipe) -> pd.DataFrame:
-    if job_id is not None:
+def _join_partition(
+    frame: pd.DataFrame, job_id: str | None, recipe: Recipe, asker: _Asker | None
+) -> pd.DataFrame:
+    if job_id is not None and asker is not None:
+        asker.serve()
         with configured(display=False):
             return joined(frame, attach(job_id).join(frame))
     # An empty partition has the same columns as the others, of the same types.
@@ -191,8 +240,12 @@ class DaskDobatchAccessor:
         job.wait()
         parts = self._frame.to_delayed(optimize_graph=True)
         join = delayed(_join_partition, pure=True)
-        answered = [join(part, job_id, job.recipe) for part, job_id in zip(parts, job.ids, strict=True)]
-        meta = _join_partition(self._frame._meta, None, job.recipe)
+        askers = [_Asker.of(store_here().folder(one).root) if one else None for one in job.ids]
+        answered = [
+            join(part, job_id, job.recipe, asker)
+            for part, job_id, asker in zip(parts, job.ids, askers, strict=True)
+        ]
+        meta = _join_partition(self._frame._meta, None, job.recipe, None)
         return dd.from_delayed(answered, meta=meta, divisions=self._frame.divisions, verify_meta=False)
 
 

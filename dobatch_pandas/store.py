@@ -4,7 +4,6 @@ The ledger and the job folders: everything of a job that outlives the process.
 ::
 
     <home>/ledger.sqlite            what is known of every job and of each of its parts
-    <home>/ledger.lock              held while a process opens the ledger
     <home>/jobs/<job id>/
         lock                        held by the process that moves the job on
         input.parquet               the frozen input, until every row is rendered
@@ -201,11 +200,9 @@ class Store:
         # The busy timeout covers two kernels that write at once; transactions here last milliseconds.
         self._db = sqlite3.connect(ledger, timeout=60, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
-        # SQLite does not wait where two processes turn a new file to WAL at once: one of them fails.
-        with filelock.FileLock(home / "ledger.lock", mode=0o600).acquire(poll_interval=0.01):
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_LEDGER)
+        # Not WAL: that is for processes of one machine, and the workers of a cluster may be on several.
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_LEDGER)
 
     def close(self) -> None:
         with self._lock:

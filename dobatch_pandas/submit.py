@@ -20,7 +20,7 @@ from .session import store_here
 from .source import Source
 from .store import JobRecord, Store, as_json
 
-__all__ = ["submit_dataset", "submit_frame"]
+__all__ = ["open_store", "submit_dataset", "submit_frame"]
 
 
 def submit_frame(
@@ -41,7 +41,7 @@ def submit_frame(
     send_only : bool
         Leave the job once the service has all of it; another process waits for the answers.
     """
-    store = _open_store()
+    store = open_store()
     job_id = store.new_id()
     try:
         target = store.folder(job_id).create().input
@@ -125,7 +125,7 @@ def submit_dataset(
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
-    store = _open_store()
+    store = open_store()
     unfit = output_problems(target, files.folders, store.jobs())
     try:
         fingerprint, rows = check_source(files, recipe, salt=f"{settings().base_url} {target}")
@@ -147,8 +147,9 @@ def submit_dataset(
     return _started(store, record, recipe, old=record.id != job_id, display=display, send_only=False)
 
 
-def _open_store() -> Store:
-    Client().close()  # says what is wrong with the token or the address before any work is done
+def open_store() -> Store:
+    """Return the store of the home that is set now; says what is wrong with the token or the address."""
+    Client().close()
     return store_here()
 
 

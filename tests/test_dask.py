@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.errors import InputError
+from dobatch_pandas.config import settings
+from dobatch_pandas.errors import ConfigurationError, InputError
 
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
 distributed = pytest.importorskip("distributed", reason="needs dobatch-pandas[dask]")
 dd = pytest.importorskip("dask.dataframe")
 import dobatch_pandas.dask  # noqa: E402
+from dobatch_pandas.dask import _Asker  # noqa: E402
 
 ROWS = 400
 
 
 @pytest.fixture
-def cluster(server, home, monkeypatch):
-    """Two worker processes that share the test's home and server."""
+def cluster(server, home, tmp_path, monkeypatch):
+    """Two worker processes that have the token, and know nothing of the test's home and server."""
     for name, value in (
-        ("DOBATCH_HOME", str(home)),
-        ("DOBATCH_BASE_URL", server.url),
+        ("DOBATCH_HOME", str(tmp_path / "of the workers")),
+        ("DOBATCH_BASE_URL", "http://127.0.0.1:9"),
         ("DIGITALOCEAN_TOKEN", "local"),
     ):
         monkeypatch.setenv(name, value)
@@ -109,6 +112,37 @@ def test_only_ids_pass_the_scheduler(cluster, server):
     """
     job = frame().dobatch.submit("Say {text}", model="echo")
     assert all(isinstance(one, str) and len(one) < 20 for one in job.ids)
+
+
+def test_what_the_client_configured_holds_for_the_workers(cluster, server, home, tmp_path):
+    """
+    Its service and its home; no job is left where the client would not find it.
+    """
+    job = frame().dobatch.submit("Say {text}", model="echo")
+    assert sorted(dobatch.jobs().index) == sorted(job.ids)
+    assert not (tmp_path / "of the workers").exists()
+    assert not list(home.glob(".asked-*"))
+
+
+def test_a_worker_that_does_not_see_the_home_sends_nothing(server, home, tmp_path):
+    """
+    Its jobs would be lost to the client: it says so first.
+    """
+    before = settings()
+    asker = _Asker(server.url, False, tmp_path / "elsewhere", Path(".asked-1"))
+    with pytest.raises(ConfigurationError, match=r"does not see .*elsewhere.*DOBATCH_HOME"):
+        asker.serve()
+    assert settings() == before
+
+
+def test_the_home_may_have_another_path_on_a_worker(server, home, tmp_path):
+    """
+    What counts is that it is the same folder.
+    """
+    home.mkdir()
+    (home / ".asked-1").touch()
+    _Asker("http://127.0.0.1:8", False, tmp_path / "elsewhere", Path(".asked-1")).serve()
+    assert (settings().home, settings().base_url) == (home, "http://127.0.0.1:8")
 
 
 def test_what_cannot_work_is_told_at_once(cluster, server):
