@@ -108,6 +108,7 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
         for name in recipe.answer_names
         if name in recipe.columns
     ]
+    problems += _replaced(recipe, frame)
     if recipe.kind == "series":
         problems += _series_problems(recipe.source, frame, recipe.missing)
     if recipe.kind == "callable" and recipe.source is None:
@@ -130,6 +131,28 @@ def _unknown(name: Any, columns: pd.Index) -> str:
     more = f" and {len(known) - 30:,} more" if len(known) > 30 else ""
     shown = ", ".join(map(repr, columns[:30]))
     return f"There is no column {name!r}.{hint} The columns are {shown or 'none at all'}{more}."
+
+
+def _replaced(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
+    """Columns of the user's that the answers would replace."""
+    if f"{recipe.into}_error" in frame.columns:
+        return []  # answers of an earlier run, in all likelihood
+    there = [
+        name
+        for name in recipe.answer_names
+        if name in frame.columns and name not in recipe.columns
+        # What was put there to be filled may be.
+        if frame.empty or frame[name].notna().to_numpy().any()
+    ]
+    if not there:
+        return []
+    cure = "another name for the field" if recipe.schema else "into= another name"
+    return [
+        Problem(
+            f"The answers would replace the column {', '.join(map(repr, there))} of the frame: give {cure}, or drop the "
+            "column first."
+        )
+    ]
 
 
 def _missing(values: pd.Series) -> list[Problem]:

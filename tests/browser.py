@@ -252,7 +252,7 @@ def open_lab(folder: Path) -> Iterator[Lab]:
     folder : pathlib.Path
         Everything Jupyter writes goes there, notebooks too.
     """
-    token, port = secrets.token_hex(16), _free_port()
+    token = secrets.token_hex(16)
     places = {
         name: folder / name
         for name in ("config", "data", "runtime", "workspaces", "settings", "ipython", "notebooks")
@@ -283,7 +283,7 @@ def open_lab(folder: Path) -> Iterator[Lab]:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1",
-                f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--allow-root",
+                f"--ServerApp.port={_free_port()}", "--ServerApp.port_retries=50", "--allow-root",
                 f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={places['notebooks']}",
                 "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
                 "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
@@ -291,8 +291,7 @@ def open_lab(folder: Path) -> Iterator[Lab]:
             env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=places["notebooks"],
         )  # fmt: skip
         stack.callback(_end, process)
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_up(url, token, process, folder / "lab.log")
+        url = _url_when_up(places["runtime"], token, process, folder / "lab.log")
         lab = Lab(url, token, places["notebooks"], stack.enter_context(chromium()))
         stack.callback(lab.close_windows)
         yield lab
@@ -304,13 +303,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_up(url: str, token: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _url_when_up(runtime: Path, token: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    # The port may be another one than was asked for, since somebody may have been quicker.
+    info = runtime / f"jpserver-{process.pid}.json"
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
         try:
+            url = f"http://127.0.0.1:{json.loads(info.read_text(encoding='utf-8'))['port']}"
             with urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
+                return url
+        except (ValueError, OSError):
             # Another process's start has no event to wait for.
             time.sleep(0.1)
     raise RuntimeError(

@@ -202,6 +202,10 @@ def test_every_problem_of_a_source_is_told_once(server, tmp_path):
         dobatch.submit_dataset(
             tmp_path / "in.parquet", "{text}", model="echo", into="text", output=tmp_path / "out"
         )
+    with pytest.raises(InputError, match="would replace the column 'key'"):
+        dobatch.submit_dataset(
+            tmp_path / "in.parquet", "{text}", model="echo", into="key", output=tmp_path / "out"
+        )
     assert not server.batches
 
 

@@ -148,6 +148,7 @@ def test_a_schema_becomes_typed_columns(model, endpoint, server, reviews):
     Whatever the endpoint wants a schema to look like, the columns are the same.
     """
     schema = {"label": ["pos", "neg"], "score": float, "n": int, "ok": bool, "why": str}
+    reviews = reviews.drop(columns="label")
     job = reviews.dobatch.submit("{text}", model=model, endpoint=endpoint, schema=schema)
     answered = reviews.dobatch.join(job)
 

@@ -340,6 +340,19 @@ def test_an_answer_may_not_replace_what_is_asked():
     assert "would replace column 'text'" in problems(frame, schema={"text": str})
 
 
+def test_an_answer_may_not_replace_a_column_of_the_users():
+    """
+    Least of all the labels that it is to be compared with. Answers of an earlier run, and a column that was put
+    there to be filled, may be replaced.
+    """
+    frame = pd.DataFrame({"text": ["a", "b"], "label": ["pos", "neg"], "free": [None, np.nan]})
+    labels = {"schema": {"label": ["pos", "neg"], "why": str}, "into": "said"}
+    assert "would replace the column 'label' of the frame: give another name" in problems(frame, **labels)
+    assert "would replace the column 'label' of the frame: give into= another" in problems(frame, into="label")
+    assert not recipe_of(**labels).check(frame.assign(said_error=None))
+    assert not recipe_of(into="free").check(frame)
+
+
 @pytest.mark.parametrize(
     ("ids", "model", "samples", "says", "rows"),
     [
