@@ -348,7 +348,9 @@ def test_an_answer_may_not_replace_a_column_of_the_users():
     frame = pd.DataFrame({"text": ["a", "b"], "label": ["pos", "neg"], "free": [None, np.nan]})
     labels = {"schema": {"label": ["pos", "neg"], "why": str}, "into": "said"}
     assert "would replace the column 'label' of the frame: give another name" in problems(frame, **labels)
-    assert "would replace the column 'label' of the frame: give into= another" in problems(frame, into="label")
+    assert "would replace the column 'label' of the frame: give into= another" in problems(
+        frame, into="label"
+    )
     assert not recipe_of(**labels).check(frame.assign(said_error=None))
     assert not recipe_of(into="free").check(frame)
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,12 +253,11 @@ def _unpack(scratch: Path, member: str, target: Path) -> None:
 
 def _size(place: Path) -> int:
     total = 0
-    for path in place.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            # Moved away by pip while we looked.
-            continue
+    # pip moves files and folders away while we look; os.walk passes over those.
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name)).st_size
     return total
 
 

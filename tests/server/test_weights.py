@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import zipfile
 
@@ -65,6 +66,24 @@ def test_a_model_is_fetched_and_found(tiny, tmp_path):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert weights.find("tiny") == [path]
     assert [one.name for one in path.parent.iterdir()] == ["tiny.bin"]
+
+
+def test_folders_that_go_away_while_they_are_looked_at_do_no_harm(tmp_path, monkeypatch):
+    """
+    pip clears up after itself while the progress is measured.
+    """
+    (tmp_path / "kept").write_bytes(b"12345")
+    (tmp_path / "gone").mkdir()
+    scan = os.scandir
+
+    def removed_first(path):
+        if os.fspath(path).endswith("gone"):
+            os.rmdir(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", removed_first)
+    assert weights._size(tmp_path) == 5
+    assert not (tmp_path / "gone").exists()
 
 
 @needs_pip
