@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from .errors import DobatchError, InputError
+from .errors import DobatchError, InputError, JobError
 from .job import attach
+from .join import joined
 from .listing import jobs
 from .providers import ENDPOINTS
 
 __all__ = ["main"]
+
+KINDS = (".parquet", ".csv")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,8 +104,12 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    _check_target(arguments.out)
     frame = _read(arguments.input)
-    _writer(arguments.out)
+    # A CSV file gets its own texts back, not what their types made of them: 007 stays 007.
+    texts = None
+    if _kind(arguments.input) == _kind(arguments.out) == ".csv":
+        texts = _read(arguments.input, dtype=str, keep_default_na=False)
     job = frame.dobatch.submit(
         arguments.prompt,
         model=arguments.model,
@@ -116,27 +124,59 @@ def _run(arguments: argparse.Namespace) -> int:
         **dict(_param(text) for text in arguments.param),
     )
     print(f"Job {job.id}", file=sys.stderr)
-    answered = frame.dobatch.join(job)
-    _writer(arguments.out)(answered)
+    answers = job.join(frame)
+    try:
+        _write(joined(frame if texts is None else texts, answers), arguments.out)
+    except OSError as error:
+        raise JobError(
+            f"{arguments.out} cannot be written: {error}. The answers are kept: run the same command again.",
+            job.id,
+        ) from error
     failed = job.snapshot().failed + job.snapshot().skipped
-    print(f"Wrote {len(answered):,} rows to {arguments.out}; {failed:,} without an answer.", file=sys.stderr)
+    print(f"Wrote {len(frame):,} rows to {arguments.out}; {failed:,} without an answer.", file=sys.stderr)
     return 0
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in (".parquet", ".csv"):
+def _kind(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _read(path: Path, **options: Any) -> pd.DataFrame:
+    if _kind(path) not in KINDS:
         raise InputError(f"{path} is neither a .parquet nor a .csv file.")
     if not path.exists():
         raise InputError(f"There is no file {path}.")
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    try:
+        frame = pd.read_parquet(path) if _kind(path) == ".parquet" else pd.read_csv(path, **options)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
+    except (ValueError, OSError) as error:  # pandas' and Arrow's own errors are ValueErrors too
+        raise InputError(f"{path} cannot be read: {str(error).strip()}") from error
+    if _kind(path) == ".csv" and not isinstance(frame.index, pd.RangeIndex):
+        raise InputError(f"{path} has more values in a row than names in its first line.")
+    return frame
 
 
-def _writer(path: Path) -> Any:
-    if path.suffix == ".parquet":
-        return lambda frame: frame.to_parquet(path)
-    if path.suffix == ".csv":
-        return lambda frame: frame.to_csv(path, index=False)
-    raise InputError(f"--out {path} is neither a .parquet nor a .csv file.")
+def _check_target(path: Path) -> None:
+    if _kind(path) not in KINDS:
+        raise InputError(f"--out {path} is neither a .parquet nor a .csv file.")
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"--out {path}: there is no folder {path.absolute().parent} that can be written to.")
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    # The target may be the source: it is replaced when all is written.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if _kind(path) == ".parquet":
+            frame.to_parquet(partial)
+        else:
+            frame.to_csv(partial, index=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _param(text: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,10 +47,71 @@ def test_run_takes_csv_schemas_and_parameters(server, tmp_path):
     assert set(pd.read_csv(out)["label"]) <= {"pos", "neg"}
 
 
+def run_csv(source: Path, out: Path, prompt: str = "{text}") -> int:
+    return main(["run", str(source), "--prompt", prompt, "--model", "echo", "--out", str(out)])
+
+
+def test_run_leaves_the_texts_of_a_csv_file_alone(server, tmp_path):
+    """
+    007 stays 007 and 1 does not become 1.0, also where the file replaces itself.
+    """
+    source = tmp_path / "in.CSV"
+    source.write_bytes('\ufeffid,n,text\r\n007,1,"a, ""b""\nc"\r\n010,,NA?\r\n'.encode())
+    assert run_csv(source, source) == 0
+    assert source.read_text(encoding="utf-8").splitlines() == [
+        "id,n,text,response,response_error",
+        *['007,1,"a, ""b""', 'c","a, ""b""', 'c",'],
+        "010,,NA?,NA?,",
+    ]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.CSV"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"text\ncaf\xe9\n", "not UTF-8"),
+        (b"", "cannot be read: No columns"),
+        (b"text,n\na,1\nb,2,3\n", "cannot be read: .*line 3"),
+        (b"text,n\na,1,2\nb,2,3\n", "more values in a row than names"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_named(content, words, server, tmp_path, capsys):
+    """
+    In one line, before anything is sent.
+    """
+    (tmp_path / "in.csv").write_bytes(content)
+    assert run_csv(tmp_path / "in.csv", tmp_path / "out.csv") == 1
+    assert re.search(rf"in\.csv.*{words}", capsys.readouterr().err)
+    assert not server.executed
+
+
+def test_answers_outlive_an_output_that_cannot_be_written(server, table, tmp_path, capsys, monkeypatch):
+    """
+    The same command, run again, sends nothing again.
+    """
+
+    def full(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", full)
+        assert run_csv(table, out) == 1
+    assert "No space left on device. The answers are kept" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.parquet"]
+    executed = dict(server.executed)
+    assert run_csv(table, out) == 0
+    assert dict(server.executed) == executed
+    assert pd.read_parquet(out)["response"].notna().all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"--prompt": "{txet}"}, "Did you mean 'text'"),
+        ({"--out": "no/such/folder/out.csv"}, "there is no folder"),
+        ({"--out": ".csv"}, "neither a .parquet nor a .csv"),
         ({"--out": "out.xlsx"}, "neither a .parquet nor a .csv"),
         ({"in": "none.parquet"}, "no file"),
         ({"--param": "temperature"}, "NAME=VALUE"),
