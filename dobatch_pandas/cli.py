@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from .errors import DobatchError, InputError, JobError
 from .job import attach
 from .join import joined
 from .listing import jobs
 from .providers import ENDPOINTS
+from .source import says_more_than_a_number
 
 __all__ = ["main"]
 
@@ -106,10 +108,11 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     _check_target(arguments.out)
     frame = _read(arguments.input)
-    # A CSV file gets its own texts back, not what their types made of them: 007 stays 007.
     texts = None
-    if _kind(arguments.input) == _kind(arguments.out) == ".csv":
+    if _kind(arguments.input) == ".csv":
         texts = _read(arguments.input, dtype=str, keep_default_na=False)
+        codes = [name for name in frame if _is_code(texts[name], frame[name])]
+        frame = _read(arguments.input, dtype=dict.fromkeys(codes, "str")) if codes else frame
     job = frame.dobatch.submit(
         arguments.prompt,
         model=arguments.model,
@@ -126,7 +129,9 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"Job {job.id}", file=sys.stderr)
     answers = job.join(frame)
     try:
-        _write(joined(frame if texts is None else texts, answers), arguments.out)
+        # A CSV file gets its own texts back, not what their types made of them.
+        as_read = texts if texts is not None and _kind(arguments.out) == ".csv" else frame
+        _write(joined(as_read, answers), arguments.out)
     except OSError as error:
         raise JobError(
             f"{arguments.out} cannot be written: {error}. The answers are kept: run the same command again.",
@@ -155,6 +160,12 @@ def _read(path: Path, **options: Any) -> pd.DataFrame:
     if _kind(path) == ".csv" and not isinstance(frame.index, pd.RangeIndex):
         raise InputError(f"{path} has more values in a row than names in its first line.")
     return frame
+
+
+def _is_code(texts: pd.Series, values: pd.Series) -> bool:
+    """Whether a CSV column is rather text than the numbers that pandas sees in it: 007 is asked as 007."""
+    number, as_float = pd.api.types.is_numeric_dtype(values), pd.api.types.is_float_dtype(values)
+    return number and says_more_than_a_number(pa.array(texts, pa.string()), as_float)
 
 
 def _check_target(path: Path) -> None:

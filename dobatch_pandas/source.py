@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, Problem
 
-__all__ = ["ROWS_AT_ONCE", "Source", "located"]
+__all__ = ["ROWS_AT_ONCE", "Source", "located", "says_more_than_a_number"]
 
 ROWS_AT_ONCE = 16_384
 CSV_BLOCK = 16 << 20  # a row of CSV may be as long as that
@@ -167,7 +168,12 @@ class Source:
         if len(types) > 1:
             types = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in types]
             every = [pa.schema([(name, kind)]) for kind in types]
-            types = [pa.unify_schemas(every, promote_options="permissive").field(0).type]
+            try:
+                types = [pa.unify_schemas(every, promote_options="permissive").field(0).type]
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                if self.format != "csv":
+                    raise
+                types = [pa.string()]  # which is what a CSV file holds
         [kind] = types
         return pa.string() if self.format == "csv" and pa.types.is_null(kind) else kind
 
@@ -178,8 +184,7 @@ class Source:
                 with pq.ParquetFile(filesystem.open_input_file(inner)) as file:
                     schema = file.schema_arrow.remove_metadata()
             else:
-                with _open_csv(filesystem, inner, {}) as file:
-                    schema = file.schema
+                schema = _schema_of_csv(filesystem, inner)
         repeated = [name for name, count in Counter(schema.names).items() if count > 1]
         if repeated:
             raise InputError(f"{path} has several columns {repeated[0]!r}: give each a name of its own.")
@@ -248,6 +253,30 @@ def _of_dataset(dataset: ds.Dataset) -> Source:
     keys = [ds.get_partition_keys(fragment.partition_expression) for fragment in fragments]
     plain = [{name: _plain(value) for name, value in one.items()} for one in keys]
     return Source([fragment.path for fragment in fragments], extension, plain)
+
+
+def _schema_of_csv(filesystem: Any, inner: str) -> pa.Schema:
+    with _open_csv(filesystem, inner, {}) as file:
+        schema = file.schema
+    floats = {
+        place: pa.types.is_floating(field.type)
+        for place, field in enumerate(schema)
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    }
+    if floats:
+        texts = {schema.field(place).name: pa.string() for place in floats}
+        with _open_csv(filesystem, inner, texts) as file:
+            first = file.read_next_batch()
+        for place, as_float in floats.items():
+            if says_more_than_a_number(first.column(place), as_float):
+                schema = schema.set(place, schema.field(place).with_type(pa.string()))
+    return schema
+
+
+def says_more_than_a_number(texts: pa.Array, as_float: bool) -> bool:
+    """Whether some of these would lose something as numbers: the zeros of 007, or digits that a float lacks."""
+    pattern = r"^[+-]?0\d" + (r"|\d{16}" if as_float else "")
+    return bool(pc.any(pc.match_substring_regex(texts, pattern)).as_py())
 
 
 def _open_csv(filesystem: Any, inner: str, types: dict[str, Any]) -> Any:

@@ -57,11 +57,11 @@ def test_run_leaves_the_texts_of_a_csv_file_alone(server, tmp_path):
     """
     source = tmp_path / "in.CSV"
     source.write_bytes('\ufeffid,n,text\r\n007,1,"a, ""b""\nc"\r\n010,,NA?\r\n'.encode())
-    assert run_csv(source, source) == 0
+    assert run_csv(source, source, "{id} {text}") == 0
     assert source.read_text(encoding="utf-8").splitlines() == [
         "id,n,text,response,response_error",
-        *['007,1,"a, ""b""', 'c","a, ""b""', 'c",'],
-        "010,,NA?,NA?,",
+        *['007,1,"a, ""b""', 'c","007 a, ""b""', 'c",'],
+        "010,,NA?,010 NA?,",
     ]
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.CSV"]
 

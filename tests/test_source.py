@@ -97,6 +97,32 @@ def test_a_value_of_another_type_far_down_is_said(tmp_path, monkeypatch):
         rows_of(Source.find(tmp_path / "a.csv"))
 
 
+def test_numbers_in_csv_that_say_more_than_numbers_are_text(tmp_path):
+    """
+    The zeros of a postal code, and digits that no float holds; other numbers are numbers.
+    """
+    (tmp_path / "a.csv").write_text(
+        "zip,id,long,n,x\n02139,1234567890123456789,12345678901234567890,0,0.5\n94105,,1,1,-0.25\n"
+    )
+    read = rows_of(Source.find(tmp_path / "a.csv"))
+    assert read["zip"].tolist() == ["02139", "94105"]
+    assert read["long"].tolist() == ["12345678901234567890", "1"]
+    types = {field.name: str(field.type) for field in Source.find(tmp_path / "a.csv").schema}
+    assert types == {"zip": "string", "id": "int64", "long": "string", "n": "int64", "x": "double"}
+
+
+def test_csv_columns_of_several_types_are_text(tmp_path):
+    """
+    That is what the files hold, so nothing is lost; a file without a leading zero beside one that has some.
+    """
+    (tmp_path / "a.csv").write_text("zip,n\n02139,1\n")
+    (tmp_path / "b.csv").write_text("zip,n\n94105,1.5\n")
+    (tmp_path / "c.csv").write_text("zip,n\n12a,2\n")
+    read = rows_of(Source.find(tmp_path))
+    assert read["zip"].tolist() == ["02139", "94105", "12a"]
+    assert read["n"].tolist() == [1, 1.5, 2]
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), max_size=8)
 NOTHING = st.sampled_from(["", "NA", "null", "None", "nan", "N/A", "<NA>", "#N/A", "NULL"])
 
