@@ -427,7 +427,8 @@ class Job:
             )
             raise InputError(
                 f"Cannot tell which rows of this frame job {self.id} answered: {why}, the index is another one "
-                "than at submit, and its labels repeat. Join to the frame that was submitted."
+                "than at submit, and its labels repeat. Join to the frame that was submitted, or take job.result(), "
+                "which has the answers on the labels of submit."
             )
         place = index.get_indexer(index_of(labels_of(frame.index)))
         rows = pa.array(

@@ -125,7 +125,7 @@ def pairwise(
     result: Any,
     *,
     names: tuple[str, str] = ("response", "versus"),
-    into: str = "judge",
+    into: str | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Pairwise:
@@ -139,8 +139,8 @@ def pairwise(
         the same rows with the other.
     names : (str, str)
         What to call the answers of ``response`` and ``versus``.
-    into : str
-        The verdict's column, as given to `judge`.
+    into : str, optional
+        The verdict's column, as given to `judge`; a job knows its own, in a frame it is ``"judge"`` by default.
     confidence, seed : float, int
         Of the intervals and of the bootstrap.
 
@@ -149,7 +149,10 @@ def pairwise(
     InputError
         The frame is not what a pairwise judgement gives.
     """
-    found = result if isinstance(result, pd.DataFrame) else result.result()
+    found = result
+    if not isinstance(result, pd.DataFrame):
+        found, into = result.result(), into or result.recipe.into
+    into = into or "judge"
     half = len(found) // 2
     if into not in found.columns or len(found) % 2 or not found.index[:half].equals(found.index[half:]):
         raise InputError(

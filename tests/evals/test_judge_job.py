@@ -28,12 +28,13 @@ def judging(serve):
 
     def model(body, *_):
         properties = body["response_format"]["json_schema"]["schema"]["properties"]
-        choices = properties["judge"].get("enum")
+        reason, name = properties
+        choices = properties[name].get("enum")
         asked = body["messages"][-1]["content"]
         verdict = 4 if choices is None else choices[0]
         if choices == ["pass", "fail"] and "answer\n4" not in asked:
             verdict = "fail"
-        return json.dumps({"judge_reason": "since it is", "judge": verdict})
+        return json.dumps({reason: "since it is", name: verdict})
 
     return serve(model=model)
 
@@ -75,7 +76,7 @@ def test_a_biased_judge_is_found_out_by_asking_both_orders(judging):
     """
     The model that always prefers what stands first has no winner to offer.
     """
-    job = judge(frame(), "question", versus="other", model="gpt-4.1-mini")
+    job = judge(frame(), "question", versus="other", model="gpt-4.1-mini", into="duel")
     found = pairwise(job.wait(30), names=("answer", "other"))
     assert found.rows.index.tolist() == ["a", "a", "c"]
     assert found.counts.to_dict() == {"answer": 0, "other": 0, "tie": 0, "inconsistent": 2, "failed": 1}
