@@ -304,8 +304,11 @@ class Runner:
             return
         if batch.status in TERMINAL:
             self._see(number, batch)
-        else:
-            self.progress.set_part(number, status=batch.status)
+            return
+        with self.progress.changed:
+            # The batch may have ended, and been seen to, while this answer was on its way.
+            if self.progress.parts[number].state == "created":
+                self.progress.set_part(number, status=batch.status)
 
 
 def _words(batch: Batch) -> str | None:

@@ -288,6 +288,28 @@ def test_a_cancelled_job_yields_what_it_has(serve):
     assert server.batches[0].status == "cancelled"
 
 
+def test_a_late_answer_to_a_cancel_does_not_hide_the_end(serve, monkeypatch):
+    """
+    "cancelling" may arrive when the batch has been seen to be cancelled.
+    """
+    server = serve()
+    server.hold(after=20)
+    job = ask()
+    wait_for(job, lambda now: now.completed >= 20)
+    runner = known_runner(store_here(), job.id)
+    cancel = dobatch.Client.cancel_batch
+
+    def late(client, batch_id):
+        batch = cancel(client, batch_id)
+        wait_for(job, lambda now: now.batches[0].state == "cancelled")
+        return batch
+
+    monkeypatch.setattr(dobatch.Client, "cancel_batch", late)
+    job.cancel().wait()
+    runner._thread.join(30)
+    assert store_here().parts(job.id)[0].status == job.status == "cancelled"
+
+
 def test_a_cancel_before_the_provider_has_the_batch_is_repeated(serve):
     """
     The service answers 409 while a batch is not yet with the provider: the wish is kept and asked again.
