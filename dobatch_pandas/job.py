@@ -7,28 +7,20 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .config import settings
 from .errors import (
-    InputError,
     JobFailed,
     JobNotReady,
     WaitTimeout,
 )
-from .input_file import fingerprint_of, index_of, labels_of
-from .join import ANSWER_COLUMNS, answer_columns, response_columns
-from .part_results import TOKENS
+from .job_answers import JobAnswers
 from .recipe import Recipe
-from .requests_file import copy_lines, ids_of
-from .results_file import RETRYABLE, merge_results
+from .requests_file import copy_lines
+from .results_file import RETRYABLE
 from .runner import Runner
 from .session import drop_runner, known_runner, runner_for, store_here
 from .snapshot import BatchRow, Snapshot
@@ -63,6 +55,10 @@ class Job:
         self._store = store
 
     # -- looking
+
+    @property
+    def _answers(self) -> JobAnswers:
+        return JobAnswers(self._store, self.id, self.recipe)
 
     @property
     def _runner(self) -> Runner | None:
@@ -282,12 +278,7 @@ class Job:
             raise JobNotReady(
                 f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id
             )
-        results = self._results(["custom_id", "status", "error_code"])
-        again = pc.and_(
-            pc.equal(results["status"], "failed"),
-            pc.is_in(results["error_code"], value_set=pa.array(sorted(RETRYABLE))),
-        )
-        ids = results["custom_id"].filter(again).combine_chunks()
+        ids = self._answers.retryable()
         if not len(ids):
             return 0
         folder, parts = self._store.folder(self.id), self._store.parts(self.id)
@@ -330,10 +321,7 @@ class Job:
             Indexed as the frame: ``into`` or the fields of the schema, and ``<into>_error``.
         """
         self.wait()
-        ids, fates, index = self._asked()
-        results = self._results(ANSWER_COLUMNS)
-        columns = answer_columns(ids, fates, results, index=index, **self._answer_options())
-        return pd.DataFrame(columns, index=index)
+        return self._answers.of_rows()
 
     def responses(self) -> pd.DataFrame:
         """
@@ -346,8 +334,7 @@ class Job:
             completion_tokens, cached_tokens, request_id, error_code, error_message, batch_id.
         """
         self.wait()
-        ids, fates, index = self._asked()
-        return response_columns(ids, fates, self._results(), index=index, **self._answer_options())
+        return self._answers.responses()
 
     def errors(self) -> pd.DataFrame:
         """Wait, and return the rows of `responses` that failed."""
@@ -364,77 +351,13 @@ class Job:
         """
         from .estimate import usage_of
 
-        files = self._store.folder(self.id).result_files()
-        mine = [pq.read_table(file, columns=TOKENS) for file in files if file.name != "reused.parquet"]
-        return usage_of(mine, self.recipe.model, self.recipe.provider, overrides=settings().prices)
+        spent = self._answers.tokens()
+        return usage_of(spent, self.recipe.model, self.recipe.provider, overrides=settings().prices)
 
     def join(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
         """Wait, and return the columns to add to a frame, matched by what each of its rows asks."""
         self.wait()
-        with ThreadPoolExecutor(1, "dobatch-join") as pool:
-            reading = pool.submit(self._results, ANSWER_COLUMNS)
-            ids, fates = self._ids_for(frame)
-            results = reading.result()
-        return answer_columns(ids, fates, results, index=frame.index, **self._answer_options())
-
-    def _answer_options(self) -> dict[str, Any]:
-        recipe = self.recipe
-        return {
-            "into": recipe.into,
-            "samples": recipe.samples,
-            "json_schema": recipe.schema,
-            "flatten": recipe.flatten,
-        }
-
-    def _results(self, columns: list[str] | None = None) -> pa.Table:
-        """One result for each request that was sent or reused."""
-        files = self._store.folder(self.id).result_files()
-        tables = [pq.read_table(file, columns=columns) for file in files]
-        if not tables:
-            return merge_results([])
-        if not any(part.retry for part in self._store.parts(self.id)):
-            # Every id is in just one part.
-            return pa.concat_tables(tables, promote_options="default")
-        return merge_results(tables)
-
-    def _asked(self) -> tuple[Any, Any, pd.Index]:
-        manifest = pq.read_table(self._store.folder(self.id).manifest)
-        every = self.recipe.samples
-        labels = manifest.take(pa.array(range(0, len(manifest), every))) if every > 1 else manifest
-        return manifest["custom_id"], manifest["fate"], index_of(labels)
-
-    def _ids_for(self, frame: pd.DataFrame) -> tuple[Any, Any]:
-        """Find each row's request: by what it asks, or by its label where only a label tells."""
-        recipe = self.recipe
-        missing = [column for column in recipe.columns if column not in frame.columns]
-        if recipe.portable and not missing:
-            # A row that was added since may lack a value: it was not asked, which is no error here.
-            lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
-            record = self._store.job(self.id)
-            same_size = len(frame) == record.rows and record.source is None
-            if same_size and fingerprint_of(frame, recipe, record.base_url, lenient) == record.fingerprint:
-                # The very rows that were submitted, most often: their ids are on disk.
-                return self._asked()[:2]
-            return ids_of(frame, lenient)
-        ids, fates, index = self._asked()
-        if len(index) == len(frame) and index.equals(index_of(labels_of(frame.index))):
-            return ids, fates
-        if not index.is_unique:
-            why = (
-                f"its columns {missing} are gone"
-                if missing
-                else "its prompts were made by a function or a Series"
-            )
-            raise InputError(
-                f"Cannot tell which rows of this frame job {self.id} answered: {why}, the index is another one "
-                "than at submit, and its labels repeat. Join to the frame that was submitted, or take job.result(), "
-                "which has the answers on the labels of submit."
-            )
-        place = index.get_indexer(index_of(labels_of(frame.index)))
-        rows = pa.array(
-            [None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)]
-        )
-        return ids.take(rows), fates.take(rows)
+        return self._answers.for_frame(frame)
 
 
 def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:

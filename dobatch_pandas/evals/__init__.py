@@ -5,7 +5,8 @@ from __future__ import annotations
 from .compare import compare
 from .comparison import Comparison
 from .evaluation import Counts, Evaluation, Noise
-from .explore import Explorer, explore
+from .explore import explore
+from .explorer import Explorer
 from .judge import agreement, judge
 from .pairs import Pairwise, pairwise
 from .score import score

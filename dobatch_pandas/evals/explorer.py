@@ -1,0 +1,162 @@
+"""The explorer of a notebook's cell: a widget, the marks and notes made in it, and its picture."""
+
+from __future__ import annotations
+
+import uuid
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .extras import need
+from .view import View
+
+__all__ = ["Explorer"]
+
+_HERE = Path(__file__).parent
+
+
+class Explorer:
+    """
+    An interactive table of a frame's rows; show it as a cell's last line.
+
+    Attributes
+    ----------
+    selection : pandas.DataFrame
+        The marked rows of the frame, on its index, with the column ``note``.
+    notes : pandas.DataFrame
+        A line a row that is marked or noted, on the frame's index: ``marked`` and ``note``.
+    shown : pandas.DataFrame
+        The rows that the filters let through now, in the order shown.
+    widget : anywidget.AnyWidget
+        The widget itself, to put into a layout.
+    """
+
+    def __init__(self, view: View, *, title: str, summary: str, html: str = "", page_size: int = 100) -> None:
+        self._view, self._html = view, html
+        self._display_id: str | None = None
+        self.widget = _widget_class()(
+            config={**view.config(), "title": title, "summary": summary, "page_size": page_size},
+            page=view.page({"limit": page_size}),
+        )
+        self.widget.on_msg(self._answer)
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        """The marked rows of the frame, with what was noted on them."""
+        marked = np.flatnonzero(self._view.marked)
+        return self._with_notes(marked, ["note"])
+
+    @property
+    def notes(self) -> pd.DataFrame:
+        """A line a row that is marked or noted: ``marked`` and ``note``."""
+        return self._with_notes(self._touched(), ["marked", "note"], frame=False)
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The rows that the filters let through now, in the order shown."""
+        return self._view.frame.iloc[self._view.shown]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the whole frame with the columns ``marked`` and ``note`` added; any index will do."""
+        return self._with_notes(np.arange(self._view.rows), ["marked", "note"])
+
+    def close(self) -> None:
+        """End the widget; where it was shown stays a picture, which a saved notebook keeps."""
+        if self._display_id is not None:
+            need("IPython.display", "The explorer").update_display(
+                {"text/html": self._picture()}, raw=True, display_id=self._display_id
+            )
+        self.widget.close()
+
+    def _touched(self) -> np.ndarray[Any, Any]:
+        noted = np.fromiter(self._view.notes, dtype=np.int64, count=len(self._view.notes))
+        return np.union1d(np.flatnonzero(self._view.marked), noted)
+
+    def _with_notes(
+        self, positions: np.ndarray[Any, Any], columns: list[str], *, frame: bool = True
+    ) -> pd.DataFrame:
+        view = self._view
+        rows = view.frame.iloc[positions]
+        rows = rows.copy() if frame else rows[[]].copy()
+        if "marked" in columns:
+            rows["marked"] = view.marked[positions]
+        notes = [view.notes.get(int(position)) for position in positions]
+        rows["note"] = pd.Series(notes, index=rows.index, dtype="string")
+        return rows
+
+    def _answer(self, _widget: Any, message: dict[str, Any], _buffers: Any = None) -> None:
+        """Answer the front end; what goes wrong becomes part of the picture, since nobody would see it."""
+        kind, reply = message.get("kind"), {"id": message.get("id")}
+        try:
+            if kind == "query":
+                self.widget.send({"kind": "page", **reply, **self._view.page(message)})
+            elif kind == "row":
+                self.widget.send({"kind": "row", **reply, **self._view.row(int(message["position"]))})
+            elif kind == "mark":
+                position = int(message["position"])
+                self._view.mark(position, marked=message.get("marked"), note=message.get("note"))
+                state = {
+                    "marked": bool(self._view.marked[position]),
+                    "note": self._view.notes.get(position, ""),
+                    "count": int(self._view.marked.sum()),
+                }
+                self.widget.touched = True
+                self.widget.send({"kind": "mark", **reply, "position": position, **state})
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as problem:
+            self.widget.send({"kind": "problem", **reply, "text": f"{type(problem).__name__}: {problem}"})
+
+    def _picture(self, rows: int = 20) -> str:
+        """What stands in a saved notebook: the numbers, and the first of the rows shown."""
+        from . import report
+
+        view = self._view
+        first = view.shown[:rows]
+        shown = pd.DataFrame(
+            {column.name: column.values.iloc[first].array for column in view.columns},
+            index=view.frame.index[first],
+        )
+        touched = self.notes.head(100)
+        marked = f"<h2>Marked and noted</h2>{report.frame_table(touched)}" if len(touched) else ""
+        count = f"the first {len(first):,} of {len(view.shown):,} rows shown, {view.rows:,} in all"
+        return (
+            f'<div class="dobatch-eval"><style>{report.STYLE}</style>{self._html}{marked}'
+            f"<h2>Rows</h2><p class='soft'>{count}</p>{report.frame_table(shown, limit=160)}</div>"
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = self.widget._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data = {**(data or {}), "text/html": self._picture(), "text/plain": repr(self)}
+        return (data, bundle[1]) if isinstance(bundle, tuple) else data
+
+    def _ipython_display_(self) -> None:
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        # The last display wins: closing turns it into a picture.
+        self._display_id = uuid.uuid4().hex
+        display = need("IPython.display", "The explorer").display
+        display(data, metadata=metadata, raw=True, display_id=self._display_id)
+
+    def __repr__(self) -> str:
+        view = self._view
+        return (
+            f"<Explorer of {view.rows:,} rows: {len(view.shown):,} shown, {int(view.marked.sum()):,} marked>"
+        )
+
+
+@cache
+def _widget_class() -> Any:
+    anywidget = need("anywidget", "The explorer")
+    traitlets = need("traitlets", "The explorer")
+
+    class ExplorerWidget(anywidget.AnyWidget):  # type: ignore[misc, name-defined]
+        _esm = _HERE / "explorer.js"
+        _css = _HERE / "explorer.css"
+        config = traitlets.Dict().tag(sync=True)
+        page = traitlets.Dict().tag(sync=True)
+        touched = traitlets.Bool(False).tag(sync=True)
+
+    return ExplorerWidget
