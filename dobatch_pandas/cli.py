@@ -17,7 +17,7 @@ from .job import attach
 from .join import joined
 from .listing import jobs
 from .providers import ENDPOINTS
-from .source import says_more_than_a_number
+from .source import Source
 
 __all__ = ["main"]
 
@@ -107,12 +107,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     _check_target(arguments.out)
-    frame = _read(arguments.input)
-    texts = None
-    if _kind(arguments.input) == ".csv":
-        texts = _read(arguments.input, dtype=str, keep_default_na=False)
-        codes = [name for name in frame if _is_code(texts[name], frame[name])]
-        frame = _read(arguments.input, dtype=dict.fromkeys(codes, "str")) if codes else frame
+    frame, as_it_stands = _read(arguments.input)
     job = frame.dobatch.submit(
         arguments.prompt,
         model=arguments.model,
@@ -130,8 +125,8 @@ def _run(arguments: argparse.Namespace) -> int:
     answers = job.join(frame)
     try:
         # A CSV file gets its own texts back, not what their types made of them.
-        as_read = texts if texts is not None and _kind(arguments.out) == ".csv" else frame
-        _write(joined(as_read, answers), arguments.out)
+        rows = as_it_stands if _kind(arguments.out) == ".csv" else frame
+        _write(joined(rows, answers), arguments.out)
     except OSError as error:
         raise JobError(
             f"{arguments.out} cannot be written: {error}. The answers are kept: run the same command again.",
@@ -146,26 +141,22 @@ def _kind(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _read(path: Path, **options: Any) -> pd.DataFrame:
+def _read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of a file, and the same as it stands there, which for CSV is text."""
     if _kind(path) not in KINDS:
         raise InputError(f"{path} is neither a .parquet nor a .csv file.")
     if not path.exists():
         raise InputError(f"There is no file {path}.")
+    if _kind(path) == ".csv":
+        source = Source.find(path)
+        table = pa.Table.from_batches(source.batches(), source.schema)
+        # As floats, large numbers would lose digits where one of them is missing.
+        return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), source.texts().to_pandas()
     try:
-        frame = pd.read_parquet(path) if _kind(path) == ".parquet" else pd.read_csv(path, **options)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
-    except (ValueError, OSError) as error:  # pandas' and Arrow's own errors are ValueErrors too
-        raise InputError(f"{path} cannot be read: {str(error).strip()}") from error
-    if _kind(path) == ".csv" and not isinstance(frame.index, pd.RangeIndex):
-        raise InputError(f"{path} has more values in a row than names in its first line.")
-    return frame
-
-
-def _is_code(texts: pd.Series, values: pd.Series) -> bool:
-    """Whether a CSV column is rather text than the numbers that pandas sees in it: 007 is asked as 007."""
-    number, as_float = pd.api.types.is_numeric_dtype(values), pd.api.types.is_float_dtype(values)
-    return number and says_more_than_a_number(pa.array(texts, pa.string()), as_float)
+        frame = pd.read_parquet(path)
+    except (ValueError, OSError) as error:  # Arrow's own errors are ValueErrors too
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return frame, frame
 
 
 def _check_target(path: Path) -> None:

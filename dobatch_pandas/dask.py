@@ -186,14 +186,14 @@ def _send_partition(frame: pd.DataFrame, recipe: Recipe, fresh: bool, asker: _As
     return job.id
 
 
-def _join_partition(
-    frame: pd.DataFrame, job_id: str | None, recipe: Recipe, asker: _Asker | None
-) -> pd.DataFrame:
-    if job_id is not None and asker is not None:
-        asker.serve()
-        with configured(display=False):
-            return joined(frame, attach(job_id).join(frame))
-    # An empty partition has the same columns as the others, of the same types.
+def _join_partition(frame: pd.DataFrame, job_id: str, asker: _Asker) -> pd.DataFrame:
+    asker.serve()
+    with configured(display=False):
+        return joined(frame, attach(job_id).join(frame))
+
+
+def _join_nothing(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """An empty partition has the same columns as the others, of the same types."""
     columns = answer_columns(
         pa.array([], pa.string()),
         None,
@@ -239,13 +239,14 @@ class DaskDobatchAccessor:
 
         job.wait()
         parts = self._frame.to_delayed(optimize_graph=True)
-        join = delayed(_join_partition, pure=True)
-        askers = [_Asker.of(store_here().folder(one).root) if one else None for one in job.ids]
-        answered = [
-            join(part, job_id, job.recipe, asker)
-            for part, job_id, asker in zip(parts, job.ids, askers, strict=True)
-        ]
-        meta = _join_partition(self._frame._meta, None, job.recipe, None)
+        join, nothing = delayed(_join_partition, pure=True), delayed(_join_nothing, pure=True)
+        answered = []
+        for part, job_id in zip(parts, job.ids, strict=True):
+            if job_id is None:
+                answered.append(nothing(part, job.recipe))
+            else:
+                answered.append(join(part, job_id, _Asker.of(store_here().folder(job_id).root)))
+        meta = _join_nothing(self._frame._meta, job.recipe)
         return dd.from_delayed(answered, meta=meta, divisions=self._frame.divisions, verify_meta=False)
 
 

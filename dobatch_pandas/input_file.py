@@ -25,15 +25,17 @@ def labels_of(index: pd.Index) -> pa.Table:
     """
     Turn an index into Arrow columns ``index_0``, ``index_1`` ..., one a level.
 
-    Labels that Arrow cannot hold (mixed types, say) are kept as the text of their ``repr``.
+    A level whose labels Arrow cannot hold (mixed types, say) is kept as the text of their ``repr``.
     """
     frame = index.to_frame(index=False)
     frame.columns = pd.Index([f"{LABEL}{number}" for number in range(frame.shape[1])])
     names = [None if name is None else str(name) for name in index.names]
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        table = pa.Table.from_pandas(frame.map(repr), preserve_index=False)
+    for name in frame:
+        try:
+            pa.array(frame[name])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            frame[name] = frame[name].map(repr)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
     return table.replace_schema_metadata(
         {**(table.schema.metadata or {}), b"index_names": as_json(names).encode()}
     )

@@ -195,9 +195,9 @@ class Recipe:
 
     @property
     def answer_names(self) -> list[str]:
-        """Columns that the answer becomes, the error column not among them."""
-        properties = (self.schema or {}).get("properties")
-        return list(properties) if properties else [self.into]
+        """Columns that the answers become, the error columns not among them."""
+        names = list((self.schema or {}).get("properties") or [self.into])
+        return names + [f"{name}_{sample}" for sample in range(2, self.samples + 1) for name in names]
 
     # -- applied to rows
 

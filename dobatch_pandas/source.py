@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, Problem
 
-__all__ = ["ROWS_AT_ONCE", "Source", "located", "says_more_than_a_number"]
+__all__ = ["ROWS_AT_ONCE", "Source", "located"]
 
 ROWS_AT_ONCE = 16_384
 CSV_BLOCK = 16 << 20  # a row of CSV may be as long as that
@@ -175,7 +175,7 @@ class Source:
                     raise
                 types = [pa.string()]  # which is what a CSV file holds
         [kind] = types
-        return pa.string() if self.format == "csv" and pa.types.is_null(kind) else kind
+        return kind
 
     def _schema_of(self, path: str, keys: dict[str, Any]) -> Any:
         with _explained(path):
@@ -188,9 +188,6 @@ class Source:
         repeated = [name for name, count in Counter(schema.names).items() if count > 1]
         if repeated:
             raise InputError(f"{path} has several columns {repeated[0]!r}: give each a name of its own.")
-        binary = [field.name for field in schema if pa.types.is_binary(field.type)]
-        if self.format == "csv" and binary:
-            raise InputError(f"{path} is not UTF-8 text (column {binary[0]!r}): save it as UTF-8.")
         for name, value in keys.items():
             if name not in schema.names:
                 schema = schema.append(pa.field(name, pa.scalar(value).type))
@@ -206,6 +203,15 @@ class Source:
                 for batch in self._read(number, schema):
                     for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                         yield self._fitted(batch.slice(start, ROWS_AT_ONCE), number, schema)
+
+    def texts(self) -> pa.Table:
+        """Return CSV files as they stand: every value as text, and none missing."""
+        types = dict.fromkeys(self.schema.names, pa.string())
+        tables = []
+        for path in self.paths:
+            with _explained(path), _open_csv(*located(path), types, missing=False) as file:
+                tables.append(file.read_all())
+        return pa.concat_tables(tables)
 
     def _read(self, number: int, schema: Any) -> Iterator[pa.RecordBatch]:
         filesystem, inner = located(self.paths[number])
@@ -256,30 +262,23 @@ def _of_dataset(dataset: ds.Dataset) -> Source:
 
 
 def _schema_of_csv(filesystem: Any, inner: str) -> pa.Schema:
-    with _open_csv(filesystem, inner, {}) as file:
+    """Numbers where they say all that the file says, else text: 007, 12345678901234567890, true and dates are."""
+    with _open_csv(filesystem, inner) as file:
         schema = file.schema
-    floats = {
-        place: pa.types.is_floating(field.type)
-        for place, field in enumerate(schema)
-        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-    }
-    if floats:
-        texts = {schema.field(place).name: pa.string() for place in floats}
-        with _open_csv(filesystem, inner, texts) as file:
-            first = file.read_next_batch()
-        for place, as_float in floats.items():
-            if says_more_than_a_number(first.column(place), as_float):
-                schema = schema.set(place, schema.field(place).with_type(pa.string()))
+    with _open_csv(filesystem, inner, dict.fromkeys(schema.names, pa.string())) as file:
+        first = next(iter(file), None)
+    for place, field in enumerate(schema):
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+            pattern = r"^[+-]?0\d|\d{16}" if pa.types.is_floating(field.type) else r"^[+-]?0\d"
+            if first is None or not pc.any(pc.match_substring_regex(first.column(place), pattern)).as_py():
+                continue
+        schema = schema.set(place, field.with_type(pa.string()))
     return schema
 
 
-def says_more_than_a_number(texts: pa.Array, as_float: bool) -> bool:
-    """Whether some of these would lose something as numbers: the zeros of 007, or digits that a float lacks."""
-    pattern = r"^[+-]?0\d" + (r"|\d{16}" if as_float else "")
-    return bool(pc.any(pc.match_substring_regex(texts, pattern)).as_py())
-
-
-def _open_csv(filesystem: Any, inner: str, types: dict[str, Any]) -> Any:
+def _open_csv(
+    filesystem: Any, inner: str, types: dict[str, Any] | None = None, *, missing: bool = True
+) -> Any:
     # Missing is what pandas takes for missing, in quotes or not.
     return csv.open_csv(
         filesystem.open_input_stream(inner),
@@ -287,7 +286,7 @@ def _open_csv(filesystem: Any, inner: str, types: dict[str, Any]) -> Any:
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             column_types=types,
-            strings_can_be_null=True,
+            strings_can_be_null=missing,
             null_values=[*csv.ConvertOptions().null_values, "None", "<NA>"],
         ),
     )
@@ -301,6 +300,8 @@ def _explained(path: str) -> Iterator[None]:
     except InputError:
         raise
     except (pa.ArrowException, OSError) as error:
+        if "invalid UTF8" in str(error):
+            raise InputError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
         hint = ""
         if "conversion error" in str(error):
             hint = f" A column's type follows from the first {CSV_BLOCK >> 20} MB; in Parquet you choose it."
@@ -318,9 +319,10 @@ def located(path: str) -> tuple[pafs.FileSystem, str]:
 def _expand(path: str) -> list[tuple[str, dict[str, str | None]]]:
     """The files of a path, a glob or a folder; with each, what the folders below say (``year=2026``)."""
     filesystem, inner = located(path)
-    if filesystem.get_file_info(inner).type != pafs.FileType.Directory:
-        if "://" in path:
-            return [(path, {})] if filesystem.get_file_info(inner).is_file else []
+    info = filesystem.get_file_info(inner)
+    if info.type != pafs.FileType.Directory:
+        if "://" in path or info.is_file:  # a name may hold brackets
+            return [(path if "://" in path else inner, {})] if info.is_file else []
         return [(abspath(name), {}) for name in sorted(glob.glob(path))]
     scheme = f"{path.split('://', 1)[0]}://" if "://" in path else ""
     found = []

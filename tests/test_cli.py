@@ -70,9 +70,9 @@ def test_run_leaves_the_texts_of_a_csv_file_alone(server, tmp_path):
     ("content", "words"),
     [
         (b"text\ncaf\xe9\n", "not UTF-8"),
-        (b"", "cannot be read: No columns"),
-        (b"text,n\na,1\nb,2,3\n", "cannot be read: .*line 3"),
-        (b"text,n\na,1,2\nb,2,3\n", "more values in a row than names"),
+        (b"", "cannot be read: Empty CSV"),
+        (b"text,n\na,1\nb,2,3\n", "cannot be read: .*Expected 2 columns, got 3"),
+        (b"text,text\na,1\n", "several columns 'text'"),
     ],
 )
 def test_a_csv_file_that_cannot_be_read_is_named(content, words, server, tmp_path, capsys):

@@ -373,6 +373,17 @@ def test_any_index_is_kept(index, server):
         assert list(result.index) == list(index)
 
 
+def test_a_level_that_arrow_cannot_hold_leaves_the_others_alone(server):
+    """
+    Its labels become text; numbers stay numbers.
+    """
+    index = pd.MultiIndex.from_arrays(
+        [[3, 1, 2], pd.Index([1, "a", ("t", 1)], dtype=object)], names=["n", "m"]
+    )
+    job = ask(pd.DataFrame({"word": list("abc")}, index=index))
+    assert list(job.result().index) == [(3, "1"), (1, "'a'"), (2, "('t', 1)")]
+
+
 def test_a_frame_that_changed_since_is_joined_by_what_it_asks(server):
     """
     Sorted, filtered, grown: right answers on right rows, and a code where nothing was asked.

@@ -351,6 +351,7 @@ def test_an_answer_may_not_replace_a_column_of_the_users():
     assert "would replace the column 'label' of the frame: give into= another" in problems(
         frame, into="label"
     )
+    assert "column 'label_2'" in problems(frame.rename(columns={"label": "label_2"}), **labels, samples=2)
     assert not recipe_of(**labels).check(frame.assign(said_error=None))
     assert not recipe_of(into="free").check(frame)
 

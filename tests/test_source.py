@@ -97,18 +97,27 @@ def test_a_value_of_another_type_far_down_is_said(tmp_path, monkeypatch):
         rows_of(Source.find(tmp_path / "a.csv"))
 
 
-def test_numbers_in_csv_that_say_more_than_numbers_are_text(tmp_path):
+def test_a_csv_column_is_numbers_or_text(tmp_path):
     """
-    The zeros of a postal code, and digits that no float holds; other numbers are numbers.
+    Text where a number, a truth value or a date would say less than the file does; other numbers are numbers.
     """
-    (tmp_path / "a.csv").write_text(
-        "zip,id,long,n,x\n02139,1234567890123456789,12345678901234567890,0,0.5\n94105,,1,1,-0.25\n"
+    (tmp_path / "a[1].csv").write_text(
+        "zip,id,long,n,x,ok,at\n"
+        "02139,1234567890123456789,12345678901234567890,0,0.5,true,2026-01-01T10:00:00Z\n"
+        "94105,,1,1,-0.25,FALSE,2026-01-02\n"
     )
-    read = rows_of(Source.find(tmp_path / "a.csv"))
+    found = Source.find(tmp_path / "a[1].csv")
+    types = {field.name: str(field.type) for field in found.schema}
+    assert {name: kind for name, kind in types.items() if kind != "string"} == {
+        "id": "int64",
+        "n": "int64",
+        "x": "double",
+    }
+    read = rows_of(found)
     assert read["zip"].tolist() == ["02139", "94105"]
     assert read["long"].tolist() == ["12345678901234567890", "1"]
-    types = {field.name: str(field.type) for field in Source.find(tmp_path / "a.csv").schema}
-    assert types == {"zip": "string", "id": "int64", "long": "string", "n": "int64", "x": "double"}
+    assert read["ok"].tolist() == ["true", "FALSE"]
+    assert read["at"].tolist() == ["2026-01-01T10:00:00Z", "2026-01-02"]
 
 
 def test_csv_columns_of_several_types_are_text(tmp_path):
