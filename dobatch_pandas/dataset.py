@@ -7,7 +7,6 @@ parts and a few record batches. The rows themselves are never held.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from .checks import NO_ROWS, IdFaults
 from .errors import InputError, Problem
+from .fingerprint import fingerprint
 from .join import ANSWER_COLUMNS, answer_columns
 from .keyset import Keys, KeySet, keys_of
 from .part_results import STORED
@@ -55,8 +55,6 @@ def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
             problems.append(f"There is no column {name!r} in {', '.join(files[:5])}{more}.")
     if problems:
         raise InputError(problems)
-    digest = hashlib.blake2b(salt.encode(), digest_size=16)
-    digest.update(as_json(recipe.to_json()).encode())
     ids = IdFaults(recipe, KeySet())
     rows = 0
 
@@ -70,9 +68,9 @@ def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
             rows += batch.num_rows
             yield batch.select(recipe.columns)
 
+    asked = ""
     try:
-        for frozen in recipe.freeze_batches(looked_at()):
-            digest.update(frozen.serialize())
+        asked = fingerprint(recipe, salt, recipe.freeze_batches(looked_at()))
     except InputError as error:
         problems += error.problems
     problems += ids.problems()
@@ -80,7 +78,7 @@ def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
         problems.append("The source has no rows.")
     if problems:
         raise InputError(problems)
-    return digest.hexdigest(), rows
+    return asked, rows
 
 
 def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecord]) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .dataset import source_of
+from .fingerprint import fingerprint
 from .recipe import Recipe
 from .store import JobRecord, Store, as_json, whole
 
@@ -80,48 +80,36 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
     InputError
         Some rows cannot be turned into requests; all of them are named.
     """
-    digest = _digest(recipe, salt)
-    labels = labels_of(frame.index)
     with whole(target) as partial:
-        writer: pq.ParquetWriter | None = None
-        position = 0
-        for frozen in recipe.freeze(frame):
-            # The bytes of the columns alone: an Arrow message holds neither padding of slices nor addresses.
-            digest.update(frozen.serialize())
-            part = labels.slice(position, frozen.num_rows)
-            table = pa.table(
-                dict(
-                    zip(
-                        frozen.schema.names + labels.schema.names,
-                        [*frozen.columns, *part.columns],
-                        strict=True,
-                    )
-                )
-            ).replace_schema_metadata(labels.schema.metadata)
-            if writer is None:
-                writer = pq.ParquetWriter(partial, table.schema, compression="lz4", use_dictionary=False)
-            writer.write_table(table)
-            position += frozen.num_rows
+        return fingerprint(recipe, salt, _written(recipe.freeze(frame), labels_of(frame.index), partial))
+
+
+def _written(pieces: Iterable[pa.RecordBatch], labels: pa.Table, target: Path) -> Iterator[pa.RecordBatch]:
+    """The pieces, each written beside its labels on the way."""
+    writer: pq.ParquetWriter | None = None
+    position = 0
+    for frozen in pieces:
+        yield frozen
+        part = labels.slice(position, frozen.num_rows)
+        table = pa.table(
+            dict(
+                zip(frozen.schema.names + labels.schema.names, [*frozen.columns, *part.columns], strict=True)
+            )
+        ).replace_schema_metadata(labels.schema.metadata)
         if writer is None:
-            raise AssertionError("an empty frame never gets here: Recipe.check refuses it")
-        writer.close()
-    return digest.hexdigest()
+            writer = pq.ParquetWriter(target, table.schema, compression="lz4", use_dictionary=False)
+        writer.write_table(table)
+        position += frozen.num_rows
+    if writer is None:
+        raise AssertionError("an empty frame never gets here: Recipe.check refuses it")
+    writer.close()
 
 
 def fingerprint_of(frame: pd.DataFrame, recipe: Recipe, salt: str, lenient: Recipe) -> str:
     """
     Return what `write_input` would, without writing; `lenient` freezes rows that `recipe` would refuse.
     """
-    digest = _digest(recipe, salt)
-    for frozen in lenient.freeze(frame):
-        digest.update(frozen.serialize())
-    return digest.hexdigest()
-
-
-def _digest(recipe: Recipe, salt: str) -> hashlib.blake2b:
-    digest = hashlib.blake2b(salt.encode(), digest_size=16)
-    digest.update(as_json(recipe.to_json()).encode())
-    return digest
+    return fingerprint(recipe, salt, lenient.freeze(frame))
 
 
 def read_input(

@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "ask": ("look, price, submit", "plan submit trial estimate listing"),
     "job": (
         "one job, moved on by threads of its own",
-        "job job_answers session runner rendering sender poller collector reuse progress status input_file dataset source part_results",
+        "job job_answers session runner rendering sender poller collector reuse progress status input_file fingerprint dataset source part_results",
     ),
     "requests": (
         "frame → lines",
