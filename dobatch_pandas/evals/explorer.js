@@ -455,7 +455,10 @@ function render({ model, el }) {
   grid.style.minWidth = `${least}px`;
   const scroller = make("div", { class: "scroller" }, grid);
   // Lab and Notebook catch keys before any element sees them, unless this attribute says not to.
-  const root = make("div", { class: "dobatch-explorer", "data-lm-suppress-shortcuts": "true" },
+  const picture = `${config.mark}-picture`; // the output below, for when this is gone
+  const hidden = `body:has(.${config.mark}) :is(.${picture}, .jp-OutputArea-child:has(.${picture})) { display: none; }`;
+  const root = make("div", { class: `dobatch-explorer ${config.mark}`, "data-lm-suppress-shortcuts": "true" },
+    make("style", { text: hidden }),
     make("header", {}, make("strong", { text: config.title }), make("span", { class: "summary", text: config.summary })),
     make("div", { class: "tools", role: "search" }, search, chips, markedFilter, selects, reset),
     make("div", { class: "main" }, matrix,

@@ -36,9 +36,11 @@ class Explorer:
 
     def __init__(self, view: View, *, title: str, summary: str, html: str = "", page_size: int = 100) -> None:
         self._view, self._html = view, html
-        self._display_id: str | None = None
+        self._ids: list[str] = []
+        self._mark = f"dobatch-{uuid.uuid4().hex}"
+        config = {"title": title, "summary": summary, "page_size": page_size, "mark": self._mark}
         self.widget = _widget_class()(
-            config={**view.config(), "title": title, "summary": summary, "page_size": page_size},
+            config={**view.config(), **config},
             page=view.page({"limit": page_size}),
         )
         self.widget.on_msg(self._answer)
@@ -64,11 +66,10 @@ class Explorer:
         return self._with_notes(np.arange(self._view.rows), ["marked", "note"])
 
     def close(self) -> None:
-        """End the widget; where it was shown stays a picture, which a saved notebook keeps."""
-        if self._display_id is not None:
-            need("IPython.display", "The explorer").update_display(
-                {"text/html": self._picture()}, raw=True, display_id=self._display_id
-            )
+        """End the widget; where it was shown stays a picture."""
+        self._keep_picture()
+        for display_id in self._ids:
+            self._publish({"text/html": ""}, display_id, update=True)
         self.widget.close()
 
     def _touched(self) -> np.ndarray[Any, Any]:
@@ -105,6 +106,7 @@ class Explorer:
                 }
                 self.widget.touched = True
                 self.widget.send({"kind": "mark", **reply, "position": position, **state})
+                self._keep_picture()
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as problem:
             self.widget.send({"kind": "problem", **reply, "text": f"{type(problem).__name__}: {problem}"})
 
@@ -126,19 +128,32 @@ class Explorer:
             f"<h2>Rows</h2><p class='soft'>{count}</p>{report.frame_table(shown, limit=160)}</div>"
         )
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = self.widget._repr_mimebundle_(**options)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data = {**(data or {}), "text/html": self._picture(), "text/plain": repr(self)}
-        return (data, bundle[1]) if isinstance(bundle, tuple) else data
-
     def _ipython_display_(self) -> None:
-        bundle = self._repr_mimebundle_()
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        # The last display wins: closing turns it into a picture.
-        self._display_id = uuid.uuid4().hex
+        """
+        Show the widget, and below it the picture, which the widget hides for as long as it is on the page.
+
+        A notebook that is opened again without its kernel has lost the widget and shows the picture.
+        """
+        bundle = self.widget._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        data = {kind: value for kind, value in data.items() if kind != "text/plain"}
+        self._ids.append(uuid.uuid4().hex)
+        self._publish({**data, "text/html": ""}, self._ids[-1], metadata=metadata)
+        self._publish(self._picture_bundle(), f"{self._ids[-1]}-picture")
+
+    def _keep_picture(self) -> None:
+        """Take the picture anew, so that a notebook saved now has the marks and notes made so far."""
+        for display_id in self._ids:
+            self._publish(self._picture_bundle(), f"{display_id}-picture", update=True)
+
+    def _picture_bundle(self) -> dict[str, str]:
+        html = f'<div class="{self._mark}-picture">{self._picture()}</div>'
+        return {"text/html": html, "text/plain": repr(self)}
+
+    @staticmethod
+    def _publish(data: dict[str, Any], display_id: str, **options: Any) -> None:
         display = need("IPython.display", "The explorer").display
-        display(data, metadata=metadata, raw=True, display_id=self._display_id)
+        display(data, raw=True, display_id=display_id, **options)
 
     def __repr__(self) -> str:
         view = self._view

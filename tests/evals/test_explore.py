@@ -247,7 +247,7 @@ def test_every_problem_is_told_at_once():
     assert len(caught.value.problems) == 3
 
 
-def test_the_picture_for_a_saved_notebook_is_small_and_escaped():
+def test_the_picture_for_a_saved_notebook_is_small_and_escaped(monkeypatch):
     """
     What stays in the notebook shows numbers and first rows, as text, in a few kilobytes.
     """
@@ -255,14 +255,17 @@ def test_the_picture_for_a_saved_notebook_is_small_and_escaped():
         {"p": ["<script>alert(1)</script>"] * 60, "g": ["<img src=x onerror=alert(1)>"] * 60}
     )
     made = explore(frame, predicted="p", actual="g", kind="labels")
-    data = made._repr_mimebundle_()
-    bundle = data[0] if isinstance(data, tuple) else data
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    made._ipython_display_()
     made.close()
+    widget, bundle = shown[:2]
+    assert widget["text/html"] == ""
+    assert "application/vnd.jupyter.widget-view+json" in widget
     assert "<script" not in bundle["text/html"]
     assert "<img" not in bundle["text/html"]
     assert "&lt;script&gt;" in bundle["text/html"]
     assert len(bundle["text/html"]) < 40_000
-    assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
 def test_fifty_thousand_rows_are_filtered_at_once():

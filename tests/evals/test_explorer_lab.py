@@ -102,14 +102,34 @@ def test_a_cell_a_search_and_a_mark_reach_python(lab):
 
     notebook.run_cell(3)
     page.locator(".jp-OutputArea-output .dobatch-eval h2", has_text="Marked and noted").wait_for()
-    saved = notebook.save()["cells"][1]["outputs"][0]["data"]
-    html = "".join(saved["text/html"])
-    assert "look again" in html
-    assert "application/vnd.jupyter.widget-view+json" not in saved
+    widget, picture = (output["data"] for output in notebook.save()["cells"][1]["outputs"])
+    assert "look again" in "".join(picture["text/html"])
+    assert "application/vnd.jupyter.widget-view+json" not in widget
 
     # Bounds with room for a busy machine; the documentation has the figures.
     assert min(paints) < 6_000
     assert sorted(times)[len(times) // 2 - 1] < 2_000
+
+
+def test_a_notebook_saved_with_its_explorer_open_keeps_a_picture_of_what_was_noted(lab):
+    """
+    Nobody closes an explorer. Opened again without the kernel, the notebook shows its numbers, rows and notes.
+    """
+    notebook = lab.open([SETUP, SHOW], viewport={"width": 1400, "height": 1000}).run_all()
+    page = notebook.page
+    notebook.wait_for(".dobatch-explorer tbody tr[data-position]").click()
+    page.get_by_label("A note on this row").fill("look again")
+    page.get_by_label("A note on this row").blur()
+    page.wait_for_function(
+        "() => document.querySelector('.dobatch-eval')?.textContent.includes('look again')"
+    )
+    assert not page.locator(".dobatch-eval").is_visible()
+    notebook.save()
+    lab.close_windows()
+
+    again = lab.open(notebook.path, kernel=False)
+    again.wait_for(".dobatch-eval h2", "Marked and noted")
+    assert "look again" in again.output(1).inner_text()
 
 
 def test_nothing_in_the_data_runs_in_the_notebook(lab):
