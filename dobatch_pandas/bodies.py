@@ -8,7 +8,6 @@ by the body's constants, and the result is cut into rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,7 @@ import pyarrow.compute as pc
 from .prompts import MEMBERS, Column, Template
 from .recipe import Recipe
 
-__all__ = ["Renderer", "escaped", "pieces_of"]
-
-CACHED_BYTES = 400_000  # text that is escaped at once: what stays in a core's cache while it is copied
+__all__ = ["Renderer", "escaped"]
 
 _END = b"\xff"
 # The other bytes that no UTF-8 text has.
@@ -42,25 +39,6 @@ def escaped(text: bytes) -> bytes:
     return text
 
 
-def pieces_of(frozen: pa.RecordBatch, most_bytes: int, each: int = 0) -> Iterator[pa.RecordBatch]:
-    """
-    Cut rows into runs of about so many bytes, a longer row by itself; no rows are one run.
-
-    `each` is how many bytes every row takes beyond its values.
-    """
-    lengths = np.full(frozen.num_rows, each, np.int64)
-    for column in frozen.columns:
-        if not pa.types.is_boolean(column.type):
-            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    start = 0
-    while start < frozen.num_rows or not start:
-        done = int(ends[start - 1]) if start else 0
-        stop = max(int(np.searchsorted(ends, done + most_bytes, "right")), start + 1)
-        yield frozen.slice(start, stop - start)
-        start = stop
-
-
 class Renderer:
     """
     Turns rows that `Recipe.freeze` made into request bodies.
@@ -69,6 +47,8 @@ class Renderer:
     ----------
     first, last : bytes
         What every body begins and ends with: the instructions, as a rule, and the parameters.
+    between : list of bytes
+        What stands between the places for a row's values.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -76,9 +56,7 @@ class Renderer:
         self._places: list[str] = []
         self._slots = recipe.slots
         self._compile(recipe.body)
-        self.first, *between, self.last = self._constants if self._places else [*self._constants, b""]
-        self._between = between
-        self._each = sum(map(len, between))
+        self.first, *self.between, self.last = self._constants if self._places else [*self._constants, b""]
 
     def _compile(self, value: Any) -> None:
         if isinstance(value, dict):
@@ -127,11 +105,7 @@ class Renderer:
             return [b""] * frozen.num_rows
         texts = all(pa.types.is_large_string(frozen[name].type) for name in self._places)
         put = _spliced if texts and len(self._places) <= len(_MARKS) + 1 else _joined
-        found: list[bytes] = []
-        places = frozen.select(list(dict.fromkeys(self._places)))
-        for piece in pieces_of(places, CACHED_BYTES, self._each):
-            found += put([piece[name] for name in self._places], self._between)
-        return found
+        return put([frozen[name] for name in self._places], self.between)
 
 
 def _spliced(columns: list[pa.Array], between: list[bytes]) -> list[bytes]:

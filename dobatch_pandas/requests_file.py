@@ -8,7 +8,7 @@ questions have equal ids, wherever and whenever they are asked.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .bodies import Renderer, pieces_of
+from .bodies import Renderer
 from .keyset import HEX_DIGITS, Keys, KeySet, keys_of, mixed
 from .part_files import (
     LIMITS,
@@ -50,15 +50,14 @@ __all__ = [
     "ids_of",
     "ids_of_part",
     "lines_of_part",
+    "pieces_of",
 ]
 
 # Fates of a row.
 SENT, DUPLICATE, REUSED, SKIPPED, TOO_LARGE = range(5)
 
 _END = b"}\n"
-BLOCK_BYTES = (
-    1_000_000  # of rows that are rendered at once: what a core's cache still holds when they are hashed
-)
+BLOCK_BYTES = 1_000_000  # of rows that are rendered at once: what a core's cache holds until they are hashed
 
 
 class RequestWriter:
@@ -121,7 +120,8 @@ class RequestWriter:
             for a missing value, 4 too large for any file.
         """
         most = BLOCK_BYTES // self._recipe.samples
-        blocks = [self._add(piece) for piece in pieces_of(frozen, most, self._each)]
+        each = self._each + sum(map(len, self._renderer.between))
+        blocks = [self._add(piece) for piece in pieces_of(frozen, most, each)]
         if len(blocks) == 1:
             return blocks[0]
         return pa.Table.from_batches(blocks).combine_chunks().to_batches()[0]
@@ -199,6 +199,25 @@ class RequestWriter:
             self._repeats[key] = self._repeats.get(key, 0) + 1
             state = _state(self._renderer.first, number % samples + self._repeats[key] * samples)
             [digests[number]] = _digests(state, [rows[number]], self._renderer.last)
+
+
+def pieces_of(frozen: pa.RecordBatch, most_bytes: int, each: int = 0) -> Iterator[pa.RecordBatch]:
+    """
+    Cut rows into runs of about so many bytes, a longer row by itself; no rows are one run.
+
+    `each` is how many bytes every row takes beyond its values.
+    """
+    lengths = np.full(frozen.num_rows, each, np.int64)
+    for column in frozen.columns:
+        if not pa.types.is_boolean(column.type):
+            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < frozen.num_rows or not start:
+        done = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, done + most_bytes, "right")), start + 1)
+        yield frozen.slice(start, stop - start)
+        start = stop
 
 
 def _state(first: bytes, sample: int) -> blake2b:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dobatch_pandas import part_files
-from dobatch_pandas.bodies import escaped, pieces_of
+from dobatch_pandas.bodies import escaped
 from dobatch_pandas.keyset import KeySet, keys_of
 from dobatch_pandas.prompts import col
 from dobatch_pandas.recipe import Recipe
@@ -36,6 +36,7 @@ from dobatch_pandas.requests_file import (
     ids_of,
     ids_of_part,
     lines_of_part,
+    pieces_of,
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,13 @@ def _cost(folder: Path, rows: int, work: Any) -> dict[str, Any]:
 
 def ours(folder: Path, rows: int) -> dict[str, Any]:
     """What ``job.join`` does with the files of a batch."""
-    from dobatch_pandas.join import answer_columns, joined
-    from dobatch_pandas.results_file import results_of
+    from dobatch_pandas.join import ANSWER_COLUMNS, answer_columns, joined
+    from dobatch_pandas.results_file import iter_results, merge_results
 
     def work(path: str, frame: pd.DataFrame, ids: Any) -> pd.DataFrame:
-        results = results_of(path)
+        # A job keeps the other columns on the disk.
+        batches = (batch.select(ANSWER_COLUMNS) for batch in iter_results(path))
+        results = merge_results(batches, room=os.path.getsize(path))
         return joined(frame, answer_columns(ids, None, results, into="text", index=frame.index))
 
     return _cost(folder, rows, work)
