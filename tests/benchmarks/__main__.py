@@ -3,7 +3,7 @@ All benchmarks: ``python -m tests.benchmarks`` prints their tables and writes th
 
 With ``--json docs/performance.json`` the documentation shows them.
 
-They take about half an hour on two cores, since every case is run five times; ``--rounds 1`` gives a first impression.
+They take half an hour or more on two cores, since every case is run five times; ``--rounds 1`` gives a first impression.
 """
 
 from __future__ import annotations
