@@ -31,14 +31,18 @@ for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
     os.environ.pop(name, None)
 
 
+@pytest.fixture(autouse=True)
+def unknown_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing known of any host: a server may get the port of an earlier one, whose limits are not its own."""
+    monkeypatch.setattr(limits, "_limiters", {})
+    monkeypatch.setattr(poller, "_pollers", {})
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder of the test's own; whatever still moves in it is stopped afterwards."""
     # A call that failed is repeated after a tenth of the time.
     monkeypatch.setitem(dobatch.Client.__init__.__kwdefaults__, "backoff", 0.05)
-    # A server may get the port of an earlier one, whose limits it must not inherit.
-    monkeypatch.setattr(limits, "_limiters", {})
-    monkeypatch.setattr(poller, "_pollers", {})
     folder = tmp_path / "home"
     with config.configured(home=folder, display=False):
         yield folder
