@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-__all__ = ["WORKERS", "Texts", "gather", "packed_tables", "whole"]
+__all__ = ["WORKERS", "Texts", "gather", "mingled", "packed_tables", "whole"]
 
 WORKERS = min(4, os.cpu_count() or 1)
 
 _ROWS = 2048
-_PACK = 17 << 18
+_PACK = 32 << 20
 
 
 def whole(values: Any) -> Any:
@@ -79,6 +78,42 @@ def _text_of(texts: Any) -> tuple[Any, Any]:
 def _large_strings(offsets: Any, data: Any, valid: Any) -> Any:
     there = None if valid.all() else pa.array(valid).buffers()[1]
     return pa.LargeStringArray.from_buffers(len(valid), pa.py_buffer(offsets), pa.py_buffer(data), there)
+
+
+def mingled(tables: list[Any], rows: Any) -> Any:
+    """
+    One table of some rows of several.
+
+    Parameters
+    ----------
+    tables : list of pyarrow.Table
+        Of one schema.
+    rows : numpy.ndarray of int
+        Which rows of all tables one after the other, in the order in which they are wanted.
+    """
+    table = pa.concat_tables(tables)
+    spread = {
+        field.name: texts
+        for field in table.schema
+        if pa.types.is_large_string(field.type)
+        and (texts := _spread(table[field.name].chunks, rows)) is not None
+    }
+    taken = table.drop_columns(list(spread)).take(pa.array(rows))
+    return pa.table([spread[n] if n in spread else taken[n] for n in table.column_names], schema=table.schema)
+
+
+def _spread(parts: list[Any], rows: Any) -> Any | None:
+    """Texts that stand in one part, all of them and in order, with the nulls of the others in between; not copied."""
+    first = parts[0]
+    mine = rows < len(first)
+    if any(part.null_count < len(part) for part in parts[1:]):
+        return None
+    if np.count_nonzero(mine) != len(first) or (np.diff(rows[mine]) < 0).any():
+        return None
+    edges, data = _text_of(first)
+    there = np.zeros(len(rows), dtype=bool)
+    there[mine] = first.is_valid().to_numpy(zero_copy_only=False)
+    return _large_strings(edges[np.append(0, np.cumsum(mine))], data, there)
 
 
 def packed_tables(parts: Iterable[Any], room: int = 0) -> list[Any]:
@@ -142,8 +177,7 @@ def gather(values: Any, places: Any) -> Any:
     """
     values = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
     chunks = values.chunks
-    texts = pa.types.is_large_string(values.type)
-    if len(places) <= _ROWS or (len(chunks) <= 1 and not texts):
+    if len(places) <= _ROWS:
         return whole(values).take(pa.array(places, mask=places < 0))
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
     # Enough rows at once that a chunk is not asked for a handful: that would cost rows times chunks.
@@ -153,20 +187,7 @@ def gather(values: Any, places: Any) -> Any:
         return _gather_few(chunks, starts, values.type, places[at : at + rows])
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-gather") as pool:
-        if not texts:
-            return pa.chunked_array(pool.map(piece, range(0, len(places), rows)), type=values.type)
-        # The last is for the places that are -1.
-        lengths = np.append(pc.fill_null(pc.binary_length(values), 0).to_numpy(), 0)
-        valid = np.append(values.is_valid().to_numpy(), False)[places]
-        offsets = np.concatenate([[0], np.cumsum(lengths[places])])
-        data = np.empty(offsets[-1], dtype=np.uint8)
-
-        def put(at: int) -> None:
-            _, found = _text_of(piece(at))
-            data[offsets[at] : offsets[at] + len(found)] = found
-
-        list(pool.map(put, range(0, len(places), rows)))
-    return _large_strings(offsets, data, valid)
+        return pa.chunked_array(pool.map(piece, range(0, len(places), rows)), type=values.type)
 
 
 def _gather_few(chunks: list[Any], starts: Any, kind: Any, places: Any) -> Any:

@@ -198,7 +198,7 @@ def _places(ids: Any, results: Any, samples: int) -> Any:
     ids = whole(ids)
     asked = true(pc.is_valid(ids))
     places = np.full(len(ids), -1)
-    places[asked] = Places(whole(results["custom_id"])).of(ids.drop_null())
+    places[asked] = Places.among(whole(results["custom_id"]), ids.drop_null())
     return places.reshape(-1, samples)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import Any
 
@@ -75,24 +76,39 @@ class Places:
 
     def __init__(self, ids: Any) -> None:
         self._ids = ids.cast(pa.string())
-        keys = keys_of(self._ids)
-        self._order = np.argsort(keys)
-        self._keys = keys[self._order]
+        self._keys, self._order = _sorted_keys(self._ids)
 
     def of(self, ids: Any) -> npt.NDArray[np.int64]:
         """Return the place of each id of a column without nulls, -1 where it has none."""
         ids = pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids
+        return self._of(ids, *_sorted_keys(ids))
+
+    @classmethod
+    def among(cls, others: Any, ids: Any) -> npt.NDArray[np.int64]:
+        """Return ``cls(others).of(ids)``, for two long arrays."""
+        with ThreadPoolExecutor(1, "dobatch-places") as pool:
+            keys = pool.submit(_sorted_keys, ids)
+            return cls(others)._of(ids, *keys.result())
+
+    def _of(self, ids: Any, keys: Keys, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if not len(self._ids) or not len(ids):
             return np.full(len(ids), -1)
-        keys = keys_of(ids)
-        # Looked up in their order, neighbours are found in the same cache lines.
-        order = np.argsort(keys)
-        at = np.empty(len(keys), np.int64)
-        at[order] = np.searchsorted(self._keys, keys[order])
-        at[at == len(self._keys)] = 0
-        found = self._order[at]
+        found = np.empty(len(keys), np.int64)
+        if np.array_equal(keys, self._keys):
+            found[order] = self._order
+        else:
+            # Looked up in their order, neighbours are found in the same cache lines.
+            at = np.searchsorted(self._keys, keys)
+            at[at == len(self._keys)] = 0
+            found[order] = self._order[at]
         same = pc.equal(self._ids.take(pa.array(found)), ids).to_numpy(zero_copy_only=False)
         return np.where(same, found, -1)
+
+
+def _sorted_keys(ids: Any) -> tuple[Keys, npt.NDArray[np.int64]]:
+    keys = keys_of(ids)
+    order = np.argsort(keys)
+    return keys[order], order
 
 
 def keys_of(ids: Any) -> Keys:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,8 +22,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .alike import Shapes, few
 from .codes import RETRYABLE, failure
-from .columns import WORKERS, gather, packed_tables, whole
+from .columns import WORKERS, gather, mingled, packed_tables, whole
 from .jsonl import Lines, blocks, load, parsed
 from .keyset import keys_of
 from .providers import READERS, chat_results, embeddings_results, messages_results
@@ -49,7 +51,7 @@ RESULTS = pa.schema(
     ]
 )
 
-_BLOCK = 3 << 20
+_BLOCK = 8 << 20
 _LOOK_AT = 16
 
 
@@ -181,6 +183,7 @@ _ERROR = pa.struct(
 )
 
 
+@lru_cache
 def _schema_of(envelope: str, body: Any) -> Any:
     error = _ERROR
     if envelope == "result":
@@ -210,17 +213,18 @@ def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
     return _Kind(envelope, reader, _schema_of(envelope, shape))
 
 
-def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
+def read_block(
+    block: Any, endpoint: str | None = None, shapes: Shapes | None = None
+) -> tuple[Any, list[bytes]]:
     """Whole lines as one table of `RESULTS`, in the lines' order, and the lines that are bad."""
     lines = Lines(block)
     kind = _kind_of(lines.head(_LOOK_AT), endpoint)
     pieces: list[Any] = []
     order: list[Any] = []
     left: list[Any] = []
-    for start, stop, table in parsed(lines, kind.schema):
-        numbers = np.arange(start, stop)
+    for numbers, table, valid in _tables(lines, kind.schema, shapes or Shapes()):
         try:
-            found = None if table is None else _plain(table, kind)
+            found = None if table is None else _plain(table, kind, valid)
         except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is not UTF-8
             found = None
         if found is None:
@@ -236,14 +240,32 @@ def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes
     singly, where, bad = read_lines(lines[number] for number in rest.tolist())
     pieces.append(pa.Table.from_batches([singly]))
     order.append(rest[where])
-    whole = pa.concat_tables(pieces)
     position = np.concatenate(order)
     rows = np.argsort(position, kind="stable")[np.count_nonzero(position < 0) :]
-    return whole.take(pa.array(rows)), bad
+    return mingled(pieces, rows), bad
 
 
-def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
-    """Which rows of a parsed table are plain successes or failures, and all rows as if they were."""
+def _tables(lines: Lines, schema: Any, shapes: Shapes) -> Iterator[tuple[Any, Any | None, bool]]:
+    """
+    Some lines after others: their numbers, a table of them, and whether its texts are known to be UTF-8.
+
+    The table is None where each line must be looked at by itself.
+    """
+    for numbers, table in shapes.read(lines, schema):
+        if table is not None or (len(numbers) < len(lines) and few(len(numbers), len(lines))):
+            yield numbers, table, True
+            continue
+        rest = lines if len(numbers) == len(lines) else lines.picked(numbers)
+        for start, stop, parsed_table in parsed(rest, schema):
+            yield numbers[start:stop], parsed_table, False
+
+
+def _plain(table: Any, kind: _Kind, valid: bool) -> tuple[Any, Any]:
+    """
+    Which rows of a parsed table are plain successes or failures, and all rows as if they were.
+
+    Arrow's reader does not look whether text is UTF-8: unless that is known to be ``valid``, it is looked at here.
+    """
     columns = {name: whole(table[name]) for name in table.column_names}
     custom_id, outer = columns["custom_id"], columns[kind.envelope]
     body = pc.struct_field(outer, "message" if kind.envelope == "result" else "body")
@@ -257,26 +279,27 @@ def _plain(table: Any, kind: _Kind) -> tuple[Any, Any]:
     else:
         status = pc.struct_field(outer, "status_code")
         inner = pc.struct_field(body, "error")
-        # What is known of an answer is not known of a failure; where it is, the line is looked at.
-        unsaid = [true(pc.is_null(values)) for values in read.values() if values is not custom_id]
-        bare = np.logical_and.reduce(unsaid)
-        read["request_id"] = pc.struct_field(outer, "request_id")
         errorless = true(pc.and_(pc.is_null(columns["error"]), pc.is_null(inner)))
         answered &= true(pc.equal(status, 200)) & errorless
-        failed, read["error_code"], read["error_message"] = _failures(
-            status, columns["error"], inner, np.flatnonzero(bare & ~answered & ~errorless)
-        )
+        plain = answered
+        if not answered.all():
+            # What is known of an answer is not known of a failure; where it is, the line is looked at.
+            unsaid = [true(pc.is_null(values)) for values in read.values() if values is not custom_id]
+            bare = np.logical_and.reduce(unsaid)
+            failed, read["error_code"], read["error_message"] = _failures(
+                status, columns["error"], inner, np.flatnonzero(bare & ~answered & ~errorless)
+            )
+            plain = answered | failed
+        read["request_id"] = pc.struct_field(outer, "request_id")
         read["status_code"] = status.cast(pa.int16(), safe=False)
-        plain = answered | failed
     read["status"] = pa.array(["failed", "succeeded"]).take(pa.array(answered.astype(np.int8)))
-    plain &= pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0
+    plain = plain & (pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0)
     arrays = []
     for field in RESULTS:
         values = read.get(field.name)
         if values is None:
             values = pa.nulls(len(table), field.type)
-        elif field.type in (pa.string(), pa.large_string()):
-            # Arrow's reader does not look whether text is UTF-8; this way back does.
+        elif not valid and field.type in (pa.string(), pa.large_string()):
             wide = field.type == pa.large_string()
             values = values.cast(pa.large_binary() if wide else pa.binary()).cast(field.type)
         arrays.append(values)
@@ -293,15 +316,15 @@ def _failures(status: Any, error: Any, inner: Any, rows: Any) -> tuple[Any, Any,
     found = zip(
         rows.tolist(),
         status.take(picked).to_pylist(),
-        error.take(picked).to_pylist(),
-        inner.take(picked).to_pylist(),
+        _said(error, picked),
+        _said(inner, picked),
         strict=True,
     )
     for row, number, outer_error, inner_error in found:
-        reported = outer_error or inner_error
         # Without a word of what Arrow was told to read, it may be empty or say something else.
         empty = any(said is not None and not any(said.values()) for said in (outer_error, inner_error))
-        if empty or reported.get("error") is not None or not 0 <= (number or 0) < 1000:
+        reported = outer_error or inner_error or {}
+        if empty or reported.get("error") or not 0 <= (number or 0) < 1000:
             continue
         failed[row], at[row] = True, len(codes)
         code, message = failure(number, reported)
@@ -309,6 +332,25 @@ def _failures(status: Any, error: Any, inner: Any, rows: Any) -> tuple[Any, Any,
         messages.append(message)
     places = pa.array(at, mask=at < 0)
     return failed, pa.array(codes, pa.string()).take(places), pa.array(messages, pa.string()).take(places)
+
+
+def _said(errors: Any, rows: Any) -> list[dict[str, Any] | None]:
+    """The errors of some rows; of an error within an error only whether there is one."""
+    taken = errors.take(rows)
+    if taken.null_count == len(taken):
+        return [None] * len(taken)
+    code, message, kind, inner = taken.flatten()
+    found = zip(
+        taken.is_valid().to_pylist(),
+        code.to_pylist(),
+        message.to_pylist(),
+        kind.to_pylist(),
+        inner.is_valid().to_pylist(),
+        strict=True,
+    )
+    return [
+        {"code": c, "message": m, "type": k, "error": i} if there else None for there, c, m, k, i in found
+    ]
 
 
 # Files ------------------------------------------------------------------------------------------------
@@ -333,11 +375,12 @@ def iter_results(
         Called with every line that is torn or names no request. Such lines are passed over.
     """
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
+    shapes = Shapes()
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-read")
     try:
         with pa.input_stream(os.fspath(source), compression="detect") as stream:
             for block in blocks(stream, _BLOCK):
-                pending.append(pool.submit(read_block, block, endpoint))
+                pending.append(pool.submit(read_block, block, endpoint, shapes))
                 del block
                 # One more than there are workers, so that none waits for the file.
                 if len(pending) > WORKERS:

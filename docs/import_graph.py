@@ -40,7 +40,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "disk": ("the ledger", "store"),
     "ground": (
         "known to all",
-        "errors codes config snapshot columns jsonl keyset validation prices tokens usage",
+        "errors codes config snapshot columns jsonl alike json_text keyset validation prices tokens usage",
     ),
     "display": ("draws a snapshot", "display display.*"),
     "evals": ("scores frames", "evals evals.*"),

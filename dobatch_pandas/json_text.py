@@ -1,0 +1,152 @@
+"""Columns of text as JSON writes it between quotes, and back, without a Python object a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+__all__ = ["unescaped"]
+
+_QUOTE, _BACKSLASH, _UNICODE = b'"\\u'
+_BINARY = pa.large_binary()
+
+# What stands for what after a backslash; 0 stands for nothing.
+_PLAIN = np.zeros(256, np.uint8)
+for _letter in b'"\\/bfnrt':
+    _PLAIN[_letter] = ord(orjson.loads(b'"\\' + bytes([_letter]) + b'"'))
+_PLAIN[_UNICODE] = _UNICODE
+
+_NO_DIGIT = 255
+_HEX = np.full(256, _NO_DIGIT, np.uint8)
+for _number, _letter in enumerate(b"0123456789abcdef"):
+    _HEX[_letter] = _HEX[bytes([_letter]).upper()[0]] = _number
+
+
+def unescaped(texts: Any) -> tuple[Any, Any]:
+    """
+    Texts as they were before they were written as JSON.
+
+    Parameters
+    ----------
+    texts : pyarrow.LargeBinaryArray
+        What stands between the quotes, each with its closing quote. Has memory of its own, which is written to.
+
+    Returns
+    -------
+    plain : pyarrow.LargeStringArray
+        Whether it is UTF-8 is not looked at.
+    bad : numpy.ndarray of int
+        Texts that are not valid, or stand for no text (half a surrogate pair); where there are any, ``plain`` is
+        of no use.
+    """
+    _, bounds, memory = texts.buffers()
+    edges = np.frombuffer(bounds, np.int64)[: len(texts) + 1]
+    data = np.frombuffer(memory, np.uint8)[: edges[-1]]
+    closing = edges[1:] - 1
+    mask = data == _BACKSLASH
+    slashes = _escaping(np.flatnonzero(mask))
+    # A text ends with its quote, so that something follows each of them.
+    follows = data[slashes + 1]
+    within = np.searchsorted(slashes, edges)
+    np.equal(data, _QUOTE, out=mask)
+    unquoted = np.count_nonzero(mask) - np.count_nonzero(follows == _QUOTE) == len(closing)
+    ends_escaped = slashes[within[1:] - 1] == closing - 1 if len(slashes) else np.zeros(len(closing), bool)
+    wrong = [np.flatnonzero(ends_escaped)]
+    if not unquoted or wrong[0].size:
+        quotes = np.setdiff1d(np.flatnonzero(mask), np.append(slashes[follows == _QUOTE] + 1, closing))
+        wrong.append(_rows(edges, quotes))
+    if data.size and data.min() < 0x20:
+        wrong.append(_rows(edges, np.flatnonzero(data < 0x20)))
+    plain = _PLAIN[follows]
+    if not plain.all():
+        wrong.append(_rows(edges, slashes[plain == 0]))
+    dropped = np.ones(len(slashes), np.int64)
+    coded = np.flatnonzero(follows == _UNICODE)
+    if len(coded):
+        sizes, bad = _decode(data, slashes[coded])
+        dropped[coded] = 6 - sizes
+        wrong.append(_rows(edges, slashes[coded[bad]]))
+        others = follows != _UNICODE
+        data[slashes[others] + 1] = plain[others]
+    else:
+        data[slashes + 1] = plain
+    bad = np.unique(np.concatenate(wrong))
+    gone = np.concatenate([[0], np.cumsum(dropped)])[within]
+    offsets = edges - gone - np.arange(len(edges))
+    # What goes: the backslashes, what an escape is longer than its text, and the closing quotes.
+    per_text = np.diff(within)
+    order = np.arange(len(slashes)) + np.repeat(np.arange(len(closing)), per_text)
+    starts = np.empty(len(slashes) + len(closing), np.int64)
+    lengths = np.ones(len(starts), np.int64)
+    starts[order], lengths[order] = slashes, dropped
+    starts[within[1:] + np.arange(len(closing))] = closing
+    kept = without(memory, starts, starts + lengths)
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), kept), bad
+
+
+def without(data: Any, starts: Any, ends: Any) -> Any:
+    """
+    Bytes without some stretches, the last of which ends where they end.
+
+    Parameters
+    ----------
+    data : pyarrow.Buffer
+    starts, ends : numpy.ndarray of int
+        Of the stretches to leave out, in order.
+
+    Returns
+    -------
+    pyarrow.Buffer
+    """
+    # What stays and what goes, in turns: of an Arrow column the even ones are taken.
+    edges = np.zeros(2 * len(starts) + 1, np.int64)
+    edges[1::2], edges[2::2] = starts, ends
+    pieces = pa.LargeBinaryArray.from_buffers(_BINARY, len(edges) - 1, [None, pa.py_buffer(edges), data])
+    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2))).buffers()[2]
+
+
+def _escaping(slashes: Any) -> Any:
+    """Backslashes that begin an escape: of several in a row every second one is what the one before stands for."""
+    follows = slashes[1:] - slashes[:-1] == 1
+    if not follows.any():
+        return slashes
+    number = np.arange(len(slashes))
+    first = np.maximum.accumulate(np.where(np.append(True, ~follows), number, 0))
+    return slashes[(number - first) % 2 == 0]
+
+
+def _rows(edges: Any, places: Any) -> Any:
+    return np.searchsorted(edges, places, side="right") - 1
+
+
+def _decode(data: Any, places: Any) -> tuple[Any, Any]:
+    r"""
+    Write the text of each ``\uXXXX`` over its last bytes.
+
+    Returns
+    -------
+    sizes : numpy.ndarray of int
+        How many bytes each has become; of a surrogate pair the first has all four.
+    bad : numpy.ndarray of bool
+        Those that are no code of four digits, or half a pair.
+    """
+    digits = _HEX[data[np.minimum(places[:, None] + np.arange(2, 6), len(data) - 1)]]
+    bad = (digits == _NO_DIGIT).any(axis=1)
+    codes = digits.astype(np.int64) @ np.array([1 << 12, 1 << 8, 1 << 4, 1])
+    high, low = codes & 0xFC00 == 0xD800, codes & 0xFC00 == 0xDC00
+    pairs = np.flatnonzero(high[:-1] & low[1:] & (np.diff(places) == 6))
+    paired = np.zeros(len(codes), bool)
+    paired[pairs] = paired[pairs + 1] = True
+    bad |= (high | low) & ~paired
+    codes[pairs] = 0x10000 + ((codes[pairs] & 0x3FF) << 10) + (codes[pairs + 1] & 0x3FF)
+    sizes = np.searchsorted([0x80, 0x800, 0x10000], codes, side="right") + 1
+    sizes[pairs + 1] = 0
+    for size, lead in ((1, 0x00), (2, 0xC0), (3, 0xE0), (4, 0xF0)):
+        chosen = np.flatnonzero((sizes == size) & ~bad)
+        for byte in range(size):
+            bits = codes[chosen] >> 6 * (size - 1 - byte)
+            data[places[chosen] + 6 - size + byte] = bits & 0x3F | 0x80 if byte else bits | lead
+    return sizes, bad
