@@ -158,7 +158,7 @@ def test_lines_of_several_shapes_are_all_read() -> None:
     "line",
     [
         answered("a", embeddings([0.5] * 300)),
-        answered("a", chat("x", reasoning_content="long " * 99)),
+        answered("a", chat("long " * 99, reasoning_content="long " * 99)),
         answered("a", chat([{"type": "text", "text": "of parts"}])),
         {"custom_id": 5, "response": None},
         [1],
