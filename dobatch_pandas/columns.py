@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["WORKERS", "Texts", "gather", "mingled", "packed_tables", "whole"]
+__all__ = ["WORKERS", "Texts", "gather", "mingled", "packed_tables", "scratch", "whole"]
 
 WORKERS = min(4, os.cpu_count() or 1)
 
@@ -29,6 +29,16 @@ def whole(values: Any) -> Any:
     if not isinstance(values, pa.ChunkedArray):
         return values
     return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+
+
+def scratch(size: int, dtype: Any = np.uint8) -> Any:
+    """
+    An array for a moment, not filled.
+
+    It is of memory that Arrow keeps for the next one. The C library gives large pieces back to the system each
+    time, and to be given them again takes longer than to look through them.
+    """
+    return np.frombuffer(pa.allocate_buffer(size * np.dtype(dtype).itemsize), dtype)
 
 
 class Texts:

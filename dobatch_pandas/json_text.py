@@ -8,7 +8,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-__all__ = ["unescaped"]
+from .columns import scratch
+
+__all__ = ["escaped", "unescaped"]
 
 _QUOTE, _BACKSLASH, _UNICODE = b'"\\u'
 _BINARY = pa.large_binary()
@@ -19,10 +21,60 @@ for _letter in b'"\\/bfnrt':
     _PLAIN[_letter] = ord(orjson.loads(b'"\\' + bytes([_letter]) + b'"'))
 _PLAIN[_UNICODE] = _UNICODE
 
+# What stands for a byte that cannot stand for itself; the texts of all of them end to end, and where each is.
+_SPECIAL = [*range(0x20), _QUOTE, _BACKSLASH]
+_ESCAPES = [orjson.dumps(chr(byte))[1:-1] for byte in _SPECIAL]
+_ESCAPE_SIZES = np.array([len(escape) for escape in _ESCAPES])
+_ESCAPE_NUMBER = np.zeros(256, np.int64)
+_ESCAPE_NUMBER[_SPECIAL] = np.arange(len(_SPECIAL))
+_ALL_ESCAPES = np.frombuffer(b"".join(_ESCAPES), np.uint8)
+
 _NO_DIGIT = 255
 _HEX = np.full(256, _NO_DIGIT, np.uint8)
 for _number, _letter in enumerate(b"0123456789abcdef"):
     _HEX[_letter] = _HEX[bytes([_letter]).upper()[0]] = _number
+
+
+def escaped(texts: Any) -> Any:
+    """
+    Texts as they stand in JSON between quotes, to the byte as orjson writes them.
+
+    Parameters
+    ----------
+    texts : pyarrow.LargeStringArray
+        Without nulls.
+
+    Returns
+    -------
+    pyarrow.LargeBinaryArray
+    """
+    _, bounds, memory = texts.buffers()
+    edges = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(memory or b"", np.uint8)[edges[0] : edges[-1]]
+    edges = edges - edges[0]
+    mask, other = np.less(data, 0x20, out=scratch(len(data), bool)), scratch(len(data), bool)
+    for byte in (_QUOTE, _BACKSLASH):
+        mask |= np.equal(data, byte, out=other)
+    special = np.flatnonzero(mask)
+    if not len(special):
+        return pa.LargeBinaryArray.from_buffers(
+            _BINARY, len(texts), [None, pa.py_buffer(edges), pa.py_buffer(data)]
+        )
+    number = _ESCAPE_NUMBER[data[special]]
+    grown = np.concatenate([[0], np.cumsum(_ESCAPE_SIZES[number] - 1)])
+    # What stays and what is special, in turns, and all escapes behind: of an Arrow column they are taken in order.
+    pieces = np.empty(2 * len(special) + 2 + len(_ESCAPES), np.int64)
+    ours = pieces[: 2 * len(special) + 2]
+    ours[0], ours[1:-1:2], ours[2::2], ours[-1] = 0, special, special + 1, len(data)
+    pieces[len(ours) :] = len(data) + np.cumsum(_ESCAPE_SIZES)
+    order = np.arange(2 * len(special) + 1)
+    order[1::2] = number + len(order)
+    together = np.concatenate([data, _ALL_ESCAPES], out=scratch(len(data) + len(_ALL_ESCAPES)))
+    buffers = [None, pa.py_buffer(pieces), pa.py_buffer(together)]
+    every = pa.LargeBinaryArray.from_buffers(_BINARY, len(pieces) - 1, buffers)
+    written = every.take(pa.array(order)).buffers()[2]
+    edges += grown[np.searchsorted(special, edges)]
+    return pa.LargeBinaryArray.from_buffers(_BINARY, len(texts), [None, pa.py_buffer(edges), written])
 
 
 def unescaped(texts: Any) -> tuple[Any, Any]:
@@ -46,7 +98,7 @@ def unescaped(texts: Any) -> tuple[Any, Any]:
     edges = np.frombuffer(bounds, np.int64)[: len(texts) + 1]
     data = np.frombuffer(memory, np.uint8)[: edges[-1]]
     closing = edges[1:] - 1
-    mask = data == _BACKSLASH
+    mask = np.equal(data, _BACKSLASH, out=scratch(len(data), bool))
     slashes = _escaping(np.flatnonzero(mask))
     # A text ends with its quote, so that something follows each of them.
     follows = data[slashes + 1]

@@ -79,7 +79,7 @@ class PartFiles:
         self._disk = ThreadPoolExecutor(1, "dobatch-parts")
         self._written: Future[Any] | None = None
 
-    def write(self, lengths: Any, lines: Callable[[int, int], bytes]) -> None:
+    def write(self, lengths: Any, lines: Callable[[int, int], Any]) -> None:
         """
         Write some lines, going on to the next file wherever one is full.
 
@@ -88,7 +88,7 @@ class PartFiles:
         lengths : numpy.ndarray of int
             Of each line in bytes, newline included; none is above the limit.
         lines : callable
-            ``lines(start, stop)`` returns those lines as one run of bytes.
+            ``lines(start, stop)`` returns those lines as one run of bytes, or a buffer.
         """
         start = 0
         ends = np.cumsum(lengths)
@@ -106,7 +106,7 @@ class PartFiles:
                 self.finish()
             start = max(stop, start)
 
-    def _append(self, block: bytes) -> None:
+    def _append(self, block: Any) -> None:
         if self._file is None:
             self._file = open(self._partial, "wb")  # noqa: SIM115  closed by finish, or with the process
         self._settle()

@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .bodies import Renderer
+from .bodies import Renderer, side_by_side
+from .json_text import escaped
 from .keyset import HEX_DIGITS, Keys, KeySet, keys_of, mixed
 from .part_files import (
     LIMITS,
@@ -57,7 +58,7 @@ __all__ = [
 SENT, DUPLICATE, REUSED, SKIPPED, TOO_LARGE = range(5)
 
 _END = b"}\n"
-BLOCK_BYTES = 1_000_000  # of rows that are rendered at once: what a core's cache holds until they are hashed
+BLOCK_BYTES = 2_000_000  # of rows that are rendered at once: what a core's cache holds until they are hashed
 
 
 class RequestWriter:
@@ -137,10 +138,9 @@ class RequestWriter:
         kept = frozen if present is None else frozen.filter(present)
         rows = self._renderer.middles(kept)
         if samples > 1:
-            rows = [row for row in rows for _ in range(samples)]
+            rows = rows.take(pa.array(np.repeat(np.arange(len(rows)), samples)))
         ids, names, keys = self._owned(kept) if self._own_ids else self._made(rows)
-        sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + self._each
-        sizes += np.fromiter(map(len, names), np.int64, len(names)) if self._own_ids else HEX_DIGITS
+        sizes = pc.add(pc.binary_length(rows), pc.binary_length(names)).to_numpy() + self._each
         fate = np.full(len(rows), DUPLICATE, np.int8)
         large = sizes > self._limits.bytes
         fate[large] = TOO_LARGE
@@ -154,30 +154,29 @@ class RequestWriter:
         fate[chosen] = SENT
         if self._files is not None and len(chosen):
             if len(chosen) < len(rows):
-                rows, names = [rows[number] for number in chosen], [names[number] for number in chosen]
+                picked = pa.array(chosen)
+                rows, names = rows.take(picked), names.take(picked)
             self._files.write(
                 sizes[chosen], lambda start, stop: self._lines(names[start:stop], rows[start:stop])
             )
         return _outcome(ids, fate, present, samples)
 
-    def _lines(self, names: list[bytes], rows: list[bytes]) -> bytes:
-        # One join of all pieces copies every byte once.
-        pieces = [self._end + START] * (4 * len(names) + 1)
-        pieces[0], pieces[-1] = START, self._end
-        pieces[1::4], pieces[2::4], pieces[3::4] = names, [self._follows] * len(names), rows
-        return b"".join(pieces)
+    def _lines(self, names: pa.LargeBinaryArray, rows: pa.LargeBinaryArray) -> memoryview:
+        lines = side_by_side([START, names, self._follows, rows, self._end])
+        return memoryview(_bytes_of(lines))
 
-    def _owned(self, kept: pa.RecordBatch) -> tuple[pa.Array, list[bytes], Keys]:
+    def _owned(self, kept: pa.RecordBatch) -> tuple[pa.Array, pa.LargeBinaryArray, Keys]:
         """The user's ids, as they stand in a line, and their keys."""
         ids, samples = kept["custom_id"], self._recipe.samples
         if samples > 1:
             ids = pa.array(
                 [f"{i}-{s + 1}" if s else i for i in ids.to_pylist() for s in range(samples)], pa.string()
             )
-        return ids, [orjson.dumps(i)[1:-1] for i in ids.to_pylist()], keys_of(ids)
+        return ids, escaped(ids.cast(pa.large_string())), keys_of(ids)
 
-    def _made(self, rows: list[bytes]) -> tuple[pa.Array, list[bytes], Keys]:
+    def _made(self, middles: pa.LargeBinaryArray) -> tuple[pa.Array, pa.LargeBinaryArray, Keys]:
         """Ids that follow from what is asked, as they stand in a line, and their keys."""
+        rows = middles.to_numpy(zero_copy_only=False).tolist()
         digests = [b""] * len(rows)
         for sample, state in enumerate(self._states):
             mine = slice(sample, None, self._recipe.samples)
@@ -185,10 +184,9 @@ class RequestWriter:
         if not self._recipe.dedupe:
             self._tell_apart(rows, digests)
         digits = binascii.hexlify(b"".join(digests))
-        names = [digits[start : start + HEX_DIGITS] for start in range(0, len(digits), HEX_DIGITS)]
         offsets = np.arange(len(rows) + 1, dtype=np.int32) * HEX_DIGITS
         ids = pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(digits))
-        return ids, names, keys_of(ids)
+        return ids, ids.cast(pa.large_string()).view(pa.large_binary()), keys_of(ids)
 
     def _tell_apart(self, rows: list[bytes], digests: list[bytes]) -> None:
         """Give equal rows ids of their own: the how-manieth it is counts as further samples."""
@@ -233,6 +231,13 @@ def _digests(state: blake2b, rows: list[bytes], last: bytes) -> list[bytes]:
         one.update(last)
         digests.append(one.digest())
     return digests
+
+
+def _bytes_of(column: pa.LargeBinaryArray) -> pa.Buffer:
+    """The bytes of a column's values, end to end."""
+    _, bounds, data = column.buffers()
+    edges = np.frombuffer(bounds, np.int64)[column.offset : column.offset + len(column) + 1]
+    return data.slice(edges[0], edges[-1] - edges[0])
 
 
 def _present(frozen: pa.RecordBatch) -> pa.Array | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dobatch_pandas.json_text import unescaped
+from dobatch_pandas.json_text import escaped, unescaped
 
 PIECES = [
     '"',
@@ -70,6 +70,18 @@ def _column(bodies: list[bytes]) -> pa.LargeBinaryArray:
     return pa.concat_arrays(
         [pa.array([], pa.large_binary()), pa.array([b + b'"' for b in bodies], pa.large_binary())]
     )
+
+
+@given(st.lists(texts, max_size=8), st.integers(0, 3))
+def test_texts_are_written_as_the_library_writes_them(many: list[str], skipped: int) -> None:
+    """
+    Whatever text is in the frame, the bytes are orjson's own, also in the middle of a column.
+    """
+    column = pa.array(many, pa.large_string()).slice(skipped)
+
+    found = escaped(column)
+    found.validate(full=True)
+    assert found.to_pylist() == [orjson.dumps(text)[1:-1] for text in many[skipped:]]
 
 
 @given(st.lists(written, min_size=1, max_size=6))
