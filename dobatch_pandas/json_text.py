@@ -115,49 +115,34 @@ def unescaped(texts: Any) -> tuple[Any, Any]:
     plain = _PLAIN[follows]
     if not plain.all():
         wrong.append(_rows(edges, slashes[plain == 0]))
-    dropped = np.ones(len(slashes), np.int64)
+    gone = within
+    dropped: Any = 1
     coded = np.flatnonzero(follows == _UNICODE)
     if len(coded):
         sizes, bad = _decode(data, slashes[coded])
+        dropped = np.ones(len(slashes), np.int64)
         dropped[coded] = 6 - sizes
+        gone = np.append(0, np.cumsum(dropped))[within]
         wrong.append(_rows(edges, slashes[coded[bad]]))
         others = follows != _UNICODE
         data[slashes[others] + 1] = plain[others]
     else:
         data[slashes + 1] = plain
     bad = np.unique(np.concatenate(wrong))
-    gone = np.concatenate([[0], np.cumsum(dropped)])[within]
-    offsets = edges - gone - np.arange(len(edges))
     # What goes: the backslashes, what an escape is longer than its text, and the closing quotes.
-    per_text = np.diff(within)
-    order = np.arange(len(slashes)) + np.repeat(np.arange(len(closing)), per_text)
-    starts = np.empty(len(slashes) + len(closing), np.int64)
-    lengths = np.ones(len(starts), np.int64)
-    starts[order], lengths[order] = slashes, dropped
-    starts[within[1:] + np.arange(len(closing))] = closing
-    kept = without(memory, starts, starts + lengths)
+    number = np.arange(len(closing))
+    order = np.arange(len(slashes)) + np.repeat(number, np.diff(within))
+    pieces = scratch(2 * (len(slashes) + len(closing)) + 1, np.int64)
+    pieces[0], goes_from, goes_to = 0, pieces[1::2], pieces[2::2]
+    goes_from[order], goes_to[order] = slashes, slashes + dropped
+    order = within[1:] + number
+    goes_from[order], goes_to[order] = closing, edges[1:]
+    # What stays and what goes are in turns: of an Arrow column the even ones are taken.
+    buffers = [None, pa.py_buffer(pieces), memory]
+    every = pa.LargeBinaryArray.from_buffers(_BINARY, len(pieces) - 1, buffers)
+    kept = every.take(pa.array(np.arange(0, len(pieces) - 1, 2))).buffers()[2]
+    offsets = edges - gone - np.arange(len(edges))
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), kept), bad
-
-
-def without(data: Any, starts: Any, ends: Any) -> Any:
-    """
-    Bytes without some stretches, the last of which ends where they end.
-
-    Parameters
-    ----------
-    data : pyarrow.Buffer
-    starts, ends : numpy.ndarray of int
-        Of the stretches to leave out, in order.
-
-    Returns
-    -------
-    pyarrow.Buffer
-    """
-    # What stays and what goes, in turns: of an Arrow column the even ones are taken.
-    edges = np.zeros(2 * len(starts) + 1, np.int64)
-    edges[1::2], edges[2::2] = starts, ends
-    pieces = pa.LargeBinaryArray.from_buffers(_BINARY, len(edges) - 1, [None, pa.py_buffer(edges), data])
-    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2))).buffers()[2]
 
 
 def _escaping(slashes: Any) -> Any:
@@ -196,6 +181,7 @@ def _decode(data: Any, places: Any) -> tuple[Any, Any]:
     codes[pairs] = 0x10000 + ((codes[pairs] & 0x3FF) << 10) + (codes[pairs + 1] & 0x3FF)
     sizes = np.searchsorted([0x80, 0x800, 0x10000], codes, side="right") + 1
     sizes[pairs + 1] = 0
+    sizes[bad] = 5  # so that nothing but the backslash goes
     for size, lead in ((1, 0x00), (2, 0xC0), (3, 0xE0), (4, 0xF0)):
         chosen = np.flatnonzero((sizes == size) & ~bad)
         for byte in range(size):
