@@ -25,9 +25,7 @@ from .json_text import unescaped
 
 __all__ = ["Shapes", "few"]
 
-_FEW = 64  # lines that are read one by one as quickly,
-_SHARE = 32  # as is one in so many
-
+_FEW, _SHARE = 64, 32  # so many lines, or one in so many, are read one by one as quickly
 _SAMPLES = 8  # lines that a shape is learned from
 _MISSES = 3  # how often lines are looked at in vain before those without a shape are let be
 _VALUES = 40  # in a line, at most
@@ -227,8 +225,9 @@ class _Shape:
                 self._known[path] = orjson.loads(b'"' + said + b'"' if value.text else said)
                 self._constants[-1] += said + constant
                 continue
-            longest = max(map(len, met))
-            places.append(_Place(path, value.text, max(2 * longest, 16) if value.text else _DIGITS))
+            # Twice the longest so far, in few steps: each is another look.
+            width = max(16, 1 << (2 * max(map(len, met)) - 1).bit_length()) if value.text else _DIGITS
+            places.append(_Place(path, value.text, width))
             self._known[path] = places[-1]
             self._constants.append(constant)
         # The longest text is found between what stands before it and what stands after it.
@@ -240,12 +239,13 @@ class _Shape:
             raise _Unfit
         self._long = places[long].path
         self._places = places
+        self._width = sum(place.width for number, place in enumerate(places) if number != long)
         self._wanted = {place.path for place in places if _kind_at(schema, place.path) is not None}
         self._table({}, 0)
 
     def wider_than(self, other: _Shape) -> bool:
-        """Whether lines may have this shape that do not have the other, which has the same constants or more."""
-        return sum(place.width for place in self._places) > sum(place.width for place in other._places)
+        """Whether lines may have this shape that do not have the other, which was learned from some of the same."""
+        return self._width > other._width
 
     def read(self, data: Any, starts: Any, ends: Any) -> tuple[Any, Any | None]:
         """Which of these lines have the shape, and what they hold as a table; None where they are no UTF-8."""

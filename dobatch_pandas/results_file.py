@@ -1,8 +1,8 @@
 """
 Output and error files as one Arrow table, a row a request.
 
-A file is read in blocks of whole lines, by a few threads. Plain successes are read as whole columns;
-every other line (an error, a refusal, a list of parts, a torn line ...) is looked at by itself. What a code
+A file is read in blocks of whole lines, by a few threads. Plain successes are read as whole columns, without
+being parsed where lines are alike; every other line (an error, a refusal, a list of parts, a torn line ...) is looked at by itself. What a code
 in ``error_code`` means stands in `dobatch_pandas.codes`.
 """
 

@@ -140,6 +140,22 @@ def test_what_was_the_same_so_far_may_differ_later() -> None:
         assert read(f"gpt-{day % 3}", 1_790_000_000 + day, ["stop", "length"][day % 2]) == 200
 
 
+def test_lines_that_never_fit_are_looked_at_only_a_few_times() -> None:
+    """
+    A file full of what must be parsed does not cost the search for a shape again with each block.
+    """
+    shapes, schema = Shapes(), _schema("/v1/chat/completions", answered("", {}))
+    for block in range(60):
+        lines = [
+            orjson.dumps(answered(f"escaped\t{n}", chat(f"{n}" + "long" * (50 + block)))) for n in range(100)
+        ]
+        ((numbers, table),) = shapes.read(_lines(lines), schema)
+        assert table is None
+        assert len(numbers) == 100
+    (shape,) = shapes._known.values()
+    assert len(shape.outlines) <= 40
+
+
 def test_lines_of_several_shapes_are_all_read() -> None:
     """
     Successes, failures and refusals side by side have a shape each.
