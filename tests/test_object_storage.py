@@ -82,8 +82,9 @@ def free_ports(count: int) -> list[int]:
     """Ports whose number plus 10,000, which seaweedfs takes as well, is free too."""
     ports: list[int] = []
     with ExitStack() as held:
-        # Apart from those of a store that another process starts at the same moment.
-        for port in range(20_000 + os.getpid() * 37 % 20_000, 50_000):
+        # Below those that the system gives to other tests' connections (from 32,768 on Linux), and apart
+        # from those of a store that another process starts at the same moment.
+        for port in range(10_000 + os.getpid() * 37 % 12_000, 22_700):
             try:
                 for number in (port, port + 10_000):
                     held.enter_context(socket.create_server(("127.0.0.1", number)))
@@ -107,7 +108,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     command = [
-        WEED, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
+        WEED, f"-logdir={folder}", "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
         f"-s3.config={folder / 's3.json'}", f"-master.port={master}", f"-volume.port={volume}",
         f"-filer.port={filer}", "-volume.max=100", "-s3.port.iceberg=0", "-s3.port.lance=0",
         f"-s3.localSocket={folder / 's3.sock'}", f"-filer.localSocket={folder / 'filer.sock'}",
