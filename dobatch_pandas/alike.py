@@ -312,7 +312,7 @@ class _Shape:
             if isinstance(found, _Place) and found.text:
                 return columns[path].cast(kind) if columns else pa.nulls(0, kind)
         if pa.types.is_int64(kind):
-            if type(found) is int:
+            if type(found) is int and -(2**63) <= found < 2**63:
                 return pa.array(np.full(rows, found))
             if isinstance(found, _Place) and not found.text:
                 return columns[path].cast(kind) if columns else pa.nulls(0, kind)

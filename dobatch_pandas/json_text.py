@@ -8,11 +8,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from .columns import scratch
+from .columns import scratch, true_at
 
 __all__ = ["escaped", "unescaped"]
 
-_QUOTE, _BACKSLASH, _UNICODE = b'"\\u'
+_QUOTE, _BACKSLASH, _UNICODE, _STAYS = b'"\\u/'
 _BINARY = pa.large_binary()
 
 # What stands for what after a backslash; 0 stands for nothing.
@@ -99,60 +99,60 @@ def unescaped(texts: Any) -> tuple[Any, Any]:
     data = np.frombuffer(memory, np.uint8)[: edges[-1]]
     closing = edges[1:] - 1
     mask = np.equal(data, _BACKSLASH, out=scratch(len(data), bool))
-    slashes = _escaping(np.flatnonzero(mask))
-    # A text ends with its quote, so that something follows each of them.
-    follows = data[slashes + 1]
-    within = np.searchsorted(slashes, edges)
+    mask[closing] = True
+    # What goes: the backslashes that begin an escape, and the closing quotes.
+    goes = _without_escaped(data, true_at(mask))
+    ends = np.flatnonzero(data[goes] == _QUOTE)
+    before, after = goes[ends - 1], goes[:-1] + 1
+    follows = data[after]
+    # What follows a closing quote is the next text, and stays.
+    begins = follows[ends[:-1]]
+    follows[ends[:-1]] = _STAYS
+    wrong = [np.flatnonzero((before == closing - 1) & (data[before] == _BACKSLASH))]
     np.equal(data, _QUOTE, out=mask)
-    unquoted = np.count_nonzero(mask) - np.count_nonzero(follows == _QUOTE) == len(closing)
-    ends_escaped = slashes[within[1:] - 1] == closing - 1 if len(slashes) else np.zeros(len(closing), bool)
-    wrong = [np.flatnonzero(ends_escaped)]
-    if not unquoted or wrong[0].size:
-        quotes = np.setdiff1d(np.flatnonzero(mask), np.append(slashes[follows == _QUOTE] + 1, closing))
-        wrong.append(_rows(edges, quotes))
-    if data.size and data.min() < 0x20:
+    escaped_quotes = follows == _QUOTE
+    if wrong[0].size or np.count_nonzero(mask) - np.count_nonzero(escaped_quotes) != len(closing):
+        mask[after[escaped_quotes]] = mask[closing] = False
+        wrong.append(_rows(edges, np.flatnonzero(mask)))
+    if data.min() < 0x20:
         wrong.append(_rows(edges, np.flatnonzero(data < 0x20)))
     plain = _PLAIN[follows]
     if not plain.all():
-        wrong.append(_rows(edges, slashes[plain == 0]))
-    gone = within
-    dropped: Any = 1
+        wrong.append(_rows(edges, goes[:-1][plain == 0]))
     coded = np.flatnonzero(follows == _UNICODE)
+    length: Any = 1
+    gone = ends + 1
     if len(coded):
-        sizes, bad = _decode(data, slashes[coded])
-        dropped = np.ones(len(slashes), np.int64)
-        dropped[coded] = 6 - sizes
-        gone = np.append(0, np.cumsum(dropped))[within]
-        wrong.append(_rows(edges, slashes[coded[bad]]))
-        others = follows != _UNICODE
-        data[slashes[others] + 1] = plain[others]
-    else:
-        data[slashes + 1] = plain
-    bad = np.unique(np.concatenate(wrong))
-    # What goes: the backslashes, what an escape is longer than its text, and the closing quotes.
-    number = np.arange(len(closing))
-    order = np.arange(len(slashes)) + np.repeat(number, np.diff(within))
-    pieces = scratch(2 * (len(slashes) + len(closing)) + 1, np.int64)
-    pieces[0], goes_from, goes_to = 0, pieces[1::2], pieces[2::2]
-    goes_from[order], goes_to[order] = slashes, slashes + dropped
-    order = within[1:] + number
-    goes_from[order], goes_to[order] = closing, edges[1:]
+        sizes, bad = _decode(data, goes[coded])
+        length = np.ones(len(goes), np.int64)
+        length[coded] = 6 - sizes
+        gone = np.cumsum(length)[ends]
+        wrong.append(_rows(edges, goes[coded[bad]]))
+    plain[ends[:-1]] = begins
+    data[after] = plain
     # What stays and what goes are in turns: of an Arrow column the even ones are taken.
-    buffers = [None, pa.py_buffer(pieces), memory]
-    every = pa.LargeBinaryArray.from_buffers(_BINARY, len(pieces) - 1, buffers)
+    pieces = scratch(2 * len(goes) + 1, np.int64)
+    pieces[0], pieces[1::2] = 0, goes
+    np.add(goes, length, out=pieces[2::2])
+    every = pa.LargeBinaryArray.from_buffers(_BINARY, len(pieces) - 1, [None, pa.py_buffer(pieces), memory])
     kept = every.take(pa.array(np.arange(0, len(pieces) - 1, 2))).buffers()[2]
-    offsets = edges - gone - np.arange(len(edges))
-    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), kept), bad
+    offsets = edges.copy()
+    offsets[1:] -= gone
+    plain_texts = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), kept)
+    return plain_texts, np.unique(np.concatenate(wrong))
 
 
-def _escaping(slashes: Any) -> Any:
-    """Backslashes that begin an escape: of several in a row every second one is what the one before stands for."""
-    follows = slashes[1:] - slashes[:-1] == 1
-    if not follows.any():
-        return slashes
-    number = np.arange(len(slashes))
-    first = np.maximum.accumulate(np.where(np.append(True, ~follows), number, 0))
-    return slashes[(number - first) % 2 == 0]
+def _without_escaped(data: Any, places: Any) -> Any:
+    """Leave out of several backslashes in a row every second one, which is what the one before stands for."""
+    near = np.flatnonzero(np.diff(places) == 1)
+    near = near[(data[places[near]] == _BACKSLASH) & (data[places[near + 1]] == _BACKSLASH)]
+    if not len(near):
+        return places
+    number = np.arange(len(places))
+    first = number.copy()
+    first[near + 1] = 0
+    first = np.maximum.accumulate(first)  # of those in a row
+    return places[(number - first) % 2 == 0]
 
 
 def _rows(edges: Any, places: Any) -> Any:

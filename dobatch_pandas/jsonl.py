@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.json as pj
 
-from .columns import scratch
+from .columns import scratch, true_at
 
 __all__ = ["Lines", "blocks", "load", "mended", "parsed"]
 
@@ -136,7 +136,7 @@ class Lines:
         if self._given is not None:
             return self._given
         data = self._data
-        ends = np.flatnonzero(np.equal(data, _NEWLINE, out=scratch(len(data), bool)))
+        ends = true_at(np.equal(data, _NEWLINE, out=scratch(len(data), bool)))
         if not len(data) or data[-1] != _NEWLINE:
             ends = np.append(ends, len(data))
         starts = np.concatenate([[0], ends[:-1] + 1])

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from .alike import Shapes, few
 from .codes import RETRYABLE, failure
-from .columns import WORKERS, gather, mingled, packed_tables, whole
+from .columns import WORKERS, gather, keep_freed_memory, mingled, packed_tables, whole
 from .jsonl import Lines, blocks, load, parsed
 from .keyset import keys_of
 from .providers import READERS, chat_results, embeddings_results, messages_results
@@ -374,6 +374,7 @@ def iter_results(
     on_bad_line : callable, optional
         Called with every line that is torn or names no request. Such lines are passed over.
     """
+    keep_freed_memory()
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
     shapes = Shapes()
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-read")

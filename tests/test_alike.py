@@ -176,13 +176,14 @@ def test_lines_of_several_shapes_are_all_read() -> None:
         answered("a", embeddings([0.5] * 300)),
         answered("a", chat("long " * 99, reasoning_content="long " * 99)),
         answered("a", chat([{"type": "text", "text": "of parts"}])),
+        answered("a", {**chat("long"), "usage": {"prompt_tokens": 2**63}}),
         {"custom_id": 5, "response": None},
         [1],
     ],
 )
 def test_what_has_no_shape_is_left_alone(line: Any) -> None:
     """
-    Lists of numbers, two long texts, a type that the schema has not: those lines are for a parser.
+    Lists of numbers, two long texts, a type or a number that the schema has not: those lines are for a parser.
     """
     lines = [orjson.dumps(line).replace(b"long", b"%d" % n) for n in range(100)]
     schema = _schema("/v1/chat/completions", answered("", {}))
