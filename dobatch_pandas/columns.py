@@ -16,17 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-__all__ = [
-    "WORKERS",
-    "Texts",
-    "gather",
-    "keep_freed_memory",
-    "mingled",
-    "packed_tables",
-    "scratch",
-    "true_at",
-    "whole",
-]
+__all__ = ["WORKERS", "Texts", "gather", "mingled", "packed_tables", "scratch", "whole"]
 
 WORKERS = min(4, os.cpu_count() or 1)
 
@@ -49,27 +39,6 @@ def scratch(size: int, dtype: Any = np.uint8) -> Any:
     time, and to be given them again takes longer than to look through them.
     """
     return np.frombuffer(pa.allocate_buffer(size * np.dtype(dtype).itemsize), dtype)
-
-
-def keep_freed_memory() -> None:
-    """
-    Have the C library keep freed memory for whoever asks next, up to some 60 MB.
-
-    The GNU library keeps pieces as large as the largest that it has seen freed (``M_MMAP_THRESHOLD`` in mallopt(3)).
-    What it gives back to the system must be cleared before it comes again, which took a tenth of the time of reading
-    results. So it is shown a piece of nearly 32 MiB, the most that it takes into account. Elsewhere this does nothing.
-    """
-    np.empty(31 << 20, np.uint8)
-
-
-def true_at(mask: Any) -> Any:
-    """``numpy.flatnonzero`` of a long array of bool that is true in few places, which takes a third of the time."""
-    even = len(mask) // 8 * 8
-    words = mask[:even].view(np.uint64)
-    some = np.flatnonzero(words != 0)
-    within = np.flatnonzero(words[some].view(bool))
-    found = some[within >> 3] * 8 + (within & 7)
-    return np.append(found, np.flatnonzero(mask[even:]) + even)
 
 
 class Texts:

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from .columns import scratch, true_at
+from .columns import scratch
 
 __all__ = ["escaped", "unescaped"]
 
@@ -101,7 +101,7 @@ def unescaped(texts: Any) -> tuple[Any, Any]:
     mask = np.equal(data, _BACKSLASH, out=scratch(len(data), bool))
     mask[closing] = True
     # What goes: the backslashes that begin an escape, and the closing quotes.
-    goes = _without_escaped(data, true_at(mask))
+    goes = _without_escaped(data, np.flatnonzero(mask))
     ends = np.flatnonzero(data[goes] == _QUOTE)
     before, after = goes[ends - 1], goes[:-1] + 1
     follows = data[after]

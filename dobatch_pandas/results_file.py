@@ -2,8 +2,8 @@
 Output and error files as one Arrow table, a row a request.
 
 A file is read in blocks of whole lines, by a few threads. Plain successes are read as whole columns, without
-being parsed where lines are alike; every other line (an error, a refusal, a list of parts, a torn line ...) is looked at by itself. What a code
-in ``error_code`` means stands in `dobatch_pandas.codes`.
+being parsed where lines are alike; every other line (an error, a refusal, a list of parts, a torn line ...) is
+looked at by itself. What a code in ``error_code`` means stands in `dobatch_pandas.codes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from .alike import Shapes, few
 from .codes import RETRYABLE, failure
-from .columns import WORKERS, gather, keep_freed_memory, mingled, packed_tables, whole
+from .columns import WORKERS, gather, mingled, packed_tables, whole
 from .jsonl import Lines, blocks, load, parsed
 from .keyset import keys_of
 from .providers import READERS, chat_results, embeddings_results, messages_results
@@ -374,7 +374,6 @@ def iter_results(
     on_bad_line : callable, optional
         Called with every line that is torn or names no request. Such lines are passed over.
     """
-    keep_freed_memory()
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
     shapes = Shapes()
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-read")
@@ -425,8 +424,6 @@ def merge_results(tables: Iterable[Any], room: int = 0) -> Any:
     # Not made one array a column: that would be every text once more.
     table = pa.concat_tables(parts, promote_options="default")
     keep = _latest_best(table["custom_id"], table["status"])
-    # What reading needed is large, and not needed again soon.
-    pa.default_memory_pool().release_unused()
     if keep is None:
         return table
     columns = [gather(column, keep) for column in table.columns]

@@ -11,15 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dobatch_pandas import columns
-from dobatch_pandas.columns import Texts, gather, packed_tables, true_at
-
-
-@given(st.lists(st.booleans(), max_size=40))
-def test_what_is_true_is_found(mask: list[bool]) -> None:
-    """
-    Whatever the length, and however many stand side by side.
-    """
-    assert true_at(np.array(mask, bool)).tolist() == np.flatnonzero(mask).tolist()
+from dobatch_pandas.columns import Texts, gather, packed_tables
 
 
 @given(
