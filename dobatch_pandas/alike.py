@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .columns import between, every_second
 from .json_text import unescaped
 
 __all__ = ["Shapes", "few"]
@@ -355,7 +356,7 @@ class _Lines:
         """The places behind a constant that stands at these."""
         compare = pc.starts_with if step > 0 else pc.ends_with
         # Each piece goes on to where the next begins, which does not matter.
-        pieces = _between(self._data, np.append(at, len(self._data)) if step > 0 else np.append(0, at))
+        pieces = between(self._data, np.append(at, len(self._data)) if step > 0 else np.append(0, at))
         self.fit &= compare(pieces, constant).to_numpy(zero_copy_only=False)
         return np.clip(at + step * len(constant), self.starts, self.ends)
 
@@ -394,12 +395,6 @@ def _windows(data: Any, at: Any, width: int) -> Any:
     return every[at].view(np.uint8)
 
 
-def _between(data: Any, edges: Any) -> Any:
-    """The bytes between each place and the next, not copied."""
-    buffers = [None, pa.py_buffer(edges), pa.py_buffer(data)]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(edges) - 1, buffers)
-
-
 def _check_utf8(quoted: Any) -> None:
     """Raise ArrowInvalid where one of some texts is no UTF-8."""
     # All at once, which is quicker: between two texts there is a quote, so that one cannot complete another.
@@ -419,9 +414,9 @@ def _cut(data: Any, starts: Any, ends: Any) -> Any:
     if 0 < length < _SHORT and (ends - starts == length).all():
         # Ids, as a rule. The bytes side by side are the column.
         side_by_side = _windows(data, starts, length)
-        return _between(side_by_side, np.arange(len(starts) + 1) * length)
-    # What is cut out and what lies between, in turns: the even ones are taken.
+        return between(side_by_side, np.arange(len(starts) + 1) * length)
+    # What is cut out and what lies between, in turns.
     edges = np.zeros(2 * len(starts) + 1, np.int64)
     edges[:-1:2], edges[1::2] = starts, ends
     edges[-1] = ends[-1] if len(ends) else 0
-    return _between(data, edges).take(pa.array(np.arange(0, len(edges) - 1, 2)))
+    return every_second(data, edges)

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["WORKERS", "Texts", "gather", "mingled", "packed_tables", "scratch", "whole"]
+__all__ = [
+    "WORKERS",
+    "Texts",
+    "between",
+    "every_second",
+    "gather",
+    "mingled",
+    "packed_tables",
+    "scratch",
+    "whole",
+]
 
 WORKERS = min(4, os.cpu_count() or 1)
 
@@ -39,6 +49,17 @@ def scratch(size: int, dtype: Any = np.uint8) -> Any:
     time, and to be given them again takes longer than to look through them.
     """
     return np.frombuffer(pa.allocate_buffer(size * np.dtype(dtype).itemsize), dtype)
+
+
+def between(data: Any, edges: Any) -> Any:
+    """The bytes between each place and the next as a `pyarrow.LargeBinaryArray`, not copied."""
+    buffers = [None, pa.py_buffer(edges), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(edges) - 1, buffers)
+
+
+def every_second(data: Any, edges: Any) -> Any:
+    """What is `between` the first two places, the third and the fourth, and so on, end to end in memory of its own."""
+    return between(data, edges).take(pa.array(np.arange(0, len(edges) - 1, 2)))
 
 
 class Texts:

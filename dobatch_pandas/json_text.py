@@ -8,12 +8,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from .columns import scratch
+from .columns import between, every_second, scratch
 
 __all__ = ["escaped", "unescaped"]
 
 _QUOTE, _BACKSLASH, _UNICODE, _STAYS = b'"\\u/'
-_BINARY = pa.large_binary()
 
 # What stands for what after a backslash; 0 stands for nothing.
 _PLAIN = np.zeros(256, np.uint8)
@@ -57,9 +56,7 @@ def escaped(texts: Any) -> Any:
         mask |= np.equal(data, byte, out=other)
     special = np.flatnonzero(mask)
     if not len(special):
-        return pa.LargeBinaryArray.from_buffers(
-            _BINARY, len(texts), [None, pa.py_buffer(edges), pa.py_buffer(data)]
-        )
+        return between(data, edges)
     number = _ESCAPE_NUMBER[data[special]]
     grown = np.concatenate([[0], np.cumsum(_ESCAPE_SIZES[number] - 1)])
     # What stays and what is special, in turns, and all escapes behind: of an Arrow column they are taken in order.
@@ -70,11 +67,9 @@ def escaped(texts: Any) -> Any:
     order = np.arange(2 * len(special) + 1)
     order[1::2] = number + len(order)
     together = np.concatenate([data, _ALL_ESCAPES], out=scratch(len(data) + len(_ALL_ESCAPES)))
-    buffers = [None, pa.py_buffer(pieces), pa.py_buffer(together)]
-    every = pa.LargeBinaryArray.from_buffers(_BINARY, len(pieces) - 1, buffers)
-    written = every.take(pa.array(order)).buffers()[2]
+    written = between(together, pieces).take(pa.array(order)).buffers()[2]
     edges += grown[np.searchsorted(special, edges)]
-    return pa.LargeBinaryArray.from_buffers(_BINARY, len(texts), [None, pa.py_buffer(edges), written])
+    return between(written, edges)
 
 
 def unescaped(texts: Any) -> tuple[Any, Any]:
@@ -130,12 +125,11 @@ def unescaped(texts: Any) -> tuple[Any, Any]:
         wrong.append(_rows(edges, goes[coded[bad]]))
     plain[ends[:-1]] = begins
     data[after] = plain
-    # What stays and what goes are in turns: of an Arrow column the even ones are taken.
+    # What stays and what goes, in turns.
     pieces = scratch(2 * len(goes) + 1, np.int64)
     pieces[0], pieces[1::2] = 0, goes
     np.add(goes, length, out=pieces[2::2])
-    every = pa.LargeBinaryArray.from_buffers(_BINARY, len(pieces) - 1, [None, pa.py_buffer(pieces), memory])
-    kept = every.take(pa.array(np.arange(0, len(pieces) - 1, 2))).buffers()[2]
+    kept = every_second(data, pieces).buffers()[2]
     offsets = edges.copy()
     offsets[1:] -= gone
     plain_texts = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), kept)
