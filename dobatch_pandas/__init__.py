@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .accessor import DobatchAccessor
-from .client import Client
+from .answers.by_hand import read_results
+from .answers.join import matrix
 from .config import configure
-from .downloaded import read_results
 from .errors import DobatchError, InputError
-from .job import Job, attach
-from .join import matrix
-from .listing import batches, jobs
+from .job.job import Job, attach
+from .job.listing import batches, jobs
+from .job.submit import submit_dataset
 from .plan import Plan
-from .prompts import col
-from .submit import submit_dataset
+from .questions.prompts import col
+from .service.client import Client
 
 if TYPE_CHECKING:
     from . import datasets, evals

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .downloaded import join_read_results
+from .answers.by_hand import join_read_results
+from .answers.join import add_columns, joined
 from .errors import InputError
-from .job import Job
-from .join import add_columns, joined
+from .job.job import Job
 from .plan import Plan
-from .recipe import Recipe
+from .questions.recipe import Recipe
 
 if TYPE_CHECKING:
     from .evals import Evaluation, Explorer
@@ -178,7 +178,7 @@ class DobatchAccessor:
             Indexed as the first `n` rows: prompt, the answer columns, ``<into>_error``, prompt_tokens,
             completion_tokens, seconds.
         """
-        from .client import Client
+        from .service.client import Client
         from .trial import run_trial
 
         plan = self.plan(prompt, model=model, **options)

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from .answers.join import joined
+from .endpoints import ENDPOINTS
 from .errors import DobatchError, InputError, JobError
-from .job import attach
-from .join import joined
-from .listing import jobs
-from .providers import ENDPOINTS
-from .source import Source
+from .job.job import attach
+from .job.listing import jobs
+from .questions.source import Source
 
 __all__ = ["main"]
 

@@ -17,16 +17,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from .answers.join import answer_columns, joined
+from .answers.result_lines import merge_results
 from .config import configure, configured, settings
+from .display.snapshot import Snapshot
 from .errors import ConfigurationError, InputError, JobError, MissingExtra
-from .job import attach
-from .join import answer_columns, joined
+from .job.job import attach
+from .job.open_jobs import store_here
+from .job.submit import open_store, submit_frame
 from .plan import Plan
-from .recipe import Recipe
-from .results_file import merge_results
-from .session import store_here
-from .snapshot import Snapshot
-from .submit import open_store, submit_frame
+from .questions.recipe import Recipe
 
 try:
     from dask.base import compute

@@ -15,10 +15,11 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from .keyset import KeySet, keys_of
+from .arrow.keyset import KeySet, keys_of
 from .prices import Price, cost, price_of
-from .recipe import Recipe
-from .requests_file import REUSED, SKIPPED, TOO_LARGE, Part, RequestWriter, lines_of_part
+from .questions.part_files import Part, lines_of_part
+from .questions.recipe import Recipe
+from .questions.request_lines import REUSED, SKIPPED, TOO_LARGE, RequestWriter
 from .tokens import counter_for
 from .usage import Usage, dollars, facts_as_html, source_of, usage_of
 

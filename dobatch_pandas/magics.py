@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from .errors import DobatchError
-from .job import Job, attach
-from .listing import jobs
+from .job.job import Job, attach
+from .job.listing import jobs
 
 __all__ = ["load_ipython_extension"]
 

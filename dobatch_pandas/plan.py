@@ -10,18 +10,18 @@ from typing import Any
 
 import pandas as pd
 
+from .answers.by_hand import table_of
+from .answers.join import answer_columns, joined
+from .arrow.keyset import KeySet
 from .config import settings
-from .downloaded import table_of
 from .errors import BudgetExceeded, InputError
 from .estimate import Estimate, estimate_frame
-from .job import Job
-from .join import answer_columns, joined
-from .keyset import KeySet
-from .recipe import Recipe
-from .requests_file import RequestWriter, ids_of
-from .reuse import answered_keys
-from .session import store_here
-from .submit import submit_frame
+from .job.job import Job
+from .job.open_jobs import store_here
+from .job.reuse import answered_keys
+from .job.submit import submit_frame
+from .questions.recipe import Recipe
+from .questions.request_lines import RequestWriter, ids_of
 
 __all__ = ["Plan"]
 

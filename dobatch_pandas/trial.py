@@ -13,11 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .answers.join import answer_columns, response_columns
+from .answers.result_lines import merge_results, read_lines
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
-from .join import answer_columns, response_columns
-from .recipe import Recipe
-from .requests_file import SENT, Renderer, RequestWriter
-from .results_file import merge_results, read_lines
+from .questions.bodies import Renderer
+from .questions.recipe import Recipe
+from .questions.request_lines import SENT, RequestWriter
 
 __all__ = ["run_trial"]
 

@@ -17,8 +17,10 @@ from typing import Any
 import pandas as pd
 
 import dobatch_pandas as dobatch
-from dobatch_pandas import client, collector, requests_file, runner, sender, store
-from dobatch_pandas import submit as submission
+from dobatch_pandas.job import collector, runner, sender, store
+from dobatch_pandas.job import submit as submission
+from dobatch_pandas.questions import request_lines
+from dobatch_pandas.service import client
 
 ROWS = 60
 PART = 20  # requests in a part, so that a job has several
@@ -31,7 +33,7 @@ def frame() -> pd.DataFrame:
 
 def submit() -> dobatch.Job:
     """The cell that runs, is killed, and runs again."""
-    requests_file.LIMITS["openai"] = requests_file.Limits(requests=PART, bytes=200_000_000)
+    request_lines.LIMITS["openai"] = request_lines.Limits(requests=PART, bytes=200_000_000)
     return frame().dobatch.submit("Echo: {text}", model="echo", into="answer")
 
 

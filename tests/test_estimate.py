@@ -10,12 +10,14 @@ import pyarrow as pa
 import pytest
 
 from dobatch_pandas import datasets, estimate
-from dobatch_pandas.estimate import Estimator, estimate_bodies, estimate_frame, usage_of
-from dobatch_pandas.keyset import KeySet, keys_of
+from dobatch_pandas.answers.result_lines import RESULTS
+from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.estimate import Estimator, estimate_bodies, estimate_frame
 from dobatch_pandas.prices import Prices
-from dobatch_pandas.recipe import Recipe
-from dobatch_pandas.requests_file import LIMITS, Limits, RequestWriter, ids_of
-from dobatch_pandas.results_file import RESULTS
+from dobatch_pandas.questions.part_files import LIMITS, Limits
+from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions.request_lines import RequestWriter, ids_of
+from dobatch_pandas.usage import usage_of
 
 MINE = {"mine": Prices(input=2, output=10, cached_input=1), "gpt-4o": Prices(input=2, output=10)}
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.client import Client
 from dobatch_pandas.errors import ConnectionFailed, InputError, Unauthorized
-from dobatch_pandas.recipe import Recipe
+from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.server.shapes import error_reply
+from dobatch_pandas.service.client import Client
 from dobatch_pandas.trial import run_trial
 
 SCHEMA = {"mood": ["pos", "neg"], "score": float, "stars": int, "sure": bool, "tags": [str], "why": str}

@@ -7,9 +7,8 @@ import threading
 from types import TracebackType
 from typing import Any, TextIO
 
-from dobatch_pandas.snapshot import Snapshot
-
 from . import text
+from .snapshot import Snapshot
 
 __all__ = ["TqdmBar"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from dobatch_pandas.errors import DobatchError, InputError
-from dobatch_pandas.snapshot import BatchRow, ErrorGroup, Snapshot
 
 from . import text
+from .snapshot import BatchRow, ErrorGroup, Snapshot
 
 __all__ = ["batches_html", "error_html", "errors_html", "plain", "static_html", "table_html"]
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dobatch_pandas.errors import DobatchError, JobNotFound
-from dobatch_pandas.snapshot import Snapshot
 
 from . import html, text
+from .snapshot import Snapshot
 
 __all__ = ["Panel", "show_panel"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from dobatch_pandas.snapshot import Snapshot
 from dobatch_pandas.usage import dollars
+
+from .snapshot import Snapshot
 
 __all__ = ["Portions", "describe", "duration", "portions"]
 

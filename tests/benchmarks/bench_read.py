@@ -110,8 +110,8 @@ def _cost(folder: Path, rows: int, work: Any) -> dict[str, Any]:
 
 def ours(folder: Path, rows: int) -> dict[str, Any]:
     """What ``job.join`` does with the files of a batch."""
-    from dobatch_pandas.join import ANSWER_COLUMNS, answer_columns, joined
-    from dobatch_pandas.results_file import iter_results, merge_results
+    from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns, joined
+    from dobatch_pandas.answers.result_lines import iter_results, merge_results
 
     def work(path: str, frame: pd.DataFrame, ids: Any) -> pd.DataFrame:
         # A job keeps the other columns on the disk.

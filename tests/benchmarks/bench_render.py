@@ -97,8 +97,8 @@ def _cost(folder: Path, rows: int, write: Write) -> dict[str, Any]:
 
 def ours(folder: Path, rows: int) -> dict[str, Any]:
     """What ``plan(...).to_jsonl`` does."""
-    from dobatch_pandas.recipe import Recipe
-    from dobatch_pandas.requests_file import RequestWriter
+    from dobatch_pandas.questions.recipe import Recipe
+    from dobatch_pandas.questions.request_lines import RequestWriter
 
     recipe = Recipe.build(PROMPT, model=MODEL, system=SYSTEM, params={"max_tokens": 5, "temperature": 0})
 

@@ -15,16 +15,9 @@ from display.fakes import FAILURES, HOUR, NOW, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dobatch_pandas.display.html import (
-    batches_html,
-    error_html,
-    errors_html,
-    plain,
-    static_html,
-    table_html,
-)
+from dobatch_pandas.display.html import batches_html, error_html, errors_html, plain, static_html, table_html
+from dobatch_pandas.display.snapshot import BatchRow, ErrorGroup, State
 from dobatch_pandas.errors import DobatchError, InputError, Problem
-from dobatch_pandas.snapshot import BatchRow, ErrorGroup, State
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> **bold** $x$ \\(y\\) & \"quoted\" 'too'"
 TAGS = {

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dobatch_pandas.display import text
-from dobatch_pandas.snapshot import BatchRow, Snapshot, State
+from dobatch_pandas.display.snapshot import BatchRow, Snapshot, State
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What came back: result lines become Arrow columns, typed values, and rows."""

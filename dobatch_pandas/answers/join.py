@@ -1,0 +1,337 @@
+"""
+Answers back on their rows: by ``custom_id``, never by order or index.
+
+Columns are made by position for a frame's rows, so that a duplicate, unsorted or multi index changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dobatch_pandas.arrow.columns import gather, whole
+from dobatch_pandas.arrow.keyset import Places
+from dobatch_pandas.codes import EXPLANATIONS, explain
+from dobatch_pandas.endpoints.answer import true
+
+from .typed import parse_answers
+
+__all__ = [
+    "ANSWER_COLUMNS",
+    "add_columns",
+    "answer_columns",
+    "joined",
+    "matrix",
+    "outcome",
+    "response_columns",
+    "results_frame",
+]
+
+# Of results, what `answer_columns` looks at, and what tells which of several counts.
+ANSWER_COLUMNS = ["custom_id", "status", "text", "finish_reason", "error_code", "error_message", "embedding"]
+
+SKIPPED, TOO_LARGE = 3, 4
+_FATES = {SKIPPED: "missing_input", TOO_LARGE: "too_large"}
+_TOOL_ENDINGS = ["tool_calls", "tool_use", "function_call"]
+_RESPONSE_COLUMNS = [
+    *["custom_id", "status", "text", "finish_reason", "model", "prompt_tokens", "completion_tokens"],
+    *["cached_tokens", "request_id", "error_code", "error_message", "batch_id"],
+]
+
+
+def answer_columns(
+    ids: Any,
+    fates: Any,
+    results: Any,
+    *,
+    into: str,
+    samples: int = 1,
+    json_schema: Mapping[str, Any] | None = None,
+    flatten: bool = False,
+    index: pd.Index[Any],
+) -> dict[str, pd.Series[Any]]:
+    """
+    The new columns for a frame: the answers, then ``<into>_error``.
+
+    Parameters
+    ----------
+    ids : pyarrow.Array or pyarrow.ChunkedArray
+        ``custom_id`` of every row, all samples of a row together; null where nothing was sent.
+    fates : pyarrow.Array or None
+        What `RequestWriter.add` said of each of ``ids``; only 3 (missing input) and 4 (too large) matter.
+    results : pyarrow.Table
+        As `merge_results` returns it.
+    into : str
+        Name of the answer, and the first part of the error column's.
+    samples : int
+        How often each row was asked. The second sample's are ``<name>_2`` and ``<into>_2_error``, and so on.
+    json_schema : mapping, optional
+        Makes one typed column a field, instead of text.
+    flatten : bool
+        Nested fields as columns with dotted names, not as structs.
+    index : pandas.Index
+        The frame's; only its length matters.
+
+    Returns
+    -------
+    dict of str to pandas.Series
+        In the order in which the columns are added.
+    """
+    answers, code, _ = outcome(results, json_schema, flatten)
+    if len(answers) == 1 and None in answers:
+        answers = {into: answers[None]}
+    places = _places(ids, results, samples)
+    failed = true(pc.is_valid(code))
+    columns: dict[str, pd.Series[Any]] = {}
+    for sample in range(samples):
+        at = places[:, sample]
+        suffix = f"_{sample + 1}" if sample else ""
+        code_at = _codes_at(code, at, fates, sample, samples)
+        answered = np.where(failed[at], -1, at) if len(failed) else at
+        for name, values in answers.items():
+            columns[f"{name}{suffix}"] = _series(_take(values, answered), index)
+        columns[f"{into}{suffix}_error"] = _series(code_at, index)
+    return columns
+
+
+def response_columns(
+    ids: Any,
+    fates: Any,
+    results: Any,
+    *,
+    index: pd.Index[Any],
+    into: str = "response",
+    samples: int = 1,
+    json_schema: Mapping[str, Any] | None = None,
+    flatten: bool = False,
+) -> pd.DataFrame:
+    """
+    Everything known about every row's request; one row a sample, with the frame's index.
+
+    The parameters are those of `answer_columns`. ``text`` is as it came, also where it is no answer. Without
+    a ``json_schema`` the results' own codes are shown: `outcome` has seen to them before.
+    """
+    if json_schema is None:
+        code, message = whole(results["error_code"]), whole(results["error_message"])
+    else:
+        _, code, message = outcome(results, json_schema, flatten)
+    places = _places(ids, results, samples).reshape(-1)
+    code = _codes_at(code, places, fates, 0, 1)
+    words = pa.array([_words(word) for word in code.unique().to_pylist()], pa.string())
+    ours = words.take(pc.index_in(code, value_set=code.unique()))
+    given = message.take(pa.array(places, mask=places < 0))
+    found: dict[str, Any] = {
+        "custom_id": whole(ids).cast(pa.string()),
+        "status": pc.if_else(pc.is_null(code), "succeeded", "failed"),
+        "error_code": code,
+        "error_message": pc.if_else(pc.is_valid(given), given, ours),
+    }
+    data = {}
+    for name in _RESPONSE_COLUMNS:
+        if name in found:
+            values = found[name]
+        elif name in results.column_names:
+            values = _take(results[name], places)
+        else:
+            values = pa.nulls(len(places), pa.string())
+        data[name] = values
+    if samples > 1:
+        data["sample"] = pa.array(np.tile(np.arange(1, samples + 1), len(index)))
+        index = index.repeat(samples)
+    return pd.DataFrame({name: _series(values, index) for name, values in data.items()}, index=index)
+
+
+def _words(code: str | None) -> str | None:
+    return None if code is None else explain(code)
+
+
+def outcome(results: Any, json_schema: Any, flatten: bool = False) -> tuple[dict[Any, Any], Any, Any]:
+    """
+    What results come to, given what was asked.
+
+    Parameters
+    ----------
+    results : pyarrow.Table
+        Of `RESULTS`.
+    json_schema : mapping or None
+        What answers must satisfy; without one, a tool call is no answer.
+    flatten : bool
+        As for `answer_columns`.
+
+    Returns
+    -------
+    answers : dict of str to pyarrow.Array or pyarrow.ChunkedArray
+        A single answer without a name of its own has the key None.
+    code, message : pyarrow.Array
+        Why a row has no answer, null where it has one.
+    """
+    code, message = whole(results["error_code"]), whole(results["error_message"])
+    if json_schema is not None:
+        return parse_answers(results, json_schema, flatten=flatten)
+    embedding = results["embedding"]
+    if embedding.null_count < len(embedding):
+        uneven = _uneven(embedding)
+        code = whole(pc.if_else(uneven, "invalid_response", code))
+        message = whole(pc.if_else(uneven, "The vector's length is not that of the others.", message))
+        return {None: embedding}, code, message
+    # A tool call asks for something to be done; without a schema it is not an answer.
+    calling = pc.and_(pc.is_in(whole(results["finish_reason"]), pa.array(_TOOL_ENDINGS)), pc.is_null(code))
+    if pc.any(calling).as_py():
+        code = pc.if_else(calling, "tool_calls", code)
+        message = pc.if_else(calling, EXPLANATIONS["tool_calls"], message)
+    return {None: results["text"]}, code, message
+
+
+def _uneven(lists: Any) -> Any:
+    """Which vectors are of another length than most."""
+    lengths = pc.list_value_length(lists)
+    usual = pc.mode(lengths)[0]["mode"].as_py()
+    return pc.fill_null(pc.not_equal(lengths, usual), False)
+
+
+def _places(ids: Any, results: Any, samples: int) -> Any:
+    """Where each row's result stands, a column a sample; -1 where there is none."""
+    ids = whole(ids)
+    asked = true(pc.is_valid(ids))
+    places = np.full(len(ids), -1)
+    places[asked] = Places.among(whole(results["custom_id"]), ids.drop_null())
+    return places.reshape(-1, samples)
+
+
+def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> Any:
+    """The error code of every row, the reasons why a row has no result at all included."""
+    absent = places < 0
+    codes = code.take(pa.array(places, mask=absent))
+    if absent.any():
+        codes = pc.if_else(pa.array(absent), "missing_result", codes)
+    if fates is not None:
+        fate = np.asarray(fates)[sample::samples]
+        for number, word in _FATES.items():
+            if (fate == number).any():
+                codes = pc.if_else(pa.array(fate == number), word, codes)
+    return codes
+
+
+def _take(values: Any, places: Any) -> Any:
+    if pa.types.is_list(values.type) and pa.types.is_float32(values.type.value_type):
+        return _vectors(values, places)
+    return gather(values, places)
+
+
+def _vectors(lists: Any, places: Any) -> Any:
+    """Vectors of one length. A missing one is null and its numbers are NaN, so that numpy sees it so."""
+    chosen = places >= 0
+    there = gather(lists, places[chosen])
+    vectors = there.chunks if isinstance(there, pa.ChunkedArray) else [there]
+    width = next((pc.list_value_length(part)[0].as_py() for part in vectors if len(part)), 0)
+    dense = np.full((len(places), width), np.nan, dtype=np.float32)
+    rows, done = np.flatnonzero(chosen), 0
+    for part in vectors:
+        dense[rows[done : done + len(part)]] = part.flatten().to_numpy().reshape(len(part), width)
+        done += len(part)
+    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width, mask=pa.array(~chosen))
+
+
+# pandas -----------------------------------------------------------------------------------------------
+
+
+def _text_dtype() -> Any:
+    """The dtype that pandas gives to text: ``str`` in pandas 3, ``string`` before."""
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        return pd.StringDtype("pyarrow", na_value=np.nan)
+    return pd.StringDtype("pyarrow")
+
+
+def _extension(dtype: Any, values: Any) -> Any:
+    return dtype.__from_arrow__(values)
+
+
+def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
+    """An Arrow array as a column with pandas' own types."""
+    kind = values.type
+    array: Any
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        array = _extension(_text_dtype(), values)
+    elif pa.types.is_null(kind):
+        array = _extension(_text_dtype(), values.cast(pa.string()))
+    elif pa.types.is_integer(kind):
+        array = _extension(pd.Int64Dtype(), values.cast(pa.int64()))
+    elif pa.types.is_floating(kind):
+        array = _extension(pd.Float64Dtype(), values.cast(pa.float64()))
+    elif pa.types.is_boolean(kind):
+        array = _extension(pd.BooleanDtype(), values)
+    elif pa.types.is_dictionary(kind):
+        values = whole(values)
+        codes = pc.fill_null(values.indices, -1).to_numpy(zero_copy_only=False)
+        array = pd.Categorical.from_codes(codes, categories=values.dictionary.to_pylist())
+    elif pa.types.is_timestamp(kind):
+        array = values.to_pandas().array
+    else:
+        chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+        array = pd.arrays.ArrowExtensionArray(chunked)
+    return pd.Series(array, index=index, copy=False)
+
+
+def results_frame(results: Any) -> pd.DataFrame:
+    """A table of results as a frame; its vectors as one fixed-size column where they are of one length."""
+    index = pd.RangeIndex(results.num_rows)
+    return pd.DataFrame(
+        {name: _series(whole(results[name]), index) for name in results.column_names}, index=index
+    )
+
+
+def add_columns(frame: pd.DataFrame, columns: Mapping[str, Any]) -> None:
+    """
+    Add columns to the caller's frame, in place and by position; one that is there is replaced as a whole.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    columns : mapping of str to pandas.Series
+        As `answer_columns` returns them.
+    """
+    below = ("",) * (frame.columns.nlevels - 1)
+    for name, values in columns.items():
+        # The array, not the series: pandas would look for labels, and labels may repeat.
+        frame[(name, *below) if below else name] = getattr(values, "array", values)
+
+
+def joined(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A new frame with the columns added by position; the caller's stays as it is."""
+    new = frame.assign()
+    add_columns(new, columns)
+    return new
+
+
+def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """
+    An embedding column as a matrix of float32, one row a row, without a copy where there is one chunk.
+
+    Rows without an embedding are NaN. The matrix is a read-only view of the column's memory.
+
+    Parameters
+    ----------
+    series : pandas.Series
+        Of fixed-size float32 lists, as ``join`` adds it for embeddings.
+    """
+    raw = pa.array(series) if not hasattr(series.array, "__arrow_array__") else series.array.__arrow_array__()
+    values = whole(raw)
+    if not pa.types.is_fixed_size_list(values.type) or not pa.types.is_float32(values.type.value_type):
+        raise TypeError(f"matrix() takes a column of embeddings, not one of {series.dtype}")
+    width = values.type.list_size
+    start = values.offset * width
+    dense: np.ndarray[Any, np.dtype[np.float32]] = values.values.to_numpy(zero_copy_only=False)[
+        start : start + len(values) * width
+    ]
+    dense = dense.reshape(len(values), width)
+    absent = values.is_null().to_numpy(zero_copy_only=False)
+    if absent.any() and not np.isnan(dense[absent]).all():
+        # Arrow leaves zeros in the place of a missing vector when pandas moves rows.
+        dense = dense.copy()
+        dense[absent] = np.nan
+    return dense

@@ -1,0 +1,1 @@
+"""Quick ways with Arrow and JSON bytes; nothing here knows of batches."""

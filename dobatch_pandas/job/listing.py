@@ -1,0 +1,81 @@
+"""Every job that this home knows, and every batch that the service lists, as frames."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from dobatch_pandas.service.client import Client
+
+from .job import Job
+from .open_jobs import store_here
+
+__all__ = ["batches", "jobs"]
+
+_TIMES = ["created_at", "started_at", "ended_at", "expires_at"]
+
+
+def batches(limit: int | None = 100, status: str | None = None) -> pd.DataFrame:
+    """
+    Return the batches that the service lists, newest first, whoever made them.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Rows at most; None for all of them, a call per hundred.
+    status : str, optional
+        Only batches of this status.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by batch_id: status, provider, endpoint, total, completed, failed, request_id, and the times
+        created_at, started_at, ended_at and expires_at (UTC).
+    """
+    with Client() as client:
+        found = list(client.iter_batches(limit=limit, status=status))
+    frame = pd.DataFrame(
+        {
+            "status": [b.status for b in found],
+            "provider": [b.provider for b in found],
+            "endpoint": [b.endpoint for b in found],
+            "total": [b.counts.total for b in found],
+            "completed": [b.counts.completed for b in found],
+            "failed": [b.counts.failed for b in found],
+            "request_id": [b.request_id for b in found],
+            **{name: [getattr(b, name) for b in found] for name in _TIMES},
+        },
+        index=pd.Index([b.batch_id for b in found], name="batch_id", dtype="object"),
+    )
+    for name in _TIMES:
+        frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
+    return frame
+
+
+def jobs() -> pd.DataFrame:
+    """
+    Return every job that this home knows, newest first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
+        cost (US dollars, null where unknown), batches.
+    """
+    store = store_here()
+    found = [Job(store, record.id).snapshot() for record in store.jobs()]
+    return pd.DataFrame(
+        {
+            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True).floor("s"),
+            "status": pd.array([s.state for s in found], dtype="string"),
+            "rows": [s.rows for s in found],
+            "requests": [s.requests for s in found],
+            "reused": [s.reused for s in found],
+            "completed": [s.completed for s in found],
+            "failed": [s.failed for s in found],
+            "model": pd.array([s.model for s in found], dtype="string"),
+            "into": pd.array([s.into for s in found], dtype="string"),
+            "cost": pd.array([s.cost for s in found], dtype="Float64"),
+            "batches": [len(s.batches) for s in found],
+        },
+        index=pd.Index([s.job_id for s in found], name="id", dtype="object"),
+    )

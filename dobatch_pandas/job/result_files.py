@@ -1,0 +1,150 @@
+"""What a batch brought: its files read, and exactly one result on disk for every request of the part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dobatch_pandas.answers.join import outcome
+from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results
+from dobatch_pandas.arrow.keyset import Places
+from dobatch_pandas.display.snapshot import ErrorGroup
+from dobatch_pandas.questions.recipe import Recipe
+
+from .store import whole
+
+__all__ = ["STORED", "TOKENS", "Doubled", "Tally", "failed_results", "read_part", "write_results"]
+
+STORED = RESULTS.append(pa.field("batch_id", pa.string()))
+# What repeats; to look for repeats in texts and ids takes longer than to write them.
+_REPEATED = ["status", "status_code", "finish_reason", "model", "error_code", "error_message", "batch_id"]
+ROW_GROUP_BYTES = 16_000_000
+TOKENS = ["prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"]
+
+
+class Doubled(Exception):
+    """A request has several lines in the files of its batch."""
+
+
+@dataclass
+class Tally:
+    """What results add up to: requests by outcome, tokens, and failures by code."""
+
+    completed: int = 0
+    failed: int = 0
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
+    failures: dict[str, ErrorGroup] = field(default_factory=dict)
+
+    def add(self, table: pa.Table) -> None:
+        """Take in some more results."""
+        failed = table.select(["error_code", "error_message"]).filter(pc.equal(table["status"], "failed"))
+        self.failed += len(failed)
+        self.completed += len(table) - len(failed)
+        for name in TOKENS:
+            self.tokens[name] += int(pc.sum(table[name]).as_py() or 0)
+        groups = failed.group_by("error_code").aggregate([("error_code", "count"), ("error_message", "min")])
+        for group in groups.to_pylist():
+            code, message = group["error_code"] or "unknown", group["error_message_min"] or ""
+            known = self.failures.get(code)
+            count = group["error_code_count"] + (known.count if known else 0)
+            self.failures[code] = ErrorGroup(code, count, known.example if known else message[:500])
+
+
+def read_part(
+    files: Sequence[Path],
+    ids: pa.Array,
+    recipe: Recipe,
+    *,
+    batch_id: str | None,
+    missing_code: str,
+    missing_message: str,
+    doubled: bool = False,
+) -> Iterator[pa.Table]:
+    """
+    Yield exactly one result for every request of a part, out of its batch's files, piece by piece.
+
+    Foreign lines are passed over; of several lines for one request a success counts before a failure, and a
+    request without a line fails with `missing_code`. An answer that breaks the schema asked for fails here.
+
+    Yields
+    ------
+    pyarrow.Table
+        Rows of `STORED`; ``len(ids)`` of them in all.
+
+    Raises
+    ------
+    Doubled
+        Some request has several lines. That is rare, and only then all lines have to be held to tell which
+        of them counts: read again with ``doubled=True``.
+    """
+    lines = (batch for file in files for batch in iter_results(file, endpoint=recipe.endpoint))
+    places = Places(ids)
+    seen = np.zeros(len(ids), bool)
+    for table in [merge_results(lines)] if doubled else (pa.Table.from_batches([batch]) for batch in lines):
+        place = places.of(table["custom_id"])
+        rows = place[place >= 0]
+        if seen[rows].any() or len(np.unique(rows)) < len(rows):
+            raise Doubled
+        seen[rows] = True
+        known = table if len(rows) == len(table) else table.filter(pa.array(place >= 0))
+        _, codes, messages = outcome(known, recipe.schema)
+        broken = pc.and_(pc.is_valid(codes), pc.equal(known["status"], "succeeded"))
+        if pc.any(broken).as_py():
+            known = _mark_failed(known, broken, codes, messages)
+        yield _named(known, batch_id)
+    if not seen.all():
+        yield failed_results(ids.filter(pa.array(~seen)), missing_code, missing_message, batch_id)
+
+
+def failed_results(ids: pa.Array, code: str, message: str, batch_id: str | None = None) -> pa.Table:
+    """Give every request the same failure: its batch was refused, or never sent."""
+    nothing = RESULTS.empty_table().take(pa.nulls(len(ids), pa.int64()))
+    table = _replace(nothing, "custom_id", ids)
+    return _named(_mark_failed(table, pa.array([True] * len(ids)), code, message), batch_id)
+
+
+def _named(table: pa.Table, batch_id: str | None) -> pa.Table:
+    return table.append_column("batch_id", pa.array([batch_id] * len(table), pa.string()))
+
+
+def _replace(table: pa.Table, name: str, values: Any) -> pa.Table:
+    number = table.schema.get_field_index(name)
+    return table.set_column(number, table.schema.field(number), values)
+
+
+def _mark_failed(table: pa.Table, rows: Any, code: Any, message: Any) -> pa.Table:
+    table = _replace(table, "status", pc.if_else(rows, "failed", table["status"]))
+    table = _replace(table, "error_code", pc.if_else(rows, code, table["error_code"]))
+    return _replace(table, "error_message", pc.if_else(rows, message, table["error_message"]))
+
+
+def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
+    """Write results to a file that appears whole or not at all, and return what they add up to."""
+    tally = Tally()
+    with (
+        whole(target) as partial,
+        pq.ParquetWriter(partial, STORED, compression="lz4", use_dictionary=_REPEATED) as writer,
+    ):
+        for table in _large(table.cast(STORED) for table in tables):
+            tally.add(table)
+            writer.write_table(table)
+    return tally
+
+
+def _large(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Several tables as one: a file of many small row groups takes four times as long to read."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(one.nbytes for one in held) >= ROW_GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)

@@ -1,0 +1,360 @@
+"""
+Freezing: everything of the user's evaluated over rows, so that what is left is text and JSON in Arrow.
+
+Columns of text are taken as they are, without a Python object a row; other values, format specs and functions
+are evaluated row by row. Rows that cannot be are collected, and named all at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dobatch_pandas.endpoints import endpoint_for
+from dobatch_pandas.errors import InputError, Problem
+
+from .prompts import MEMBERS, Column, Field, Template, messages_problem, plain, template
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+__all__ = ["NAMED", "freeze", "freeze_batches", "id_texts"]
+
+FIRST_ROWS = 1_024
+MOST_ROWS = 16_384
+PIECE_BYTES = 8_000_000
+NAMED = 20  # rows of a problem that are named
+
+Mask = npt.NDArray[np.bool_]
+
+
+class _Row(dict[str, Any]):
+    """What a prompt function gets: the row's values by name, ``row["review"]`` or ``row.review``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the row has no column {name!r}") from None
+
+
+class _Faulty:
+    """Rows that cannot be asked, by reason."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Any]] = {}
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, reason: str, label: Any, example: object = "") -> None:
+        self._counts[reason] += 1
+        if self._counts[reason] <= NAMED:
+            # A label of numpy's would show its type in the message.
+            label = label.item() if isinstance(label, np.generic) else label
+            self._rows.setdefault(reason, []).append(label)
+        self._examples.setdefault(reason, f": {example}" if str(example) else "")
+
+    def complain(self) -> None:
+        """Raise an InputError of all of them, if there are any."""
+        if self._rows:
+            raise InputError(
+                [
+                    Problem(reason + self._examples[reason], tuple(rows), self._counts[reason])
+                    for reason, rows in self._rows.items()
+                ]
+            )
+
+
+def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
+    """Do what `Recipe.freeze` promises."""
+    faulty = _Faulty()
+    start, rows = 0, FIRST_ROWS
+    while start < len(frame):
+        piece = frame.iloc[start : start + rows]
+        batch = _frozen(recipe, piece if recipe.kind == "callable" else piece[recipe.columns], start, faulty)
+        yield batch
+        start += len(piece)
+        # So many rows at a time that memory stays flat, whatever their length.
+        fitting = PIECE_BYTES // max(batch.nbytes // len(piece), 1)
+        rows = int(np.clip(fitting, 1, min(2 * rows, MOST_ROWS)))
+    faulty.complain()
+
+
+def freeze_batches(recipe: Recipe, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Do what `Recipe.freeze_batches` promises."""
+    texts = {kind: pd.StringDtype("pyarrow") for kind in (pa.string(), pa.large_string())}
+    faulty = _Faulty()
+    first = 0
+    for batch in batches:
+        piece = batch.to_pandas(types_mapper=texts.get)
+        piece.index = pd.RangeIndex(first, first + len(piece))
+        yield _frozen(recipe, piece, first, faulty)
+        first += len(piece)
+    faulty.complain()
+
+
+def id_texts(values: pd.Series) -> pd.Series:
+    """Ids of the user's own as text, a missing one as null."""
+    texts = _text_column(values)
+    if texts is None:
+        words = (str(v) if isinstance(v, bytes) else plain(v) for v in _objects(values))
+        gone = values.isna().tolist()
+        texts = pa.array(
+            [None if no else word for word, no in zip(words, gone, strict=True)], pa.large_string()
+        )
+    return pd.Series(texts.to_pandas().to_numpy(), index=values.index, name=values.name, dtype="str")
+
+
+def _frozen(recipe: Recipe, piece: pd.DataFrame, start: int, faulty: _Faulty) -> pa.RecordBatch:
+    asked = [name for name in recipe.columns if name != recipe.custom_id]
+    gone = piece[asked].isna().to_numpy() if asked else np.zeros((len(piece), 0), bool)
+    absent = np.asarray(gone.any(axis=1))
+    if recipe.missing == "error":
+        for row in np.flatnonzero(absent).tolist():
+            names = [asked[i] for i in np.flatnonzero(gone[row])]
+            faulty.add(
+                f"A value is missing in {', '.join(map(repr, names))}: drop the rows, or say "
+                'missing="skip" or missing="keep"',
+                piece.index[row],
+            )
+    present: Mask = np.ones(len(piece), bool) if recipe.missing == "keep" else ~absent
+    frozen: dict[str, pa.Array] = {}
+    for place, name in recipe.slots.items():
+        if place == MEMBERS:
+            frozen[name] = _Questions(recipe, piece, present, faulty).members(start)
+        elif isinstance(place, Column):
+            frozen[name] = _json_column(piece[place.name], present, faulty)
+        else:
+            frozen[name] = _texts(place, piece, present, recipe.missing == "keep", faulty)
+    if recipe.custom_id is not None:
+        frozen["custom_id"] = pa.array(id_texts(piece[recipe.custom_id]), pa.string(), from_pandas=True)
+    elif not frozen:
+        frozen["row"] = pa.array(np.ones(len(piece), bool))
+    return pa.record_batch(frozen)
+
+
+# -- text
+
+
+def _texts(place: Field, piece: pd.DataFrame, present: Mask, keep: bool, faulty: _Faulty) -> pa.Array:
+    """One field of a template, rendered for each row; null where a row is not asked."""
+    columns = [piece[name] for name in place.columns]
+    found = _text_column(columns[0]) if place.simple else None
+    if found is None:
+        # A missing value that is kept stands for an empty string, whatever its format.
+        here = present & ~np.logical_or.reduce([column.isna().to_numpy() for column in columns])
+        found = _evaluated(place, columns, piece.index, here, faulty)
+    if keep:
+        return pc.fill_null(found, "")
+    return (
+        found if present.all() else pc.if_else(pa.array(present), found, pa.scalar(None, pa.large_string()))
+    )
+
+
+def _text_column(values: pd.Series) -> pa.Array | None:
+    """
+    A column of strings, whole numbers or booleans as text, without a Python object a row where pandas has none.
+
+    None where it holds something else, or text that is not UTF-8.
+    """
+    kind = values.dtype
+    if isinstance(kind, pd.SparseDtype):
+        return _text_column(values.astype(kind.subtype))
+    if isinstance(kind, pd.CategoricalDtype):
+        words = _text_column(pd.Series(kind.categories))
+        if words is None:
+            return None
+        codes = values.cat.codes.to_numpy()
+        return words.take(pa.array(codes, mask=codes < 0))
+    if pd.api.types.is_bool_dtype(kind) and not pd.api.types.is_object_dtype(kind):
+        return pc.if_else(pa.array(values, from_pandas=True), "True", "False").cast(pa.large_string())
+    if pd.api.types.is_integer_dtype(kind):
+        return _one_chunk(values).cast(pa.large_string())
+    if pd.api.types.is_object_dtype(kind) and pd.api.types.infer_dtype(values, skipna=True) not in (
+        "string",
+        "empty",
+    ):
+        return None
+    if not (pd.api.types.is_object_dtype(kind) or isinstance(kind, pd.StringDtype) or _is_arrow_text(kind)):
+        return None
+    try:
+        found = _one_chunk(values).cast(pa.large_string())
+        found.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        return None
+    return found
+
+
+def _one_chunk(values: pd.Series) -> pa.Array:
+    found = pa.array(values, from_pandas=True)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def _is_arrow_text(kind: Any) -> bool:
+    return isinstance(kind, pd.ArrowDtype) and (
+        pa.types.is_string(kind.pyarrow_dtype) or pa.types.is_large_string(kind.pyarrow_dtype)
+    )
+
+
+def _evaluated(
+    field: Field, columns: Sequence[pd.Series], labels: pd.Index, here: Mask, faulty: _Faulty
+) -> pa.Array:
+    """Render a field row by row; rows that are not `here` are null."""
+    out: list[str | None] = []
+    for number, values in enumerate(zip(*map(_objects, columns), strict=True)):
+        text = None
+        if here[number]:
+            try:
+                text = field.evaluate(dict(zip(field.columns, values, strict=True)))
+                text.encode()
+            except UnicodeError:
+                text = None
+                faulty.add(f"{{{field.source}}} is text that is not Unicode (half a surrogate pair, or bytes)",
+                           labels[number])  # fmt: skip
+            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+                faulty.add(
+                    f"{{{field.source}}} cannot be rendered, {type(error).__name__}", labels[number], error
+                )
+        out.append(text)
+    return pa.array(out, pa.large_string())
+
+
+def _objects(values: pd.Series) -> list[Any]:
+    """A column's values as Python objects; text that is not UTF-8 as text that cannot be encoded."""
+    if _is_arrow_text(values.dtype) or isinstance(values.dtype, pd.StringDtype):
+        try:
+            return list(values)
+        except UnicodeDecodeError:
+            broken = _one_chunk(values).cast(pa.large_binary()).to_pylist()
+            return [None if raw is None else raw.decode(errors="surrogateescape") for raw in broken]
+    if values.dtype in (np.float32, np.float16):
+        return list(values.to_numpy())  # as numpy writes them: Python would show digits that were never there
+    return values.tolist()
+
+
+# -- JSON
+
+
+def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
+    """One JSON value a row; null in Arrow where a row is not asked, null in JSON where it is kept without one."""
+    whole = pd.api.types.is_float_dtype(values.dtype)
+    out: list[bytes | None] = []
+    for number, (value, gone) in enumerate(_values(values)):
+        if not present[number]:
+            out.append(None)
+            continue
+        if gone:
+            value = None
+        elif whole and float(value).is_integer() and abs(value) < 2**53:
+            value = int(value)  # a column of whole numbers turns into floats as soon as one is missing
+        try:
+            if whole and value is not None and not math.isfinite(value):
+                raise TypeError("JSON has no such number")
+            out.append(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
+        except TypeError as error:
+            out.append(None)
+            faulty.add(f"The value of {values.name!r} is not JSON", values.index[number], error)
+    return pa.array(out, pa.large_binary())
+
+
+def _values(values: pd.Series) -> Iterator[tuple[Any, bool]]:
+    return zip(_objects(values), values.isna().tolist(), strict=True)
+
+
+class _Questions:
+    """The question's part of the body, for prompts that differ from row to row in more than values."""
+
+    def __init__(self, recipe: Recipe, piece: pd.DataFrame, present: Mask, faulty: _Faulty) -> None:
+        self._recipe, self._piece, self._present, self._faulty = recipe, piece, present, faulty
+        self._module = endpoint_for(recipe.endpoint, recipe.provider, recipe.model)
+        self._system = None if recipe.system is None else template(recipe.system, "system text")
+
+    def members(self, start: int) -> pa.Array:
+        """JSON without its braces for each row; `start` is the position of the first."""
+        rows: Sequence[_Row | None] = [None] * len(self._piece)
+        if self._recipe.kind == "callable" or self._system is not None:
+            rows = self._rows()
+        out: list[bytes | None] = []
+        for number, prompt in enumerate(self._prompts(start)):
+            asked = self._present[number]
+            out.append(self._one(prompt, rows[number], self._piece.index[number]) if asked else None)
+        return pa.array(out, pa.large_binary())
+
+    def _rows(self) -> list[_Row]:
+        lists = [_objects(self._piece.iloc[:, place]) for place in range(self._piece.shape[1])]
+        names = list(self._piece.columns)
+        if not names:
+            return [_Row() for _ in range(len(self._piece))]
+        return [_Row(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
+
+    def _prompts(self, start: int) -> list[Any]:
+        if self._recipe.kind == "series":
+            return list(self._recipe.source.iloc[start : start + len(self._piece)])
+        if self._recipe.kind == "column":
+            return [_decoded(value) for value in self._piece[self._recipe.prompt].tolist()]
+        return [self._recipe.source] * len(self._piece)
+
+    def _one(self, prompt: Any, row: _Row | None, label: Any) -> bytes | None:
+        if self._recipe.kind == "callable":
+            function: Callable[[Any], Any] = prompt
+            try:
+                prompt = function(row)
+            except Exception as error:  # noqa: BLE001  a function of the user's may raise anything; rows are named
+                self._faulty.add(f"The prompt function raised {type(error).__name__}", label, error)
+                return None
+        if _is_missing(prompt):
+            if self._recipe.missing == "error":
+                self._faulty.add("There is no prompt (None or missing)", label)
+            if self._recipe.missing != "keep":
+                return None
+            prompt = ""
+        if not isinstance(prompt, str):
+            prompt = list(prompt) if isinstance(prompt, (tuple, np.ndarray)) else prompt
+            problem = messages_problem(prompt, self._module.ROLES)
+            if problem is not None:
+                self._faulty.add("The prompt is neither a text nor messages", label, problem)
+                return None
+        try:
+            system = None if self._system is None else _rendered(self._system, row or {})
+            members = self._module.members(prompt, system)
+            return orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            self._faulty.add(f"The prompt cannot be rendered, {type(error).__name__}", label, error)
+            return None
+
+
+def _rendered(text: Template, row: Mapping[str, Any]) -> str:
+    """Render a text for a row; a missing value that is kept stands for an empty string, whatever its format."""
+    return "".join(
+        piece
+        if isinstance(piece, str)
+        else ""
+        if any(_is_missing(row[name]) for name in piece.columns)
+        else piece.evaluate(row)
+        for piece in text.pieces
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
+def _decoded(value: Any) -> Any:
+    """A column may hold messages as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            found = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+        # Any other list is a text that happens to look like one.
+        return found if found and all(isinstance(one, dict) and "role" in one for one in found) else value
+    return value

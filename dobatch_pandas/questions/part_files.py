@@ -1,0 +1,259 @@
+"""The files that requests are in: written whole or not at all, compressed, read back, copied for a retry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from dobatch_pandas.arrow.jsonl import Lines, blocks
+from dobatch_pandas.arrow.keyset import HEX_DIGITS
+
+__all__ = [
+    "LIMITS",
+    "START",
+    "Limits",
+    "Part",
+    "PartFiles",
+    "compress_part",
+    "copy_lines",
+    "ids_of_part",
+    "lines_of_part",
+]
+
+START = b'{"custom_id":"'  # of every line of ours
+READ_BYTES = 4_000_000
+_SPECIAL = np.frombuffer(b'"\\', np.uint8)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request file may hold: so many requests, so many bytes."""
+
+    requests: int
+    bytes: int
+
+
+LIMITS = {"openai": Limits(50_000, 200_000_000), "anthropic": Limits(100_000, 200_000_000)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One request file, whole on disk."""
+
+    number: int
+    path: Path
+    requests: int
+    bytes: int
+
+
+class PartFiles:
+    """
+    The file that is being written, and the next one when it is full.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+    limits : Limits
+        Of one file.
+    number : int
+        Of the first file.
+    on_part : callable, optional
+        Called with each `Part` as it is complete, in the thread that calls `write` or `finish`.
+    """
+
+    def __init__(
+        self, directory: Path, limits: Limits, number: int, on_part: Callable[[Part], None] | None
+    ) -> None:
+        self._directory, self._limits, self._on_part = directory, limits, on_part
+        self._number, self._requests, self._bytes = number, 0, 0
+        self._file: BinaryIO | None = None
+        # One block is on its way to the disk while the next one is rendered.
+        self._disk = ThreadPoolExecutor(1, "dobatch-parts")
+        self._written: Future[Any] | None = None
+
+    def write(self, lengths: Any, lines: Callable[[int, int], Any]) -> None:
+        """
+        Write some lines, going on to the next file wherever one is full.
+
+        Parameters
+        ----------
+        lengths : numpy.ndarray of int
+            Of each line in bytes, newline included; none is above the limit.
+        lines : callable
+            ``lines(start, stop)`` returns those lines as one run of bytes, or a buffer.
+        """
+        start = 0
+        ends = np.cumsum(lengths)
+        while start < len(ends):
+            done = int(ends[start - 1]) if start else 0
+            room = self._limits.bytes - self._bytes + done
+            stop = min(
+                int(np.searchsorted(ends, room, "right")), start + self._limits.requests - self._requests
+            )
+            if stop > start:
+                self._append(lines(start, stop))
+                self._requests += stop - start
+                self._bytes += int(ends[stop - 1]) - done
+            if stop < len(ends):
+                self.finish()
+            start = max(stop, start)
+
+    def _append(self, block: Any) -> None:
+        if self._file is None:
+            self._file = open(self._partial, "wb")  # noqa: SIM115  closed by finish, or with the process
+        self._settle()
+        self._written = self._disk.submit(self._file.write, block)
+
+    def _settle(self) -> None:
+        if self._written is not None:
+            self._written.result()
+            self._written = None
+
+    @property
+    def _path(self) -> Path:
+        return self._directory / f"part-{self._number:05}.jsonl"
+
+    @property
+    def _partial(self) -> Path:
+        return self._path.with_suffix(".partial")
+
+    def finish(self) -> None:
+        """Let the file appear, and tell."""
+        if self._file is None:
+            return
+        self._settle()
+        self._file.close()
+        self._file = None
+        os.replace(self._partial, self._path)
+        part = Part(self._number, self._path, self._requests, self._bytes)
+        self._number, self._requests, self._bytes = self._number + 1, 0, 0
+        if self._on_part is not None:
+            self._on_part(part)
+
+    def close(self) -> None:
+        """Complete the last file."""
+        self.finish()
+        self._disk.shutdown()
+
+
+def lines_of_part(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a part, compressed or not, without their newlines."""
+    rest: list[bytes] = []
+    with pa.input_stream(os.fspath(path), compression="detect") as stream:
+        while block := stream.read(READ_BYTES):
+            first, *lines = block.split(b"\n")
+            rest.append(first)
+            if lines:
+                yield b"".join(rest)
+                yield from lines[:-1]
+                rest = lines[-1:]
+    if any(rest):
+        yield b"".join(rest)
+
+
+def ids_of_part(path: Path) -> pa.Array:
+    """Return the ids of a part's requests, in their order."""
+    found = [pa.array([], pa.string())]
+    with pa.input_stream(os.fspath(path), compression="detect") as stream:
+        for block in blocks(stream, READ_BYTES):
+            lines = Lines(block)
+            made = _made_ids(lines)
+            found.append(pa.array(map(_id_of, lines), pa.string()) if made is None else made)
+    return pa.concat_arrays(found)
+
+
+def _made_ids(lines: Lines) -> pa.Array | None:
+    """Read the ids of lines without a Python object a line; None where some are not like those made by us."""
+    starts, _ = lines.bounds
+    first = starts + len(START)
+    data = np.frombuffer(lines.block, np.uint8)
+    if not len(first) or first[-1] + HEX_DIGITS >= len(data):
+        return None
+    read = data[first[:, None] + np.arange(HEX_DIGITS + 1)]
+    ids, quotes = read[:, :HEX_DIGITS], read[:, HEX_DIGITS]
+    if (quotes != ord('"')).any() or np.isin(ids, _SPECIAL).any():
+        return None
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * HEX_DIGITS
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(ids.tobytes()))
+
+
+def _id_of(line: bytes) -> str:
+    """Read the id at the start of a line of ours."""
+    found = line[len(START) : line.index(b'"', len(START))]
+    if b"\\" in found:
+        return str(orjson.loads(line)["custom_id"])
+    return found.decode()
+
+
+def compress_part(path: Path) -> Path:
+    """Replace a part by its compressed form, a fraction of the size; returns its path."""
+    target = path.with_name(path.name + ".zst")
+    partial = target.with_name(target.name + ".partial")
+    with open(path, "rb") as plain, pa.CompressedOutputStream(os.fspath(partial), "zstd") as packed:
+        while block := plain.read(READ_BYTES):
+            packed.write(block)
+    os.replace(partial, target)
+    path.unlink()
+    return target
+
+
+def copy_lines(
+    paths: Sequence[Path],
+    ids: pa.Array,
+    directory: Path,
+    recipe: Any,
+    *,
+    limits: Limits | None = None,
+    first_part: int,
+) -> list[Part]:
+    """
+    Write the requests of some ids anew, taken from the parts in which they were sent.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        Parts, compressed or not.
+    ids : pyarrow.Array of string
+        Which requests; each is written once.
+    directory : pathlib.Path
+        Where the new parts go.
+    recipe : Recipe
+        Decides the limits.
+    limits : Limits, optional
+        Of one file; by default the provider's.
+    first_part : int
+        Number of the first new part.
+    """
+    written: list[Part] = []
+    files = PartFiles(directory, limits or LIMITS[recipe.provider], first_part, written.append)
+    left = set(ids.to_pylist())
+    held: list[bytes] = []
+
+    def release() -> None:
+        lengths = np.fromiter(map(len, held), np.int64, len(held))
+        files.write(lengths, lambda start, stop: b"".join(held[start:stop]))
+        held.clear()
+
+    size = 0
+    for path in paths:
+        for line in lines_of_part(path):
+            name = _id_of(line)
+            if name not in left:
+                continue
+            left.discard(name)
+            held.append(line + b"\n")
+            size += len(line)
+            if size >= READ_BYTES:
+                release()
+                size = 0
+    release()
+    files.close()
+    return written

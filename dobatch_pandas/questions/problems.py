@@ -1,0 +1,258 @@
+"""What is wrong with a question or with a frame, found before a row is rendered."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+
+from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.errors import Problem
+
+from .freeze import NAMED, id_texts
+from .prompts import Column
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+__all__ = ["NO_ROWS", "IdFaults", "frame_problems", "option_problems", "param_problems"]
+
+NO_ROWS = "The frame has no rows."
+_ANTHROPIC_ID = r"[a-zA-Z0-9_-]{1,64}"
+
+
+def option_problems(
+    model: Any, into: Any, system: Any, missing: Any, samples: Any, metadata: Any, custom_id: Any
+) -> list[Problem | str]:
+    """Say what is wrong with what is asked for beside the question."""
+    problems: list[Problem | str] = []
+    if not isinstance(model, str) or not model:
+        problems.append(f"model is {model!r}; it takes the name of a model.")
+    if not isinstance(into, str) or not into:
+        problems.append(f"into is {into!r}; it takes the name of a column.")
+    if system is not None and not isinstance(system, str):
+        problems.append(f"system is {type(system).__name__}; it takes a text, or a template over columns.")
+    if missing not in ("error", "skip", "keep"):
+        problems.append(f"missing is {missing!r}; it takes 'error', 'skip' or 'keep'.")
+    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+        problems.append(f"samples is {samples!r}; it takes a whole number from 1 on.")
+    if metadata is not None and not (
+        isinstance(metadata, Mapping) and all(isinstance(x, str) for pair in metadata.items() for x in pair)
+    ):
+        problems.append(f"metadata is {metadata!r:.60}; it takes a mapping of texts to texts.")
+    if isinstance(custom_id, (pd.Series, list, np.ndarray)):
+        problems.append("custom_id takes the name of a column that holds the ids: assign them to one first.")
+    return problems
+
+
+def param_problems(module: Any, params: Mapping[str, Any]) -> list[Problem | str]:
+    """Say what is wrong with parameters of the body."""
+    problems: list[Problem | str] = [
+        f"{name} cannot be given: {module.RESERVED[name]}."
+        for name, value in params.items()
+        if name in module.RESERVED and not (value is False or (name == "n" and value == 1))
+    ]
+    problems += module.problems({**module.DEFAULTS, **params})
+    for name, value in params.items():
+        try:
+            orjson.dumps(value, default=_column_as_null, option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError as error:
+            problems.append(f"{name} is not JSON: {error}. One value a row is dobatch.col('column').")
+            continue
+        if any(not math.isfinite(number) for number in _floats(value)):
+            problems.append(f"{name} is {value!r}; JSON has no such number.")
+    return problems
+
+
+def _column_as_null(value: Any) -> None:
+    if not isinstance(value, Column):
+        raise TypeError
+
+
+def _floats(value: Any) -> Iterator[float]:
+    if isinstance(value, (float, np.floating)):
+        yield float(value)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _floats(inner)
+    elif isinstance(value, (list, tuple, np.ndarray)):
+        for inner in value:
+            yield from _floats(inner)
+
+
+def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
+    """Say what is wrong with a frame: whole columns at a time, nothing is rendered."""
+    problems = [] if len(frame) else [Problem(NO_ROWS)]
+    for name in recipe.columns:
+        if name not in frame.columns:
+            problems.append(Problem(_unknown(name, frame.columns)))
+        elif isinstance(frame[name], pd.DataFrame):
+            problems.append(
+                Problem(f"{name!r} stands for several columns of the frame: give each a name of its own.")
+            )
+        elif name == recipe.custom_id:
+            ids = IdFaults(recipe)
+            ids.look(frame[name])
+            problems += ids.problems()
+        elif recipe.missing == "error":
+            problems += _missing(frame[name])
+    problems += [
+        Problem(f"The answer would replace column {name!r}, which the prompt uses: choose another name.")
+        for name in recipe.answer_names
+        if name in recipe.columns
+    ]
+    problems += _replaced(recipe, frame)
+    if recipe.kind == "series":
+        problems += _series_problems(recipe.source, frame, recipe.missing)
+    if recipe.kind == "callable" and recipe.source is None:
+        problems.append(Problem("The prompt function is not kept on disk: submit the frame again."))
+    return problems
+
+
+def _unknown(name: Any, columns: pd.Index) -> str:
+    known = [column if isinstance(column, str) else repr(column) for column in columns]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    folded = [column for column in known if column.casefold() == str(name).casefold()] or near
+    hint = f" Did you mean {folded[0]!r}?" if folded else ""
+    reached = [column for column in known if column.startswith((f"{name}.", f"{name}["))]
+    if reached:
+        better = re.sub(r"\W+", "_", reached[0]).strip("_")
+        hint = (
+            f" In a template {{{reached[0]}}} looks into a column {name!r}: give {reached[0]!r} another name first, "
+            f"df.rename(columns={{{reached[0]!r}: {better!r}}})."
+        )
+    more = f" and {len(known) - 30:,} more" if len(known) > 30 else ""
+    shown = ", ".join(map(repr, columns[:30]))
+    return f"There is no column {name!r}.{hint} The columns are {shown or 'none at all'}{more}."
+
+
+def _replaced(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
+    """Columns of the user's that the answers would replace."""
+    if f"{recipe.into}_error" in frame.columns:
+        return []  # answers of an earlier run, in all likelihood
+    there = [
+        name
+        for name in recipe.answer_names
+        if name in frame.columns and name not in recipe.columns
+        # What was put there to be filled may be.
+        if frame.empty or frame[name].notna().to_numpy().any()
+    ]
+    if not there:
+        return []
+    cure = "another name for the field" if recipe.schema else "into= another name"
+    return [
+        Problem(
+            f"The answers would replace the column {', '.join(map(repr, there))} of the frame: give {cure}, or drop the "
+            "column first."
+        )
+    ]
+
+
+def _missing(values: pd.Series) -> list[Problem]:
+    gone = values.isna().to_numpy()
+    if not gone.any():
+        return []
+    count = int(gone.sum())
+    return [
+        Problem(
+            f"Column {values.name!r} has {count:,} missing value{'s' if count > 1 else ''}. Drop the rows, or say "
+            'missing="skip" (no request, the row gets an error code) or missing="keep" (an empty string).',
+            tuple(values.index[gone][:NAMED]),
+            count,
+        )
+    ]
+
+
+class IdFaults:
+    """
+    What is wrong with the user's own ids, which may come in pieces.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    seen : KeySet, optional
+        Ids of earlier pieces; needed where there are several.
+    """
+
+    def __init__(self, recipe: Recipe, seen: KeySet | None = None) -> None:
+        self._recipe, self._seen = recipe, seen
+        last = recipe.samples
+        self._more = f", also with the number of a sample ('-{last}') behind it" if last > 1 else ""
+        legal = (
+            "1 to 64 letters, digits, '_' or '-'"
+            if recipe.provider == "anthropic"
+            else "a text that is not empty"
+        )
+        self._found: dict[str, _Found] = {
+            "are missing: every row needs an id": _Found(),
+            f"stand in several rows{self._more}: ids must be unique, or leave out custom_id to have them made": _Found(),
+            f"are not legal: an id must be {legal}{self._more}": _Found(),
+        }
+
+    def look(self, values: pd.Series) -> None:
+        """Look at some more rows."""
+        texts = id_texts(values)
+        gone = texts.isna().to_numpy()
+        every = texts.fillna("")
+        samples = self._recipe.samples
+        if samples > 1:
+            every = pd.concat([every, *(every + f"-{number}" for number in range(2, samples + 1))])
+        repeated = every.duplicated(keep=False).to_numpy(copy=True)
+        if self._seen is not None:
+            repeated |= ~self._seen.add_new(keys_of(pa.array(every.tolist(), pa.string())))
+        if self._recipe.provider == "anthropic":
+            fine = every.str.fullmatch(_ANTHROPIC_ID).to_numpy(bool)
+        else:
+            fine = (every != "").to_numpy(bool)
+        illegal = ~fine.reshape(samples, -1).all(axis=0)
+        masks = (gone, repeated.reshape(samples, -1).any(axis=0) & ~gone, illegal & ~gone)
+        for found, rows in zip(self._found.values(), masks, strict=True):
+            found.add(texts[rows])
+
+    def problems(self) -> list[Problem]:
+        """Say what was found, all rows taken together."""
+        return [
+            Problem(
+                f"custom_id: {found.count:,} of column {self._recipe.custom_id!r} {what}"
+                + (f" (such as {', '.join(map(repr, found.examples))})." if found.examples else "."),
+                tuple(found.rows),
+                found.count,
+            )
+            for what, found in self._found.items()
+            if found.count
+        ]
+
+
+@dataclass
+class _Found:
+    """Rows with the same fault: how many, the labels of the first, and a few different values."""
+
+    count: int = 0
+    rows: list[Any] = field(default_factory=list)
+    examples: dict[str, None] = field(default_factory=dict)
+
+    def add(self, texts: pd.Series) -> None:
+        self.count += len(texts)
+        self.rows += texts.index[: NAMED - len(self.rows)].tolist()
+        if len(self.examples) < 5:
+            self.examples |= dict.fromkeys(texts.dropna().head(5 - len(self.examples)))
+
+
+def _series_problems(prompts: Any, frame: pd.DataFrame, missing: str) -> list[Problem]:
+    if prompts is None:
+        return [Problem("The Series of prompts is not kept on disk: submit the frame again.")]
+    if len(prompts) != len(frame):
+        return [Problem(f"The Series has {len(prompts):,} prompts and the frame {len(frame):,} rows.")]
+    if not prompts.index.equals(frame.index):
+        return [
+            Problem("The Series of prompts has another index than the frame: align it with reindex first.")
+        ]
+    return _missing(prompts.rename(prompts.name or "prompt")) if missing == "error" else []

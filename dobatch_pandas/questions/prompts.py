@@ -1,0 +1,225 @@
+"""
+What is asked of each row: templates over columns, and columns whose values go into the body as they are.
+
+Values become text the way people write them: whole floats without ``.0`` (a column of whole numbers turns
+into floats as soon as one is missing), other numbers as Python writes them, dates without a midnight, lists and
+dicts as JSON. A conversion or a format spec (``{price:.2f}``) sees the value itself, as `str.format` would.
+"""
+
+from __future__ import annotations
+
+import datetime
+import string
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from dobatch_pandas.errors import InputError
+
+__all__ = [
+    "MEMBERS",
+    "Column",
+    "Field",
+    "Template",
+    "col",
+    "message_templates",
+    "messages_problem",
+    "places_of",
+    "plain",
+    "template",
+]
+
+MEMBERS = "*"  # the place in a body where a row brings its own question
+
+_FORMATTER = string.Formatter()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A value a row: stands where a constant could stand in a request's body. Made by `col`."""
+
+    name: Any
+
+
+def col(name: Any) -> Column:
+    """
+    Take a body parameter, or a whole prompt, from a column: one value a row.
+
+    Parameters
+    ----------
+    name : hashable
+        Label of the column.
+    """
+    return Column(name)
+
+
+@dataclass(frozen=True)
+class Field:
+    """
+    One replacement field of a template.
+
+    ``source`` is all between the braces, ``columns`` what it needs, and ``simple`` whether it is nothing but
+    a column's name.
+    """
+
+    source: str
+    columns: tuple[str, ...]
+    simple: bool
+
+    def evaluate(self, values: Mapping[str, Any]) -> str:
+        """Render the field for one row, as `str.format` does."""
+        if self.simple:
+            return plain(values[self.columns[0]])
+        return _FORMATTER.vformat("{" + self.source + "}", (), _Native(values))
+
+
+class _Native(dict[str, Any]):
+    """Values as Python's own types, so that format specs written for those work."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        return value.item() if isinstance(value, np.generic) else value
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text with fields: constants and `Field` objects in their order."""
+
+    pieces: tuple[str | Field, ...]
+
+    @property
+    def fields(self) -> list[Field]:
+        """What differs from row to row."""
+        return [piece for piece in self.pieces if isinstance(piece, Field)]
+
+
+def template(text: str, what: str = "prompt") -> Template:
+    """
+    Parse a template.
+
+    Raises
+    ------
+    InputError
+        Braces that do not match, or a field without a name.
+    """
+    pieces: list[str | Field] = []
+    try:
+        text.encode()
+        for literal, name, spec, conversion in _FORMATTER.parse(text):
+            if literal:
+                pieces.append(literal)
+            if name is not None:
+                pieces.append(_field(name, spec or "", conversion, what))
+    except UnicodeEncodeError as error:
+        raise InputError(f"The {what} holds half of a surrogate pair, which no request can carry.") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"The {what} is not a template: {error}. Braces that are text are written twice: {{{{ and }}}}."
+        ) from error
+    return Template(tuple(pieces))
+
+
+def _field(name: str, spec: str, conversion: str | None, what: str) -> Field:
+    column = name.partition(".")[0].partition("[")[0]
+    if not column or column.isdigit():
+        raise InputError(
+            f"The {what} has the field {{{name}}}, which names no column: write {{column}}, or {{{{ and }}}} for "
+            "braces. Columns that are called by numbers get names by df.rename(columns=...)."
+        )
+    if conversion not in (None, "r", "s", "a"):
+        raise InputError(
+            f"The {what} has the conversion !{conversion} in {{{name}}}; there are !r, !s and !a."
+        )
+    inner = [_field(n, s or "", c, what) for _, n, s, c in _FORMATTER.parse(spec) if n is not None]
+    columns = dict.fromkeys([column, *(c for field in inner for c in field.columns)])
+    source = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+    return Field(source, tuple(columns), simple=name == column and not spec and not conversion)
+
+
+def plain(value: Any) -> str:
+    """Write a value as people do; see the module's docstring."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError("it holds bytes: decode them first, as .str.decode('utf-8') does")
+    if isinstance(value, (np.float32, np.float16)):
+        # Shorter than a Python float: 0.1, not 0.10000000149011612.
+        value = float(str(value))
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
+        return str(value.date())
+    if isinstance(value, (list, tuple, dict, np.ndarray)):
+        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS).decode()
+    return str(value)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    return plain(value)
+
+
+def message_templates(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse a message's text, or its text parts."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": template(content)}
+    if isinstance(content, (list, tuple)):
+        parts = [
+            {**part, "text": template(part["text"])}
+            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
+        return {**message, "content": parts}
+    return dict(message)
+
+
+def messages_problem(messages: Any, roles: Collection[str]) -> str | None:
+    """Say what is wrong with a list of messages, or None."""
+    if not isinstance(messages, (list, tuple)) or not messages:
+        return "messages are a list of {'role': ..., 'content': ...}"
+    for message in messages:
+        if not isinstance(message, Mapping):
+            return f"{message!r:.80} is not a message: it needs 'role' and 'content'"
+        if "type" in message and "role" not in message:
+            continue  # an item of the responses endpoint: a call's output, say
+        if not isinstance(message.get("role"), str) or not ("content" in message or "tool_calls" in message):
+            return f"{message!r:.80} is not a message: it needs 'role' and 'content'"
+        if message["role"] not in roles:
+            return f"{message['role']!r} is no role at this endpoint; there are {', '.join(sorted(roles))}"
+        content = message.get("content")
+        if not isinstance(content, (str, list, tuple, Column)) and not (
+            content is None and "tool_calls" in message
+        ):
+            return f"the content of a message is {content!r:.60}; it takes a text or a list of parts"
+    if all(message.get("role") in ("system", "developer") for message in messages):
+        return "there is no message but the system's"
+    return None
+
+
+def places_of(value: Any) -> Iterator[Any]:
+    """Yield what differs from row to row in a nested value: `Template`, `Column` and `MEMBERS`, in order."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == MEMBERS:
+                yield MEMBERS
+            else:
+                yield from places_of(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from places_of(inner)
+    elif isinstance(value, (Template, Column)):
+        yield value

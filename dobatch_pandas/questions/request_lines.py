@@ -1,0 +1,281 @@
+"""
+Request lines: frozen rows become JSONL parts within the service's limits, one ``custom_id`` each.
+
+An id is a 128-bit BLAKE2b hash of the request's body and the number of the sample, as 32 hex digits: equal
+questions have equal ids, wherever and whenever they are asked.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dobatch_pandas.arrow.json_text import escaped
+from dobatch_pandas.arrow.keyset import HEX_DIGITS, Keys, KeySet, keys_of, mixed
+
+from .bodies import Renderer, side_by_side
+from .part_files import (
+    LIMITS,
+    START,
+    Limits,
+    Part,
+    PartFiles,
+    compress_part,
+    copy_lines,
+    ids_of_part,
+    lines_of_part,
+)
+from .recipe import Recipe
+
+__all__ = [
+    "DUPLICATE",
+    "LIMITS",
+    "REUSED",
+    "SENT",
+    "SKIPPED",
+    "TOO_LARGE",
+    "Limits",
+    "Part",
+    "Renderer",
+    "RequestWriter",
+    "compress_part",
+    "copy_lines",
+    "ids_of",
+    "ids_of_part",
+    "lines_of_part",
+    "pieces_of",
+]
+
+# Fates of a row.
+SENT, DUPLICATE, REUSED, SKIPPED, TOO_LARGE = range(5)
+
+_END = b"}\n"
+BLOCK_BYTES = 2_000_000  # of rows that are rendered at once: what a core's cache holds until they are hashed
+
+
+class RequestWriter:
+    """
+    Writes frozen rows as request files, each row once.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    directory : pathlib.Path or None
+        Where ``part-00000.jsonl`` and on appear, each whole; None writes nothing.
+    limits : Limits, optional
+        Of one file; by default the provider's.
+    sent : KeySet, optional
+        Requests that are in files already; those written are added.
+    answered : KeySet, optional
+        Requests that need not be sent because their answer is known.
+    first_part : int
+        Number of the first file.
+    on_part : callable, optional
+        Called with each `Part` as it is complete; may block until there is room for the next.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        directory: Path | None,
+        *,
+        limits: Limits | None = None,
+        sent: KeySet | None = None,
+        answered: KeySet | None = None,
+        first_part: int = 0,
+        on_part: Callable[[Part], None] | None = None,
+    ) -> None:
+        self._recipe, self._renderer = recipe, Renderer(recipe)
+        self._limits = limits or LIMITS[recipe.provider]
+        self._sent = KeySet() if sent is None else sent
+        self._answered = KeySet() if answered is None else answered
+        self._files = None if directory is None else PartFiles(directory, self._limits, first_part, on_part)
+        self._own_ids = recipe.custom_id is not None
+        self._met, self._repeats = KeySet(), dict[int, int]()
+        around = b'","params":'
+        if recipe.provider == "openai":
+            around = b'","method":"POST","url":' + orjson.dumps(recipe.endpoint) + b',"body":'
+        # A line: START, the id, what follows it, what is of the row, and the end.
+        self._follows, self._end = around + self._renderer.first, self._renderer.last + _END
+        self._each = len(START) + len(self._follows) + len(self._end)
+        # An id takes what all bodies begin with once, however long the instructions are.
+        self._states = [_state(self._renderer.first, sample) for sample in range(recipe.samples)]
+
+    def add(self, frozen: pa.RecordBatch) -> pa.RecordBatch:
+        """
+        Take some rows.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            A row per row and sample, a row's samples side by side: ``custom_id``, null where there is
+            nothing to ask, and ``fate``, int8: 0 sent, 1 equal to one that is sent, 2 answered before, 3 skipped
+            for a missing value, 4 too large for any file.
+        """
+        most = BLOCK_BYTES // self._recipe.samples
+        each = self._each + sum(map(len, self._renderer.between))
+        blocks = [self._add(piece) for piece in pieces_of(frozen, most, each)]
+        if len(blocks) == 1:
+            return blocks[0]
+        return pa.Table.from_batches(blocks).combine_chunks().to_batches()[0]
+
+    def close(self) -> None:
+        """Complete the last file."""
+        if self._files is not None:
+            self._files.close()
+
+    def _add(self, frozen: pa.RecordBatch) -> pa.RecordBatch:
+        samples = self._recipe.samples
+        present = _present(frozen)
+        kept = frozen if present is None else frozen.filter(present)
+        rows = self._renderer.middles(kept)
+        if samples > 1:
+            rows = rows.take(pa.array(np.repeat(np.arange(len(rows)), samples)))
+        ids, names, keys = self._owned(kept) if self._own_ids else self._made(rows)
+        sizes = pc.add(pc.binary_length(rows), pc.binary_length(names)).to_numpy() + self._each
+        fate = np.full(len(rows), DUPLICATE, np.int8)
+        large = sizes > self._limits.bytes
+        fate[large] = TOO_LARGE
+        known = large
+        if len(self._answered):
+            reused = self._answered.contains(keys) & ~large & ~self._sent.contains(keys)
+            fate[reused] = REUSED
+            known = large | reused
+        rest = np.flatnonzero(~known)
+        chosen = rest[self._sent.add_new(keys[rest])]
+        fate[chosen] = SENT
+        if self._files is not None and len(chosen):
+            if len(chosen) < len(rows):
+                picked = pa.array(chosen)
+                rows, names = rows.take(picked), names.take(picked)
+            self._files.write(
+                sizes[chosen], lambda start, stop: self._lines(names[start:stop], rows[start:stop])
+            )
+        return _outcome(ids, fate, present, samples)
+
+    def _lines(self, names: pa.LargeBinaryArray, rows: pa.LargeBinaryArray) -> memoryview:
+        lines = side_by_side([START, names, self._follows, rows, self._end])
+        return memoryview(_bytes_of(lines))
+
+    def _owned(self, kept: pa.RecordBatch) -> tuple[pa.Array, pa.LargeBinaryArray, Keys]:
+        """The user's ids, as they stand in a line, and their keys."""
+        ids, samples = kept["custom_id"], self._recipe.samples
+        if samples > 1:
+            ids = pa.array(
+                [f"{i}-{s + 1}" if s else i for i in ids.to_pylist() for s in range(samples)], pa.string()
+            )
+        return ids, escaped(ids.cast(pa.large_string())), keys_of(ids)
+
+    def _made(self, middles: pa.LargeBinaryArray) -> tuple[pa.Array, pa.LargeBinaryArray, Keys]:
+        """Ids that follow from what is asked, as they stand in a line, and their keys."""
+        rows = middles.to_numpy(zero_copy_only=False).tolist()
+        digests = [b""] * len(rows)
+        for sample, state in enumerate(self._states):
+            mine = slice(sample, None, self._recipe.samples)
+            digests[mine] = _digests(state, rows[mine], self._renderer.last)
+        if not self._recipe.dedupe:
+            self._tell_apart(rows, digests)
+        digits = binascii.hexlify(b"".join(digests))
+        offsets = np.arange(len(rows) + 1, dtype=np.int32) * HEX_DIGITS
+        ids = pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(digits))
+        return ids, ids.cast(pa.large_string()).view(pa.large_binary()), keys_of(ids)
+
+    def _tell_apart(self, rows: list[bytes], digests: list[bytes]) -> None:
+        """Give equal rows ids of their own: the how-manieth it is counts as further samples."""
+        samples = self._recipe.samples
+        keys = mixed(np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2))
+        for number in np.flatnonzero(~self._met.add_new(keys)).tolist():
+            key = int(keys[number])
+            self._repeats[key] = self._repeats.get(key, 0) + 1
+            state = _state(self._renderer.first, number % samples + self._repeats[key] * samples)
+            [digests[number]] = _digests(state, [rows[number]], self._renderer.last)
+
+
+def pieces_of(frozen: pa.RecordBatch, most_bytes: int, each: int = 0) -> Iterator[pa.RecordBatch]:
+    """
+    Cut rows into runs of about so many bytes, a longer row by itself; no rows are one run.
+
+    `each` is how many bytes every row takes beyond its values.
+    """
+    lengths = np.full(frozen.num_rows, each, np.int64)
+    for column in frozen.columns:
+        if not pa.types.is_boolean(column.type):
+            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < frozen.num_rows or not start:
+        done = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, done + most_bytes, "right")), start + 1)
+        yield frozen.slice(start, stop - start)
+        start = stop
+
+
+def _state(first: bytes, sample: int) -> blake2b:
+    return blake2b(first, digest_size=16, salt=sample.to_bytes(16, "little"))
+
+
+def _digests(state: blake2b, rows: list[bytes], last: bytes) -> list[bytes]:
+    """Digests of bodies that begin with what `state` has taken."""
+    digests = []
+    for row in rows:
+        one = state.copy()
+        one.update(row)
+        one.update(last)
+        digests.append(one.digest())
+    return digests
+
+
+def _bytes_of(column: pa.LargeBinaryArray) -> pa.Buffer:
+    """The bytes of a column's values, end to end."""
+    _, bounds, data = column.buffers()
+    edges = np.frombuffer(bounds, np.int64)[column.offset : column.offset + len(column) + 1]
+    return data.slice(edges[0], edges[-1] - edges[0])
+
+
+def _present(frozen: pa.RecordBatch) -> pa.Array | None:
+    """Rows that have all they need; None where every row has."""
+    if not any(column.null_count for column in frozen.columns):
+        return None
+    valid = [pc.is_valid(column) for column in frozen.columns]
+    every = valid[0]
+    for one in valid[1:]:
+        every = pc.and_(every, one)
+    return every
+
+
+def _outcome(ids: pa.Array, fate: Any, present: pa.Array | None, samples: int) -> pa.RecordBatch:
+    if present is None:
+        return pa.record_batch({"custom_id": ids, "fate": pa.array(fate)})
+    rows = np.repeat(present.to_numpy(zero_copy_only=False), samples)
+    place = np.cumsum(rows) - 1
+    whole = np.full(len(rows), SKIPPED, np.int8)
+    whole[rows] = fate
+    return pa.record_batch({"custom_id": ids.take(pa.array(place, mask=~rows)), "fate": pa.array(whole)})
+
+
+def ids_of(frame: pd.DataFrame, recipe: Recipe) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """
+    Return the ids of the requests that a frame's rows stand for, without writing anything.
+
+    Returns
+    -------
+    ids : pyarrow.ChunkedArray of string
+        ``len(frame) * recipe.samples`` of them, a row's samples side by side.
+    fates : pyarrow.ChunkedArray of int8
+        See `RequestWriter.add`.
+    """
+    writer = RequestWriter(recipe, None)
+    blocks = [writer.add(frozen) for frozen in recipe.freeze(frame)]
+    return (
+        pa.chunked_array([block["custom_id"] for block in blocks], pa.string()),
+        pa.chunked_array([block["fate"] for block in blocks], pa.int8()),
+    )

@@ -1,0 +1,460 @@
+"""A job is found again, reuses what is known, and shares its home with other processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pandas as pd
+import pytest
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.errors import (
+    BudgetExceeded,
+    ConfigurationError,
+    InputError,
+    JobNotFound,
+    JobNotReady,
+    WaitTimeout,
+)
+from dobatch_pandas.job.open_jobs import close_home
+from dobatch_pandas.questions import request_lines
+
+FRAME = pd.DataFrame({"word": [f"word {n}" for n in range(30)]})
+
+
+def ask(frame=FRAME, prompt="Say {word}", **options):
+    return frame.dobatch.submit(prompt, model="echo", into="said", **options)
+
+
+def forget_in_memory():
+    """What a restarted kernel has: the disk."""
+    close_home(dobatch.config.settings().home)
+
+
+def test_the_same_plan_again_is_the_same_job(server, capsys):
+    """
+    Run All, or a restarted kernel, finds its job and says so; nothing is uploaded or created again.
+    """
+    first = ask().wait()
+    calls = len(server.calls)
+    dobatch.configure(display=None)
+    again = ask()
+    assert again.id == first.id
+    assert "nothing is sent again" in capsys.readouterr().out
+    assert len(server.calls) == calls
+    forget_in_memory()
+    assert ask(display=False).id == first.id
+    assert set(server.executed.values()) == {1}
+
+
+def test_the_same_plan_in_flight_is_attached_to(server):
+    """
+    Also while it runs.
+    """
+    server.hold()
+    first = ask()
+    again = ask()
+    assert again.id == first.id
+    server.release()
+    again.wait()
+    assert len(server.batches) == 1
+
+
+def test_fresh_asks_anew(server):
+    """
+    ``fresh=True`` is the way to pay twice on purpose; afterwards the newer job is the one that is found.
+    """
+    first = ask().wait()
+    fresh = ask(fresh=True).wait()
+    assert fresh.id != first.id
+    assert set(server.executed.values()) == {2}
+    assert ask().id == fresh.id
+
+
+def test_only_what_is_new_is_sent(server):
+    """
+    A frame that has grown, or was filtered and shuffled since: rows that an earlier job answered are reused.
+    """
+    ask().wait()
+    grown = pd.concat([FRAME.sample(20, random_state=1), pd.DataFrame({"word": ["new", "newer"]})])
+    job = ask(grown)
+    out = grown.dobatch.join(job)
+    assert list(out["said"]) == [f"Say {word}" for word in grown["word"]]
+    assert job.counts["reused"] == 20
+    assert job.counts["total"] == 22
+    assert set(server.executed.values()) == {1}
+    assert len(server.executed) == 32
+
+
+def test_rows_that_failed_before_are_sent_again(serve):
+    """
+    Only a success is an answer that can be reused.
+    """
+    server = serve(fail_share=0.4, fail_times=1)
+    first = ask().wait()
+    failed = first.counts["failed"]
+    assert failed > 3
+    shuffled = FRAME.iloc[::-1]
+    again = ask(shuffled).wait()
+    assert again.counts["reused"] == 30 - failed
+    assert sum(server.executed.values()) == 30 + failed
+    assert shuffled.dobatch.join(again)["said_error"].isna().all()
+
+
+def test_reused_answers_outlive_the_job_they_came_from(server):
+    """
+    A job's folder holds all of its answers.
+    """
+    first = ask().wait()
+    second = ask(FRAME.iloc[::-1]).wait()
+    first.forget()
+    out = FRAME.dobatch.join(second)
+    assert (out["said"] == "Say " + FRAME["word"]).all()
+
+
+def test_an_answer_of_another_service_is_not_reused(serve):
+    """
+    What one server echoed is no answer of another one.
+    """
+    serve()
+    ask().wait()
+    other = serve()
+    ask().wait()
+    assert len(other.executed) == 30
+
+
+def test_results_that_the_service_deleted_are_still_here(server):
+    """
+    After 30 days the service has nothing left, and the job still has its own copy.
+    """
+    job = ask().wait()
+    server.advance(40 * 24 * 3600)
+    forget_in_memory()
+    out = FRAME.dobatch.join(dobatch.attach(job.id))
+    assert out["said"].notna().all()
+
+
+def test_jobs_are_listed(server):
+    """
+    ``dobatch.jobs()`` is a frame, newest first, with what one wants to know.
+    """
+    job = ask().wait()
+    other = ask(FRAME.head(3), "Spell {word}").wait()
+    listed = dobatch.jobs()
+    assert list(listed.index) == [other.id, job.id]
+    assert list(listed["rows"]) == [3, 30]
+    assert set(listed["status"]) == {"completed"}
+    assert {"created", "requests", "completed", "failed", "model", "into", "cost", "batches"} <= set(listed)
+    assert len(dobatch.batches()) == 2
+
+
+def test_forget_leaves_nothing(server, home):
+    """
+    ``job.forget()`` deletes the job with everything it has on disk.
+    """
+    job = ask().wait()
+    job.forget()
+    assert dobatch.jobs().empty
+    assert list((home / "jobs").iterdir()) == []
+    with pytest.raises(JobNotFound):
+        dobatch.attach(job.id)
+
+
+def test_everything_on_disk_is_private_and_holds_no_secret(serve, home):
+    """
+    Directories 0700, files 0600; no token and no signature in any of them.
+    """
+    serve(token="very-secret-token-123")
+    ask().wait()
+    for folder, folders, files in os.walk(home):
+        for name in folders:
+            assert os.stat(os.path.join(folder, name)).st_mode & 0o777 == 0o700, name
+        for name in files:
+            path = os.path.join(folder, name)
+            assert os.stat(path).st_mode & 0o777 == 0o600, path
+            with open(path, "rb") as file:
+                content = file.read()
+            assert b"very-secret-token-123" not in content, path
+            assert b"signature" not in content.lower(), path
+
+
+def test_the_folder_is_as_documented(server, home):
+    """
+    Each file that a finished job leaves has its place.
+    """
+    job = ask().wait()
+    root = home / "jobs" / job.id
+    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert found == {
+        "lock",
+        "manifest.parquet",
+        "parts/part-00000.jsonl.zst",
+        "output/part-00000.jsonl",
+        "results/part-00000.parquet",
+    }
+
+
+def test_two_processes_that_submit_the_same_do_it_once(server, home):
+    """
+    Two kernels on one home: one moves the job, the other waits for it; both have the answers.
+    """
+    script = textwrap.dedent(f"""
+        import pandas as pd, dobatch_pandas as dobatch
+        dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", display=False)
+        frame = pd.DataFrame({{"word": [f"word {{n}}" for n in range(30)]}})
+        job = frame.dobatch.submit("Say {{word}}", model="echo", into="said")
+        out = frame.dobatch.join(job)
+        assert (out["said"] == "Say " + frame["word"]).all()
+        print(job.id)
+    """)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert len({out.strip() for out, _ in outputs}) == 1
+    assert len(server.batches) == 1
+    assert set(server.executed.values()) == {1}
+
+
+def test_another_process_can_cancel(server, home):
+    """
+    ``dobatch cancel ID`` in a terminal reaches the kernel that moves the job.
+    """
+    server.hold(after=5)
+    job = ask()
+    job.sent()
+    script = f"""
+import dobatch_pandas as dobatch
+dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", display=False)
+dobatch.attach({job.id!r}).cancel()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    server.release()
+    job.wait()
+    assert job._store.job(job.id).cancel_requested == 1
+    assert job.status in ("cancelled", "completed")
+
+
+def test_wait_can_be_limited(server):
+    """
+    The time given to ``wait`` ends the waiting, not the job.
+    """
+    server.hold()
+    job = ask()
+    with pytest.raises(WaitTimeout, match="it goes on"):
+        job.wait(timeout=0.2)
+    server.release()
+    assert job.wait().status == "completed"
+
+
+def test_interrupting_wait_leaves_the_job(server, monkeypatch):
+    """
+    Ctrl+C stops the waiting, and says how to come back and how to cancel.
+    """
+    server.hold()
+    job = ask()
+
+    def interrupt(self, deadline, timeout):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dobatch.Job, "_wait_until", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=r"goes on.*attach.*cancel"):
+        job.wait()
+    monkeypatch.undo()
+    server.release()
+    assert dobatch.attach(job.id).wait().status == "completed"
+
+
+def test_retry_needs_an_ended_job(server):
+    """
+    What is under way cannot be retried.
+    """
+    server.hold()
+    job = ask()
+    with pytest.raises(JobNotReady):
+        job.retry()
+    server.release()
+
+
+def test_retry_sends_what_failed_and_nothing_else(serve, monkeypatch):
+    """
+    What succeeded stays; failures that cannot change are left alone.
+    """
+    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(10, 200_000_000))
+    server = serve(fail_share=0.5, fail_kinds=("server_error", "bad_request"), fail_times=1)
+    job = ask().wait()
+    before = job.errors()
+    can_change = (before["error_code"] != "http_400").sum()
+    assert 0 < can_change < len(before)
+    assert job.retry() == can_change
+    job.wait()
+    after = job.errors()
+    assert set(after["error_code"]) == {"http_400"}
+    assert len(after) == len(before) - can_change
+    assert {group.code: group.count for group in job.snapshot().errors} == {"http_400": len(after)}
+    assert job.counts["failed"] == len(after)
+    assert sum(server.executed.values()) == 30 + can_change
+
+
+def test_a_budget_is_kept(server):
+    """
+    ``max_cost`` refuses before anything is sent.
+    """
+    options = {"model": "gpt-4.1-mini", "max_tokens": 10}
+    with pytest.raises(BudgetExceeded, match="Nothing was sent"):
+        FRAME.dobatch.submit("Say {word}", max_cost=1e-9, **options)
+    with pytest.raises(BudgetExceeded, match="unknown"):
+        ask(max_cost=1.0)
+    assert dobatch.jobs().empty
+    FRAME.dobatch.submit("Say {word}", max_cost=1.0, **options).wait()
+
+
+def test_without_a_token_the_error_names_the_cure(home):
+    """
+    No token: what to set, and where.
+    """
+    dobatch.configure(base_url="http://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match="configure") as caught:
+        ask()
+    assert "DIGITALOCEAN_TOKEN" in str(caught.value)
+
+
+def test_a_job_of_another_service_does_not_get_this_ones_token(serve):
+    """
+    A token goes to the service it was set for.
+    """
+    server = serve()
+    server.hold()
+    job = ask()
+    job.sent()
+    forget_in_memory()
+    other = serve()
+    with pytest.raises(ConfigurationError, match="belongs to"):
+        dobatch.attach(job.id).wait()
+    assert "list_batches" not in other.calls
+    server.release()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index([5, 5, 1, 1, 3]),
+        pd.Index(["b", "a", "b", "c", None]),
+        pd.MultiIndex.from_tuples([("x", 2), ("x", 1), ("y", 1), ("y", 1), ("a", 0)], names=["k", None]),
+        pd.RangeIndex(10, 0, -2, name="r"),
+        pd.date_range("2026-01-01", periods=5, tz="UTC"),
+        pd.CategoricalIndex(["p", "q", "p", "q", "p"]),
+        pd.Index([1, "mixed", 2.5, None, ("t", 1)], dtype=object),
+    ],
+    ids=["repeated", "text", "multi", "range", "dates", "categories", "mixed"],
+)
+def test_any_index_is_kept(index, server):
+    """
+    A repeated, unsorted, text, date or multi index changes nothing, in join, result and after a restart.
+    """
+    frame = pd.DataFrame({"word": ["e", "d", "c", "d", "a"], "said_error": 1}, index=index)
+    before = frame.copy()
+    job = ask(frame)
+    out = frame.dobatch.join(job)
+    assert list(out["said"]) == [f"Say {word}" for word in frame["word"]]
+    assert out.index.equals(index)
+    pd.testing.assert_frame_equal(frame, before)
+    forget_in_memory()
+    result = dobatch.attach(job.id).result()
+    assert list(result["said"]) == list(out["said"])
+    if "mixed" not in map(str, index):
+        assert list(result.index) == list(index)
+
+
+def test_a_level_that_arrow_cannot_hold_leaves_the_others_alone(server):
+    """
+    Its labels become text; numbers stay numbers.
+    """
+    index = pd.MultiIndex.from_arrays(
+        [[3, 1, 2], pd.Index([1, "a", ("t", 1)], dtype=object)], names=["n", "m"]
+    )
+    job = ask(pd.DataFrame({"word": list("abc")}, index=index))
+    assert list(job.result().index) == [(3, "1"), (1, "'a'"), (2, "('t', 1)")]
+
+
+def test_a_frame_that_changed_since_is_joined_by_what_it_asks(server):
+    """
+    Sorted, filtered, grown: right answers on right rows, and a code where nothing was asked.
+    """
+    job = ask()
+    changed = pd.concat(
+        [FRAME.sort_values("word", ascending=False).iloc[5:], pd.DataFrame({"word": ["x", None]})]
+    )
+    out = changed.dobatch.join(job)
+    known = out["word"].isin(FRAME["word"])
+    assert (out["said"][known] == "Say " + out["word"][known]).all()
+    assert list(out["said_error"][~known]) == ["missing_result", "missing_input"]
+
+
+def test_prompts_from_a_function_are_joined_by_label_after_a_restart(server):
+    """
+    A function is not kept on disk; labels, or the very frame, tell which row is which.
+    """
+    frame = FRAME.set_index(pd.Index([f"r{n}" for n in range(30)]))
+    job = ask(frame, lambda row: f"Say {row['word']}")
+    job.wait()
+    forget_in_memory()
+    back = dobatch.attach(job.id)
+    part = frame.sample(10, random_state=3)
+    assert list(part.dobatch.join(back)["said"]) == [f"Say {word}" for word in part["word"]]
+    repeated = pd.concat([frame, frame])
+    other = ask(repeated, lambda row: f"Tell {row.word}").wait()
+    forget_in_memory()
+    with pytest.raises(InputError, match="Cannot tell"):
+        repeated.sample(5).dobatch.join(dobatch.attach(other.id))
+
+
+def test_missing_values_can_be_skipped(server):
+    """
+    A row without a value is not asked, and says so.
+    """
+    frame = pd.DataFrame({"word": ["a", None, "b"]})
+    with pytest.raises(InputError, match="missing"):
+        ask(frame)
+    out = frame.dobatch.join(ask(frame, missing="skip"))
+    assert list(out["said_error"].fillna("")) == ["", "missing_input", ""]
+    assert len(server.executed) == 2
+
+
+def test_a_row_too_large_for_any_file_fails_alone(server, monkeypatch):
+    """
+    One oversized row is a failed row, not a failed job.
+    """
+    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(100, 5_000))
+    frame = pd.DataFrame({"word": ["a", "b" * 6_000, "c"]})
+    out = frame.dobatch.join(ask(frame))
+    assert list(out["said_error"].fillna("")) == ["", "too_large", ""]
+
+
+def test_a_job_that_every_row_of_which_is_known_sends_nothing(server):
+    """
+    All reused: the job is over at once.
+    """
+    ask().wait()
+    files = server.calls.count("create_file")
+    job = ask(FRAME.iloc[::-1]).wait()
+    assert job.status == "completed"
+    assert server.calls.count("create_file") == files
+
+
+def test_update_replaces_its_own_columns(server):
+    """
+    Asked again under the same name, the column holds the newer answers.
+    """
+    frame = FRAME.copy()
+    frame.dobatch.update(ask(frame))
+    frame.dobatch.update(ask(frame, "Spell {word}"))
+    assert (frame["said"] == "Spell " + frame["word"]).all()
+    assert list(frame.columns) == ["word", "said", "said_error"]

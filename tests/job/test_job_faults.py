@@ -1,0 +1,349 @@
+"""A job under every fault that a network, a service or a provider can produce."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from proxy import Proxy
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.errors import ConnectionFailed, JobFailed, Unauthorized
+from dobatch_pandas.job import sender
+from dobatch_pandas.job.open_jobs import known_runner, store_here
+from dobatch_pandas.job.runner import Runner
+from dobatch_pandas.questions import request_lines
+from dobatch_pandas.questions.part_files import compress_part
+
+FRAME = pd.DataFrame({"n": range(90)})
+
+
+@pytest.fixture
+def three_parts(monkeypatch):
+    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(30, 200_000_000))
+
+
+def ask(**options):
+    return FRAME.dobatch.submit("number {n}", model="echo", into="answer", **options)
+
+
+def check(job, server):
+    """Every row has its own answer, and nothing was asked twice."""
+    answered = FRAME.dobatch.join(job)
+    assert list(answered["answer"]) == [f"number {n}" for n in FRAME["n"]]
+    assert answered["answer_error"].isna().all()
+    assert set(server.executed.values()) == {1}
+    assert len(server.executed) == len(FRAME)
+
+
+@pytest.mark.parametrize("operation", ["create_file", "upload", "create_batch", "get_batch", "list_batches",
+                                       "get_results", "download"])  # fmt: skip
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"drop": "before", "times": 2},
+        {"drop": "after", "times": 2},
+        {"status": 503, "times": 2},
+        {"status": 500, "times": 3},
+        {"status": 429, "retry_after": 0.2},
+        {"status": 429},
+    ],
+    ids=["reset before", "answer lost", "503 in HTML", "500 in HTML", "429 with retry-after", "429"],
+)
+def test_passing_faults_are_survived(operation, fault, server, three_parts):
+    """
+    A fault that passes costs time, never an answer and never a second execution.
+    """
+    if operation == "list_batches":
+        fault = {**fault, "skip": 1}  # the first list is the knock at the door, in the user's own cell
+    server.faults.add(operation, **fault)
+
+    check(ask(), server)
+
+
+@pytest.mark.parametrize("cut", [1, 2_000])
+@pytest.mark.parametrize("operation", ["upload", "download"])
+def test_a_transfer_that_breaks_goes_on(operation, cut, server):
+    """
+    Bytes that were lost on the way are sent or fetched again; what arrived is whole.
+    """
+    server.faults.add(operation, cut=cut)
+    check(ask(), server)
+
+
+@pytest.mark.parametrize("operation", ["upload", "download"])
+def test_an_expired_address_is_asked_for_anew(operation, server):
+    """
+    A presigned address that is too old is replaced by a new one.
+    """
+    server.faults.add(operation, expire=True)
+    check(ask(), server)
+
+
+def test_a_download_whose_address_expires_midway_goes_on(server):
+    """
+    A new link, and on from the byte reached.
+    """
+    server.faults.add("download", cut=1_000, expire=True)
+    check(ask(), server)
+
+
+def test_ten_thousand_rows_through_a_network_that_drops_one_connection_in_five(serve, monkeypatch):
+    """
+    All joined, nothing executed twice.
+    """
+    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(500, 200_000_000))
+    server = serve()
+    frame = pd.DataFrame({"n": range(10_000)})
+    with Proxy(server.url, reset_share=0.2) as proxy:
+        dobatch.configure(base_url=proxy.url)
+        answered = frame.dobatch.join(frame.dobatch.submit("number {n}", model="echo"))
+
+    assert list(answered["response"]) == [f"number {n}" for n in range(10_000)]
+    assert set(server.executed.values()) == {1}
+    assert len(server.executed) == 10_000
+    assert len(server.batches) == 20
+
+
+def test_a_token_that_expires_in_mid_job_pauses_it_until_there_is_a_new_one(server):
+    """
+    The job says so, is kept, and goes on after ``dobatch.configure(token=...)``.
+    """
+    server.faults.add("create_batch", status=401)
+    job = ask()
+    paused = wait_for(job, lambda now: now.state == "paused")
+    assert "configure(token=" in paused.problem
+
+    dobatch.configure(token="another")
+    check(job, server)
+
+
+@pytest.mark.parametrize("operation", ["create_file", "create_batch", "get_batch", "get_results"])
+def test_a_token_given_the_moment_the_job_asks_for_one_is_taken(operation, server):
+    """
+    Nobody waits ten minutes because ``configure`` was faster than the job's own wait.
+    """
+    server.faults.add(operation, status=401)
+    job = ask()
+    asked = threading.Event()
+
+    def answer_at_once():
+        if not asked.is_set() and job.snapshot().state == "paused":
+            asked.set()
+            dobatch.configure(token="another")
+
+    unsubscribe = job.subscribe(answer_at_once)
+    answer_at_once()
+    job.wait(timeout=60)
+    unsubscribe()
+    check(job, server)
+
+
+def wait_for(job, condition):
+    """The first snapshot for which the condition holds."""
+    news = threading.Event()
+    unsubscribe = job.subscribe(news.set)
+    try:
+        for _ in range(200):
+            now = job.snapshot()
+            if condition(now):
+                return now
+            assert not now.over, now
+            news.wait(5)
+            news.clear()
+        raise AssertionError(now)
+    finally:
+        unsubscribe()
+
+
+def test_two_never_move_a_job_at_once(server, home, monkeypatch):
+    """
+    Attached to while a thread of the one before is still at a part: who comes later waits for its end.
+    """
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> Path:
+        begun.set()
+        assert go_on.wait(30)
+        return compress_part(path)
+
+    monkeypatch.setattr(sender, "compress_part", slowly)
+    server.hold()
+    first = pd.DataFrame({"x": range(10)}).dobatch.submit("Say {x}", model="echo")
+    assert begun.wait(30)
+    early = known_runner(store_here(), first.id)
+    early.progress.stop()
+    early._thread.join(0.3)
+    late = Runner(store_here(), first.id, first.recipe, dobatch.Client())
+    late.start()
+    with late.progress.changed:
+        assert late.progress.changed.wait_for(lambda: late.progress.elsewhere, 30)
+    assert early.alive
+    go_on.set()
+    server.release()
+    with late.progress.changed:
+        assert late.progress.changed.wait_for(lambda: not late.alive, 30)
+    assert late.progress.crash is None
+    assert late.progress.job.state == "completed"
+    assert set(server.executed.values()) == {1}
+
+
+@pytest.mark.parametrize("not_ready", ["flag", "412"])
+def test_results_that_lag_behind_the_status_are_waited_for(not_ready, serve):
+    """
+    ``completed`` and yet ``result_available: false`` or 412: the files are asked for until they are there.
+    """
+    server = serve(not_ready=not_ready)
+    server.faults.add("get_results", status=412, times=3)
+    check(ask(), server)
+
+
+def test_missing_lines_become_a_code_and_can_be_retried(server):
+    """
+    Missing, doubled, foreign and torn lines: whoever has a line has an answer, the others have a code.
+    """
+    server.faults.spoil(missing=5, doubled=4, foreign=3, torn=True)
+    job = ask()
+    answered = FRAME.dobatch.join(job)
+
+    missing = answered["answer_error"].eq("missing_result")
+    assert 5 <= missing.sum() <= 6
+    assert list(answered["answer"][~missing]) == [f"number {n}" for n in FRAME["n"][~missing]]
+
+    assert job.retry() == missing.sum()
+    answered = FRAME.dobatch.join(job)
+    assert answered["answer_error"].isna().all()
+    assert list(answered["answer"]) == [f"number {n}" for n in FRAME["n"]]
+    assert job.counts == {"total": 90, "completed": 90, "failed": 0, "reused": 0, "skipped": 0}
+
+
+def test_an_unknown_status_means_still_running(server):
+    """
+    A word that the service invents tomorrow is no error today.
+    """
+    server.faults.add("get_batch", word="pondering", times=3)
+    check(ask(), server)
+
+
+@pytest.mark.parametrize("mode", ["create", "validate"])
+def test_a_limit_on_enqueued_tokens_holds_the_rest_back(mode, serve, three_parts):
+    """
+    When there is no room at the provider, the next batch waits for the ones before; no row is dropped.
+    """
+    server = serve(enqueued_tokens=1500, enqueued_mode=mode)
+    check(ask(), server)
+
+
+def test_a_batch_that_fails_validation_fails_the_job_with_the_services_words(serve):
+    """
+    The service refuses the file: the job says why, and each row has a code.
+    """
+    server = serve()
+    server.faults.add(
+        "create_batch", status=422, body='{"id": "unprocessable_entity", "message": "model not allowed"}'
+    )
+    job = ask()
+    with pytest.raises(JobFailed, match="model not allowed"):
+        job.wait()
+    assert job.status == "failed"
+
+
+def test_an_expired_job_yields_what_it_has(serve):
+    """
+    What was finished before the window closed stays; the rest has a code, and a retry sends just that.
+    """
+    server = serve(latency=0.02, concurrency=1)
+    server.hold(after=20)
+    job = ask()
+    wait_for(job, lambda now: now.completed >= 20)
+    server.advance(25 * 3600)
+    server.release()
+    answered = FRAME.dobatch.join(job)
+
+    assert job.status == "expired"
+    done = answered["answer_error"].isna()
+    assert 20 <= done.sum() < 90
+    assert set(answered["answer_error"][~done]) == {"expired"}
+    assert job.retry() == (~done).sum()
+    check(job, server)
+
+
+def test_a_cancelled_job_yields_what_it_has(serve):
+    """
+    ``cancel`` ends every batch, and what was answered before stays.
+    """
+    server = serve()
+    server.hold(after=20)
+    job = ask()
+    wait_for(job, lambda now: now.completed >= 20)
+    job.cancel()
+    wait_for(job, lambda now: now.batches[0].state in ("cancelling", "cancelled"))
+    server.release()
+    answered = FRAME.dobatch.join(job)
+
+    assert job.status == "cancelled"
+    assert set(answered["answer_error"].dropna()) == {"cancelled"}
+    assert answered["answer_error"].isna().sum() >= 20
+    assert server.batches[0].status == "cancelled"
+
+
+def test_a_late_answer_to_a_cancel_does_not_hide_the_end(serve, monkeypatch):
+    """
+    "cancelling" may arrive when the batch has been seen to be cancelled.
+    """
+    server = serve()
+    server.hold(after=20)
+    job = ask()
+    wait_for(job, lambda now: now.completed >= 20)
+    runner = known_runner(store_here(), job.id)
+    cancel = dobatch.Client.cancel_batch
+
+    def late(client, batch_id):
+        batch = cancel(client, batch_id)
+        wait_for(job, lambda now: now.batches[0].state == "cancelled")
+        return batch
+
+    monkeypatch.setattr(dobatch.Client, "cancel_batch", late)
+    job.cancel().wait()
+    runner._thread.join(30)
+    assert store_here().parts(job.id)[0].status == job.status == "cancelled"
+
+
+def test_a_cancel_before_the_provider_has_the_batch_is_repeated(serve):
+    """
+    The service answers 409 while a batch is not yet with the provider: the wish is kept and asked again.
+    """
+    server = serve(cancel_early=False, latency=0.2, concurrency=1)
+    server.hold("validating")
+    job = ask()
+    wait_for(job, lambda now: now.batches and now.batches[0].batch_id)
+    job.cancel()
+    wait_for(job, lambda now: "cancel_batch" in server.calls)
+    server.release()
+    job.wait()
+    assert job.status == "cancelled"
+    assert server.calls.count("cancel_batch") > 1
+    assert len(server.executed) < len(FRAME)
+
+
+def test_an_unreachable_host_is_told_before_anything_is_recorded(home):
+    """
+    One clear error in the cell, and no half job left behind.
+    """
+    dobatch.configure(base_url="http://127.0.0.1:9", token="local")
+    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
+        ask()
+    assert dobatch.jobs().empty
+
+
+def test_a_refused_token_is_told_before_anything_is_recorded(serve):
+    """
+    A wrong key is an error of the cell that used it.
+    """
+    serve(token="right")
+    dobatch.configure(token="wrong")
+    with pytest.raises(Unauthorized):
+        ask()
+    assert dobatch.jobs().empty

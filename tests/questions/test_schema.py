@@ -1,0 +1,233 @@
+"""Schemas: a model, JSON Schema or the short form become one strict JSON Schema."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import enum
+from typing import Any, Literal, Optional, Union
+
+import jsonschema
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dobatch_pandas.errors import InputError
+from dobatch_pandas.questions.schema import json_schema_of
+
+
+class Tone(enum.Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Point(pydantic.BaseModel):
+    x: int
+    y: float = 0.0
+
+
+class Answer(pydantic.BaseModel):
+    tone: Tone
+    where: Optional[Point] = None  # noqa: UP045  the older spelling is in use
+    points: list[Point] = []
+
+
+class Tree(pydantic.BaseModel):
+    name: str
+    children: list[Tree] = []
+
+
+def fields_of(short: dict[str, Any]) -> dict[str, Any]:
+    return json_schema_of(short)["properties"]
+
+
+def objects_of(schema: Any) -> list[dict[str, Any]]:
+    """Every object with properties, anywhere in a schema."""
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    here = [schema] if isinstance(schema, dict) and isinstance(schema.get("properties"), dict) else []
+    return here + [one for value in inner for one in objects_of(value)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (datetime.date, {"type": "string", "format": "date"}),
+        (datetime.datetime, {"type": "string", "format": "date-time"}),
+        (["pos", "neg"], {"type": "string", "enum": ["pos", "neg"]}),
+        (("pos",), {"type": "string", "enum": ["pos"]}),
+        ([1, 2], {"type": "integer", "enum": [1, 2]}),
+        ([0.5, 1.0], {"type": "number", "enum": [0.5, 1.0]}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Tone, {"type": "string", "enum": ["good", "bad"]}),
+        ([str], {"type": "array", "items": {"type": "string"}}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        ([["a", "b"]], {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}}),
+        (str | None, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),  # noqa: UP045
+        (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),  # noqa: UP007
+        ({"type": "string", "pattern": "^a"}, {"type": "string", "pattern": "^a"}),
+    ],
+)
+def test_the_short_form_knows_a_type(kind, field):
+    """
+    Each type that the documentation names has the JSON Schema that people would write.
+    """
+    assert fields_of({"x": kind}) == {"x": field}
+
+
+def test_the_short_form_nests():
+    """
+    A mapping within is an object of its own, as strict as the outer one.
+    """
+    schema = json_schema_of({"label": ["pos", "neg"], "at": {"page": int, "lines": [{"n": int}]}})
+
+    assert schema["required"] == ["label", "at"]
+    assert [one["additionalProperties"] for one in objects_of(schema)] == [False] * 3
+
+
+def test_a_field_may_be_called_like_a_keyword():
+    """
+    A field named type, default, enum or properties is a field.
+    """
+    schema = json_schema_of({"type": ["a", "b"], "default": str, "enum": int, "properties": float})
+    assert list(schema["properties"]) == ["type", "default", "enum", "properties"]
+    again = json_schema_of(schema)
+    assert again == schema
+
+
+@pytest.mark.parametrize(
+    "model", [Answer, Point, Tree, {"answer": Answer, "trees": [Tree], "more": list[Point] | None}]
+)
+def test_a_pydantic_model_becomes_a_strict_schema_that_resolves(model):
+    """
+    All fields are required, no others allowed, defaults are gone, and every reference finds its definition.
+    """
+    schema = json_schema_of(model)
+
+    assert schema["type"] == "object"
+    assert "$ref" not in schema
+    for one in objects_of(schema):
+        assert one["required"] == list(one["properties"])
+        assert one["additionalProperties"] is False
+        assert not any("default" in field for field in one["properties"].values())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert not validator.is_valid({"other": 1})
+
+
+def test_an_answer_of_a_model_keeps_the_schema():
+    """
+    What the model itself writes is what its schema asks for.
+    """
+    answer = Answer(tone=Tone.GOOD, where=Point(x=1), points=[Point(x=2, y=0.5)])
+    jsonschema.validate(answer.model_dump(mode="json"), json_schema_of(Answer))
+    tree = Tree(name="a", children=[Tree(name="b")])
+    jsonschema.validate(tree.model_dump(), json_schema_of(Tree))
+
+
+def test_two_models_of_one_name_are_refused():
+    """
+    Definitions that would shadow each other are named.
+    """
+
+    def made() -> Any:
+        class Point(pydantic.BaseModel):
+            z: str
+
+        class Holder(pydantic.BaseModel):
+            point: Point
+
+        return Holder
+
+    with pytest.raises(InputError, match="both called 'Point'"):
+        json_schema_of({"a": Answer, "b": made()})
+
+
+def test_json_schema_is_made_strict_and_the_users_own_stays():
+    """
+    A JSON Schema is taken as it is but for what strict mode asks, and the caller's object is not changed.
+    """
+    given_schema = {"type": "object", "properties": {"a": {"type": "string", "default": "x", "maxLength": 9}}}
+    before = copy.deepcopy(given_schema)
+    schema = json_schema_of(given_schema)
+
+    assert given_schema == before
+    assert schema["properties"] == {"a": {"type": "string", "maxLength": 9}}
+    assert schema["required"] == ["a"]
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (5, "It takes a pydantic model"),
+        ({}, "It takes a pydantic model"),
+        ("label", "It takes a pydantic model"),
+        ({"x": object}, "schema['x'] is"),
+        ({"a": {"b": [object]}}, "schema['a']['b']"),
+        ({"x": []}, "empty list of choices"),
+        ({"x": ["a", 1]}, "mixes types"),
+        ({1: str}, "is not a string"),
+        ({"type": "array", "items": {"type": "string"}}, "An answer is an object of named fields"),
+        (pydantic.RootModel[list[int]], "An answer is an object of named fields"),
+    ],
+)
+def test_what_is_no_schema_says_why(schema, says):
+    """
+    A schema that is not understood names the place and what it takes.
+    """
+    with pytest.raises(InputError) as caught:
+        json_schema_of(schema)
+    assert says in str(caught.value)
+
+
+def test_no_schema_is_none():
+    """
+    Plain text is the default.
+    """
+    assert json_schema_of(None) is None
+
+
+def test_fields_may_be_called_like_keywords():
+    """
+    What is given as their kind tells: Python types make fields, JSON makes JSON Schema.
+    """
+    fields = {"anyOf": str, "enum": [int], "$ref": bool, "type": float}
+    inner = json_schema_of({"a": fields})["properties"]["a"]
+    assert list(inner["properties"]) == list(fields)
+    for asked in ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"enum": ["a", "b"]}):
+        assert json_schema_of({"a": asked})["properties"]["a"] == asked
+
+
+WORDS = st.sampled_from(["anyOf", "enum", "$ref", "type", "properties", "items"])
+
+SHORT = st.recursive(
+    st.sampled_from([str, int, float, bool, datetime.date, ["a", "b"], [1, 2], [str], int | None]),
+    lambda inner: (
+        st.dictionaries(WORDS | st.text(min_size=1, max_size=5), inner, min_size=1, max_size=3)
+        | st.tuples(
+            st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, min_size=1, max_size=2)
+        ).map(list)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=5), SHORT, min_size=1, max_size=4))
+def test_any_short_form_is_strict_json_schema(short):
+    """
+    However it nests, it is legal JSON Schema, strict everywhere, and stays the same when given again.
+    """
+    schema = json_schema_of(short)
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert list(schema["properties"]) == list(short)
+    for one in objects_of(schema):
+        if one.get("type") == "object":
+            assert one["additionalProperties"] is False
+    assert json_schema_of(schema) == schema
