@@ -20,7 +20,7 @@ from .job.listing import batches, jobs
 from .job.submit import submit_dataset
 from .plan import Plan
 from .questions.prompts import col
-from .service.client import Client
+from .service import Client
 
 if TYPE_CHECKING:
     from . import datasets, evals

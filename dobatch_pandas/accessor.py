@@ -9,9 +9,9 @@ import pandas as pd
 from .answers.by_hand import join_read_results
 from .answers.join import add_columns, joined
 from .errors import InputError
-from .job.job import Job
+from .job import Job
 from .plan import Plan
-from .questions.recipe import Recipe
+from .questions.build import build_recipe
 
 if TYPE_CHECKING:
     from .evals import Evaluation, Explorer
@@ -97,7 +97,7 @@ class DobatchAccessor:
         InputError
             With every problem found, and the labels of the rows.
         """
-        recipe = Recipe.build(
+        recipe = build_recipe(
             prompt,
             model=model,
             into=into,
@@ -178,7 +178,7 @@ class DobatchAccessor:
             Indexed as the first `n` rows: prompt, the answer columns, ``<into>_error``, prompt_tokens,
             completion_tokens, seconds.
         """
-        from .service.client import Client
+        from .service import Client
         from .trial import run_trial
 
         plan = self.plan(prompt, model=model, **options)

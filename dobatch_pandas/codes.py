@@ -27,10 +27,30 @@ The provider's own word and message are kept in ``error_message``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["EXPLANATIONS", "RETRYABLE", "explain", "failure"]
+__all__ = ["EXPLANATIONS", "NEVER_ASKED", "RETRYABLE", "ErrorGroup", "Fate", "explain", "failure"]
+
+
+class Fate(IntEnum):
+    """What becomes of a row before anything is sent. The numbers are on disk, in a job's manifest."""
+
+    SENT = 0
+    DUPLICATE = 1
+    """Equal to one that is sent."""
+    REUSED = 2
+    """Answered by an earlier job."""
+    SKIPPED = 3
+    """A value is missing."""
+    TOO_LARGE = 4
+    """Larger than a file may be."""
+
+
+NEVER_ASKED = {Fate.SKIPPED: "missing_input", Fate.TOO_LARGE: "too_large"}
+"""The codes of rows that are not asked at all."""
 
 EXPLANATIONS: dict[str, str] = {
     "content_filter": "The provider's content filter withheld the answer.",
@@ -149,3 +169,12 @@ def _words_of(error: Any) -> tuple[str, str]:
     if isinstance(error, str):
         return "", error.strip()[:500]
     return "", ""
+
+
+@dataclass(frozen=True)
+class ErrorGroup:
+    """Failed rows that share a code: how many, and one message as an example."""
+
+    code: str
+    count: int
+    example: str

@@ -26,6 +26,8 @@ from .job.job import attach
 from .job.open_jobs import store_here
 from .job.submit import open_store, submit_frame
 from .plan import Plan
+from .questions.build import build_recipe
+from .questions.problems import frame_problems
 from .questions.recipe import Recipe
 
 try:
@@ -138,7 +140,7 @@ class DaskPlan:
     def __init__(self, frame: Any, recipe: Recipe) -> None:
         problems = [
             problem
-            for problem in recipe.check(frame._meta_nonempty)
+            for problem in frame_problems(recipe, frame._meta_nonempty)
             if not problem.rows and not problem.count
         ]
         if problems:
@@ -256,4 +258,4 @@ def _recipe(prompt: Any, model: str, options: dict[str, Any]) -> Recipe:
         "flatten",
     )  # fmt: skip
     known = {name: options.pop(name) for name in names if name in options}
-    return Recipe.build(prompt, model=model, params=options, **known)
+    return build_recipe(prompt, model=model, params=options, **known)

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 __all__ = [
@@ -66,13 +67,32 @@ __all__ = [
 ]
 
 
+# The red is set twice: pages of notebooks that are not trusted drop what is not a plain colour.
+_HTML_STYLE = (
+    "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:13px;line-height:1.5;"
+    "border-left:3px solid #d64545;border-left:3px solid var(--jp-error-color1, #d64545);"
+    "padding:2px 0 2px 12px;overflow-wrap:anywhere"
+)
+
+
+def _plain_html(value: object) -> str:
+    # Pages typeset `$x$` and `\(x\)` where both ends stand in one run of text; elements part them.
+    return "".join(f"<span>{c}</span>" if c in "$\\" else escape(c) for c in str(value))
+
+
 class DobatchError(Exception):
     """The root of every exception that this package raises on purpose."""
 
     def _repr_html_(self) -> str:
-        from .display.html import error_html
-
-        return error_html(self)
+        problems: list[Problem] = getattr(self, "problems", [])
+        if len(problems) > 1:
+            title = f"{type(self).__name__}: {len(problems)} problems, nothing was sent"
+            items = "".join(f"<li>{_plain_html(problem)}</li>" for problem in problems)
+            body = f'<ol style="margin:4px 0 0;padding-left:2em">{items}</ol>'
+        else:
+            title = type(self).__name__
+            body = f'<div style="white-space:pre-wrap">{_plain_html(self)}</div>'
+        return f'<div style="{_HTML_STYLE}"><b>{title}</b>{body}</div>'
 
 
 @dataclass(frozen=True)

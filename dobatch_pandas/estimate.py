@@ -16,12 +16,14 @@ import pandas as pd
 import pyarrow as pa
 
 from .arrow.keyset import KeySet, keys_of
-from .prices import Price, cost, price_of
+from .codes import Fate
+from .display.text import dollars
+from .prices import Price, Usage, cost, facts_as_html, price_of, price_words, usage_of
+from .questions.freeze import freeze
 from .questions.part_files import Part, lines_of_part
 from .questions.recipe import Recipe
-from .questions.request_lines import REUSED, SKIPPED, TOO_LARGE, RequestWriter
+from .questions.request_lines import RequestWriter
 from .tokens import counter_for
-from .usage import Usage, dollars, facts_as_html, source_of, usage_of
 
 __all__ = ["Estimate", "Estimator", "Usage", "estimate_bodies", "estimate_frame", "usage_of"]
 
@@ -97,7 +99,7 @@ class Estimate:
     @property
     def price_source(self) -> str:
         """Where the prices are from, or ``"price unknown"``."""
-        return source_of(self.price)
+        return price_words(self.price)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -366,7 +368,7 @@ def estimate_frame(
         Some rows cannot be turned into requests; all of them are named.
     """
     estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=overrides)
-    fates = np.zeros(TOO_LARGE + 1, np.int64)
+    fates = np.zeros(len(Fate), np.int64)
     batches = reused = 0
     seen = KeySet()
 
@@ -378,19 +380,19 @@ def estimate_frame(
 
     with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
         writer = RequestWriter(recipe, Path(folder), answered=answered, on_part=take)
-        for frozen in recipe.freeze(frame):
+        for frozen in freeze(recipe, frame):
             block = writer.add(frozen)
             fate = block["fate"].to_numpy()
             fates += np.bincount(fate, minlength=len(fates))
-            if (fate == REUSED).any():
+            if (fate == Fate.REUSED).any():
                 reused += int(
-                    seen.add_new(keys_of(block["custom_id"].filter(pa.array(fate == REUSED)))).sum()
+                    seen.add_new(keys_of(block["custom_id"].filter(pa.array(fate == Fate.REUSED)))).sum()
                 )
         writer.close()
     return estimator.finish(
         rows=len(frame),
         reused=reused,
-        skipped=int(fates[SKIPPED] + fates[TOO_LARGE]) // recipe.samples,
+        skipped=int(fates[Fate.SKIPPED] + fates[Fate.TOO_LARGE]) // recipe.samples,
         # A line ends in a newline that is not given to the estimator.
         bytes=estimator.bytes + estimator.requests,
         batches=batches,

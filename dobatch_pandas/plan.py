@@ -13,13 +13,16 @@ import pandas as pd
 from .answers.by_hand import table_of
 from .answers.join import answer_columns, joined
 from .arrow.keyset import KeySet
+from .codes import Fate
 from .config import settings
 from .errors import BudgetExceeded, InputError
 from .estimate import Estimate, estimate_frame
-from .job.job import Job
+from .job import Job
 from .job.open_jobs import store_here
-from .job.reuse import answered_keys
+from .job.result_files import answered_keys
 from .job.submit import submit_frame
+from .questions.freeze import freeze
+from .questions.problems import frame_problems
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter, ids_of
 
@@ -44,7 +47,7 @@ class Plan:
     """
 
     def __init__(self, frame: pd.DataFrame, recipe: Recipe) -> None:
-        problems = recipe.check(frame)
+        problems = frame_problems(recipe, frame)
         if problems:
             raise InputError(problems)
         self.frame = frame
@@ -74,7 +77,7 @@ class Plan:
         ids, fates = ids_of(self.frame, self.recipe)
         index = self.frame.index.repeat(self.recipe.samples)
         series = pd.Series(ids.to_pandas().to_numpy(), index=index, name="custom_id", dtype=object)
-        return series.where(fates.to_numpy() <= 2, None).astype("string")
+        return series.where(fates.to_numpy() <= Fate.REUSED, None).astype("string")
 
     def preview(self, n: int = 5) -> pd.DataFrame:
         """
@@ -92,7 +95,7 @@ class Plan:
         """
         import orjson
 
-        first = next(iter(self.recipe.freeze(self.frame))).slice(0, n)
+        first = next(iter(freeze(self.recipe, self.frame))).slice(0, n)
         lines: dict[str, dict[str, Any]] = {}
         with tempfile.TemporaryDirectory() as folder:
             paths: list[Path] = []
@@ -209,7 +212,7 @@ def _write(frame: pd.DataFrame, recipe: Recipe, directory: Path) -> list[Path]:
     # Beside its place first: a row that cannot be rendered must not leave half of the files behind.
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         writer = RequestWriter(recipe, Path(folder), on_part=lambda part: paths.append(part.path))
-        for frozen in recipe.freeze(frame):
+        for frozen in freeze(recipe, frame):
             writer.add(frozen)
         writer.close()
         return [Path(shutil.move(path, directory / path.name)) for path in paths]

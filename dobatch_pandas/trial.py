@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from .answers.join import answer_columns, response_columns
 from .answers.result_lines import merge_results, read_lines
+from .codes import Fate
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
-from .questions.bodies import Renderer
+from .questions.freeze import freeze
 from .questions.recipe import Recipe
-from .questions.request_lines import SENT, RequestWriter
+from .questions.request_lines import Renderer, RequestWriter
 
 __all__ = ["run_trial"]
 
@@ -69,7 +70,7 @@ def run_trial(
         raise InputError(f"n is {n!r}; a trial takes at least one row.")
     rows, recipe = frame.head(n), replace(recipe, samples=1)
     ids, fates, bodies = _requests(rows, recipe)
-    to_ask = {name: body for name, body, fate in zip(ids, bodies, fates, strict=True) if fate == SENT}
+    to_ask = {name: body for name, body, fate in zip(ids, bodies, fates, strict=True) if fate == Fate.SENT}
     lines, seconds = _ask(to_ask, recipe, client, concurrency)
     results = merge_results([read_lines(lines)[0]])
     known = pa.array(ids, pa.string()), pa.array(fates, pa.int8()), results
@@ -102,7 +103,7 @@ def _requests(rows: pd.DataFrame, recipe: Recipe) -> tuple[list[str | None], lis
     ids: list[str | None] = []
     fates: list[int] = []
     bodies: list[bytes | None] = []
-    for frozen in recipe.freeze(rows):
+    for frozen in freeze(recipe, rows):
         block = writer.add(frozen)
         there = pc.is_valid(block["custom_id"])
         rendered = iter(renderer.bodies(frozen.filter(there)))

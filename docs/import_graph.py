@@ -3,52 +3,19 @@ The imports of dobatch_pandas, read from its source, and drawn.
 
     python docs/import_graph.py docs/_static/imports.svg
 
-The picture shows the groups below and the imports between them. `tests/test_imports.py` holds that they go one way.
+The picture shows the folders and the imports between them. `tests/test_imports.py` holds that they go one way.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from fnmatch import fnmatch
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[1] / "dobatch_pandas"
-
-# Every module is in one group: what the group is for, and its members ("__init__" is the package itself).
-GROUPS: dict[str, tuple[str, str]] = {
-    "doors": ("what people type", "__init__ accessor cli magics dask demo datasets"),
-    "ask": ("look, price, submit", "plan submit trial estimate listing"),
-    "job": (
-        "one job, moved on by threads of its own",
-        "job job_answers session runner rendering sender poller collector reuse progress status input_file fingerprint dataset source part_results",
-    ),
-    "requests": (
-        "frame → lines",
-        "recipe checks prompts schema freezing requests_file bodies part_files",
-    ),
-    "results": (
-        "lines → columns",
-        "join downloaded answers results_file",
-    ),
-    "endpoints": ("their bodies, asked and answered", "providers providers.*"),
-    "service": ("calls and bytes", "client calls limits transfer network models"),
-    "disk": ("the ledger", "store"),
-    "ground": (
-        "known to all",
-        "errors codes config snapshot columns jsonl alike json_text keyset validation prices tokens usage",
-    ),
-    "display": ("draws a snapshot", "display display.*"),
-    "evals": ("scores frames", "evals evals.*"),
-    "server": ("the service itself", "server server.*"),
-}
-
-BESIDE = {"display", "evals", "server"}
-"""Packages of their own, each for one thing."""
 
 
 class Import(NamedTuple):
@@ -111,73 +78,76 @@ def _targets(node: ast.Import | ast.ImportFrom, here: str, known: dict[str, Path
         yield inner if inner in known else whole
 
 
-def group_of(module: str) -> str:
-    """The group a module is in, by its name or else the longest pattern; LookupError says that it has none yet."""
-    patterns = {member: name for name, (_, members) in GROUPS.items() for member in members.split()}
-    fitting = [pattern for pattern in patterns if fnmatch(module or "__init__", pattern)]
-    if not fitting:
-        raise LookupError(f"{module} is in no group: add it to GROUPS in docs/import_graph.py")
-    return patterns[max(fitting, key=lambda pattern: (pattern == module, len(pattern)))]
+def room_of(module: str) -> str:
+    """The folder a module is in, or its own name where it stands at the root."""
+    return module.split(".")[0] or "__init__"
 
 
-def group_edges(when: str = "loaded") -> Counter[tuple[str, str]]:
-    """How many imports of a kind go from one group to another."""
-    pairs = ((group_of(i.importer), group_of(i.imported)) for i in imports() if i.when == when)
-    return Counter(pair for pair in pairs if pair[0] != pair[1])
+# The picture ---------------------------------------------------------------------------------------------
+
+BESIDE = {"display", "evals", "server"}
+"""Folders that know nothing of jobs."""
+
+# Left, top, width, height: the folders, and three boxes for the files at the root.
+_PLACES = {
+    "doors": (10, 10, 720, 62),
+    "job": (10, 112, 720, 80),
+    "answers": (10, 232, 350, 62),
+    "service": (380, 232, 170, 284),
+    "prices": (570, 232, 160, 62),
+    "questions": (10, 334, 350, 80),
+    "display": (570, 334, 160, 182),
+    "endpoints": (10, 454, 350, 62),
+    "server": (790, 10, 180, 62),
+    "evals": (790, 112, 180, 62),
+    "arrow": (10, 556, 350, 62),
+    "ground": (380, 556, 350, 62),
+}
+_LINE = 17
+_GROUND = {"errors", "codes", "config"}
+
+
+def box_of(module: str) -> str:
+    """The box of the picture that a module is drawn in."""
+    room = room_of(module)
+    if room in _PLACES:
+        return room
+    return "ground" if room in _GROUND else "prices" if room in ("prices", "tokens") else "doors"
 
 
 def arrows() -> list[tuple[str, str, str]]:
-    """The imports that the picture shows: those that do not follow from others, and those to `ground` left out."""
-    solid = {pair for pair in group_edges() if pair[1] != "ground"}
-    below: dict[str, set[str]] = {name: set() for name in GROUPS}
+    """The imports that the picture shows: not those that follow from others, nor those of what all know."""
+    edges = {(box_of(i.importer), box_of(i.imported), i.when) for i in imports()}
+    edges = {edge for edge in edges if edge[0] != edge[1] and edge[1] not in ("ground", "arrow")}
+    solid = {(start, end) for start, end, when in edges if when == "loaded"}
+    below: dict[str, set[str]] = {name: set() for name in _PLACES}
     for start, end in solid:
         below[start].add(end)
 
     def reached(name: str) -> set[str]:
         return set().union(*({n} | reached(n) for n in below[name]))
 
-    shown = [
+    shown = {
         (start, end, "loaded")
         for start, end in solid
         if not any(end in reached(other) for other in below[start] - {end})
-    ]
-    late = {
-        pair
-        for pair in group_edges("late")
-        if pair[1] in BESIDE and pair not in solid and pair[0] not in BESIDE
     }
-    return sorted(shown + [(start, end, "late") for start, end in late if start != "ground"])
-
-
-# The picture ---------------------------------------------------------------------------------------------
-
-_LINE = 17
-_PLACES = {  # left, top, width, height
-    "doors": (10, 10, 720, 62),
-    "ask": (10, 112, 720, 62),
-    "job": (10, 214, 720, 80),
-    "requests": (10, 334, 225, 124),
-    "results": (255, 334, 225, 124),
-    "endpoints": (10, 498, 470, 132),
-    "service": (500, 334, 120, 296),
-    "disk": (640, 334, 90, 296),
-    "server": (790, 10, 180, 62),
-    "evals": (790, 112, 180, 62),
-    "display": (790, 214, 180, 80),
-    "ground": (10, 670, 960, 62),
-}
+    late = {
+        e for e in edges if e[2] == "late" and e[1] in BESIDE and e[:2] not in solid and e[0] not in BESIDE
+    }
+    return sorted(shown | late)
 
 
 def svg() -> str:
     """The picture, for light and dark pages."""
-    drawn = [_line(*arrow) for arrow in arrows()] + [_box(name) for name in GROUPS]
+    drawn = [_line(*arrow) for arrow in arrows()] + [_box(name) for name in _PLACES]
     style = (
         "rect{fill:#f6f8fa;stroke:#8c959f}text{font:13px system-ui,sans-serif;fill:#24292f}.n{font-weight:600}"
         ".m{font:12px ui-monospace,monospace;fill:#57606a}path{stroke:#4a7fb5;fill:none;stroke-width:1.6}"
         "@media(prefers-color-scheme:dark){rect{fill:#1c2128;stroke:#636e7b}text{fill:#d7dde3}.m{fill:#9aa4af}}"
     )
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 742" role="img">'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 630" role="img">'
         "<title>Imports between the modules of dobatch_pandas, top to bottom</title>"
         f'<style>{style}</style><defs><marker id="a" markerWidth="9" markerHeight="9" refX="7" refY="4" orient="auto">'
         '<path d="M1,1 L7,4 L1,7" /></marker></defs>' + "".join(drawn) + "</svg>\n"
@@ -186,23 +156,15 @@ def svg() -> str:
 
 def _box(name: str) -> str:
     left, top, width, height = _PLACES[name]
-    words, members = GROUPS[name]
-    inside = [module or "__init__" for module in modules() if group_of(module) == name]
-    listed = [f"{name}/ ({len(inside)} modules)"] if name in BESIDE else sorted(inside, key=_place(members))
-    title = [f'<tspan class="n">{name}</tspan>: {escape(words)}']
-    if len(f"{name}: {words}") * 7 > width - 16:
-        title = [f'<tspan class="n">{name}</tspan>', escape(words)]
-    lines = [
-        f'<text x="{left + 10}" y="{top + 20 + i * _LINE}">{line}</text>' for i, line in enumerate(title)
+    inside = [
+        (m.removeprefix(f"{name}.") or "__init__") for m in modules() if m != name and box_of(m) == name
     ]
-    for i, line in enumerate(_wrapped(listed, (width - 16) // 7), len(title)):
+    listed = [f"{len(inside)} modules"] if name in ("evals", "server") else inside
+    title = f"{name}/" if (PACKAGE / name).is_dir() else name
+    lines = [f'<text x="{left + 10}" y="{top + 20}"><tspan class="n">{title}</tspan></text>']
+    for i, line in enumerate(_wrapped(listed, (width - 16) // 7), 1):
         lines.append(f'<text class="m" x="{left + 10}" y="{top + 21 + i * _LINE}">{escape(line)}</text>')
     return f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="6" />{"".join(lines)}'
-
-
-def _place(members: str) -> Callable[[str], int]:
-    order = members.split()
-    return lambda module: order.index(module) if module in order else len(order)
 
 
 def _wrapped(words: list[str], room: int) -> list[str]:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dobatch_pandas.display.snapshot import BatchRow, ErrorGroup, Snapshot
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.display.snapshot import BatchRow, Snapshot
 
 HERE = Path(__file__).parent
 DAY = 24 * 3600.0

@@ -19,7 +19,7 @@ import pandas as pd
 import dobatch_pandas as dobatch
 from dobatch_pandas.job import collector, runner, sender, store
 from dobatch_pandas.job import submit as submission
-from dobatch_pandas.questions import request_lines
+from dobatch_pandas.questions import part_files
 from dobatch_pandas.service import client
 
 ROWS = 60
@@ -33,7 +33,7 @@ def frame() -> pd.DataFrame:
 
 def submit() -> dobatch.Job:
     """The cell that runs, is killed, and runs again."""
-    request_lines.LIMITS["openai"] = request_lines.Limits(requests=PART, bytes=200_000_000)
+    part_files.FILE_LIMITS["openai"] = part_files.FileLimits(requests=PART, bytes=200_000_000)
     return frame().dobatch.submit("Echo: {text}", model="echo", into="answer")
 
 

@@ -13,11 +13,11 @@ from dobatch_pandas import datasets, estimate
 from dobatch_pandas.answers.result_lines import RESULTS
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
 from dobatch_pandas.estimate import Estimator, estimate_bodies, estimate_frame
-from dobatch_pandas.prices import Prices
-from dobatch_pandas.questions.part_files import LIMITS, Limits
-from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.prices import Prices, usage_of
+from dobatch_pandas.questions.build import build_recipe
+from dobatch_pandas.questions.freeze import freeze
+from dobatch_pandas.questions.part_files import FILE_LIMITS, FileLimits
 from dobatch_pandas.questions.request_lines import RequestWriter, ids_of
-from dobatch_pandas.usage import usage_of
 
 MINE = {"mine": Prices(input=2, output=10, cached_input=1), "gpt-4o": Prices(input=2, output=10)}
 
@@ -235,10 +235,10 @@ def test_the_estimate_of_a_frame_is_of_the_files_that_would_be_sent(tmp_path):
     Equal rows count once, skipped ones not at all, and the bytes are those of the files.
     """
     frame = pd.DataFrame({"text": ["one", "two", "one", None, "three"]})
-    recipe = Recipe.build("Say {text}", model="gpt-4o", missing="skip", params={"max_tokens": 5})
+    recipe = build_recipe("Say {text}", model="gpt-4o", missing="skip", params={"max_tokens": 5})
     parts = []
     writer = RequestWriter(recipe, tmp_path, on_part=parts.append)
-    for frozen in recipe.freeze(frame):
+    for frozen in freeze(recipe, frame):
         writer.add(frozen)
     writer.close()
     found = estimate_frame(frame, recipe, overrides=MINE)
@@ -257,7 +257,7 @@ def test_answers_that_are_known_are_not_paid_again():
     Reused requests are counted apart, each once.
     """
     frame = pd.DataFrame({"text": ["one", "two", "one", "three"]})
-    recipe = Recipe.build("Say {text}", model="gpt-4o")
+    recipe = build_recipe("Say {text}", model="gpt-4o")
     ids, _ = ids_of(frame, recipe)
     answered = KeySet()
     answered.add_new(keys_of(ids.combine_chunks().slice(0, 2)))
@@ -280,7 +280,7 @@ def test_every_endpoint_has_an_estimate(model, endpoint):
     With a cost at both prices, the batch at half.
     """
     frame = datasets.load_reviews(50)
-    recipe = Recipe.build("{text}", model=model, endpoint=endpoint)
+    recipe = build_recipe("{text}", model=model, endpoint=endpoint)
     found = estimate_frame(frame, recipe)
 
     assert found.requests == 50
@@ -292,8 +292,8 @@ def test_samples_are_requests_and_several_files_are_several_batches(monkeypatch)
     """
     Asking three times costs three times, over as many batches as the limits want.
     """
-    monkeypatch.setitem(LIMITS, "openai", Limits(requests=4, bytes=10**6))
-    recipe = Recipe.build("{text}", model="gpt-4o", samples=3)
+    monkeypatch.setitem(FILE_LIMITS, "openai", FileLimits(requests=4, bytes=10**6))
+    recipe = build_recipe("{text}", model="gpt-4o", samples=3)
     found = estimate_frame(datasets.load_reviews(3), recipe, overrides=MINE)
 
     assert (found.rows, found.requests, found.batches) == (3, 9, 3)

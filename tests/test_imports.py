@@ -19,26 +19,32 @@ import_graph = importlib.util.module_from_spec(_spec)
 sys.modules["import_graph"] = import_graph
 _spec.loader.exec_module(import_graph)
 
-# Imports inside a function that would close a circle if they stood at the top, each with its reason.
-BACKWARDS = {
-    ("job", "display"): "wait() shows progress; a job that nobody looks at never loads it",
-    ("job", "display.text"): "repr() is drawn by the same words as everything else",
-    ("plan", "display.html"): "_repr_html_",
-    ("usage", "display.html"): "_repr_html_",
-    ("errors", "display.html"): "_repr_html_",
-    ("job", "estimate"): "usage() is a look at the price, which submit needs no earlier",
-    ("evals.evaluation", "evals.report"): "what is found can show itself",
-    ("evals.comparison", "evals.report"): "what is found can show itself",
-}
+# Folders, and files at the root: each imports only what stands after it.
+ORDER = [
+    *["__init__", "cli", "demo", "dask", "magics", "accessor", "plan", "job", "trial", "estimate"],
+    *["evals", "server", "datasets", "prices", "tokens", "answers", "questions", "service", "display"],
+    *["endpoints", "arrow", "codes", "config", "errors"],
+]
 
 
 def _imports(*when):
     return [i for i in import_graph.imports() if i.when in when]
 
 
+def test_imports_go_one_way_between_folders():
+    """
+    Whoever reads a folder can read those it imports first, and ends; an import inside a function is no way around.
+    """
+    rooms = [
+        (i, import_graph.room_of(i.importer), import_graph.room_of(i.imported))
+        for i in _imports("loaded", "late")
+    ]
+    assert [i for i, above, below in rooms if ORDER.index(above) > ORDER.index(below)] == []
+
+
 def test_no_module_is_loaded_in_a_circle():
     """
-    Whoever reads a module can read those it imports first, and ends.
+    Inside a folder there is an order too.
     """
     below = {module: set() for module in import_graph.modules()}
     for found in _imports("loaded"):
@@ -49,66 +55,31 @@ def test_no_module_is_loaded_in_a_circle():
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_late_imports_point_down_too_but_for_a_known_few():
+@pytest.mark.parametrize(
+    ("folder", "known"),
+    [
+        ("server", {"errors"}),  # a misreading of the protocol cannot cancel itself out
+        ("evals", {"errors", "display"}),  # scoring works on any frame, whoever made its columns
+        ("display", {"errors", "config", "codes"}),  # what is drawn was gathered before, once
+        ("endpoints", {"errors", "codes"}),
+        ("arrow", set()),
+    ],
+)
+def test_a_folder_that_stands_for_itself_knows_little(folder, known):
     """
-    An import inside a function is for what is heavy or optional, not a way around the order.
+    What needs nothing around it is understood, and of use, on its own.
     """
-    below = {module: set() for module in import_graph.modules()}
-    for found in _imports("loaded", "late"):
-        if (found.importer, found.imported) not in BACKWARDS:
-            below[found.importer].add(found.imported)
-    try:
-        list(TopologicalSorter(below).static_order())
-    except CycleError as error:
-        pytest.fail(" -> ".join(error.args[1]))
+    rooms = [
+        (import_graph.room_of(i.importer), import_graph.room_of(i.imported)) for i in import_graph.imports()
+    ]
+    assert {below for above, below in rooms if above == folder} <= {folder, *known}
 
 
-def test_groups_of_modules_know_only_those_below_them():
+def test_the_root_holds_doors_and_ground_only():
     """
-    The picture in the documentation has arrows in one direction, and every module in it.
+    Whoever opens the package sees its rooms, not its furniture.
     """
-    below: dict[str, set[str]] = {}
-    for start, end in import_graph.group_edges():
-        below.setdefault(start, set()).add(end)
-    try:
-        list(TopologicalSorter(below).static_order())
-    except CycleError as error:
-        pytest.fail(" -> ".join(error.args[1]))
-    named = {m for _, members in import_graph.GROUPS.values() for m in members.split() if "*" not in m}
-    assert named - {"__init__"} <= set(import_graph.modules())
-
-
-def test_the_server_shares_nothing_with_the_client_but_errors():
-    """
-    A misreading of the protocol cannot cancel itself out, and the server is of use on its own.
-    """
-    foreign = {i for i in _imports("loaded", "late", "types") if i.importer.startswith("server")}
-    assert {i.imported for i in foreign if not i.imported.startswith("server")} <= {"errors"}
-
-
-def test_evaluations_know_frames_only():
-    """
-    Scoring works on any frame, whoever made its columns.
-    """
-    foreign = {i for i in _imports("loaded", "late") if i.importer.startswith("evals")}
-    assert {i.imported for i in foreign if not i.imported.startswith("evals")} <= {"errors", "display.html"}
-
-
-def test_displays_draw_a_snapshot_and_know_no_job():
-    """
-    What is drawn was gathered before, once, for all drawings.
-    """
-    foreign = {i for i in _imports("loaded", "late") if i.importer.startswith("display")}
-    outside = {i.imported for i in foreign if not i.imported.startswith("display")}
-    assert outside <= {"config", "errors", "snapshot", "usage"}
-
-
-def test_providers_know_neither_jobs_nor_files():
-    """
-    An endpoint is one small module, which needs nothing around it.
-    """
-    foreign = {i for i in _imports("loaded", "late") if i.importer.startswith("providers")}
-    assert {i.imported for i in foreign if not i.imported.startswith("providers")} <= {"codes", "errors"}
+    assert len(list(import_graph.PACKAGE.glob("*.py"))) <= 16
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.errors import ConnectionFailed, InputError, Unauthorized
-from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions.build import build_recipe
+from dobatch_pandas.questions.problems import frame_problems
 from dobatch_pandas.server.shapes import error_reply
 from dobatch_pandas.service.client import Client
 from dobatch_pandas.trial import run_trial
@@ -38,8 +39,8 @@ class Stub:
 
 def trial(frame: pd.DataFrame, prompt, client, n: int = 5, *, model: str = "echo", params=None, **options):
     """Run a trial as ``df.dobatch.trial`` does."""
-    recipe = Recipe.build(prompt, model=model, params=params or {}, **options)
-    assert recipe.check(frame) == []
+    recipe = build_recipe(prompt, model=model, params=params or {}, **options)
+    assert frame_problems(recipe, frame) == []
     return run_trial(frame, recipe, client, n)
 
 

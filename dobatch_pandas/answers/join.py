@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dobatch_pandas.arrow.columns import gather, whole
+from dobatch_pandas.arrow.columns import gather, one_array
 from dobatch_pandas.arrow.keyset import Places
-from dobatch_pandas.codes import EXPLANATIONS, explain
+from dobatch_pandas.codes import EXPLANATIONS, NEVER_ASKED, explain
 from dobatch_pandas.endpoints.answer import true
 
 from .typed import parse_answers
@@ -35,8 +35,6 @@ __all__ = [
 # Of results, what `answer_columns` looks at, and what tells which of several counts.
 ANSWER_COLUMNS = ["custom_id", "status", "text", "finish_reason", "error_code", "error_message", "embedding"]
 
-SKIPPED, TOO_LARGE = 3, 4
-_FATES = {SKIPPED: "missing_input", TOO_LARGE: "too_large"}
 _TOOL_ENDINGS = ["tool_calls", "tool_use", "function_call"]
 _RESPONSE_COLUMNS = [
     *["custom_id", "status", "text", "finish_reason", "model", "prompt_tokens", "completion_tokens"],
@@ -63,7 +61,7 @@ def answer_columns(
     ids : pyarrow.Array or pyarrow.ChunkedArray
         ``custom_id`` of every row, all samples of a row together; null where nothing was sent.
     fates : pyarrow.Array or None
-        What `RequestWriter.add` said of each of ``ids``; only 3 (missing input) and 4 (too large) matter.
+        What `RequestWriter.add` said of each of ``ids``; only those of `NEVER_ASKED` matter.
     results : pyarrow.Table
         As `merge_results` returns it.
     into : str
@@ -117,7 +115,7 @@ def response_columns(
     a ``json_schema`` the results' own codes are shown: `outcome` has seen to them before.
     """
     if json_schema is None:
-        code, message = whole(results["error_code"]), whole(results["error_message"])
+        code, message = one_array(results["error_code"]), one_array(results["error_message"])
     else:
         _, code, message = outcome(results, json_schema, flatten)
     places = _places(ids, results, samples).reshape(-1)
@@ -126,7 +124,7 @@ def response_columns(
     ours = words.take(pc.index_in(code, value_set=code.unique()))
     given = message.take(pa.array(places, mask=places < 0))
     found: dict[str, Any] = {
-        "custom_id": whole(ids).cast(pa.string()),
+        "custom_id": one_array(ids).cast(pa.string()),
         "status": pc.if_else(pc.is_null(code), "succeeded", "failed"),
         "error_code": code,
         "error_message": pc.if_else(pc.is_valid(given), given, ours),
@@ -170,17 +168,19 @@ def outcome(results: Any, json_schema: Any, flatten: bool = False) -> tuple[dict
     code, message : pyarrow.Array
         Why a row has no answer, null where it has one.
     """
-    code, message = whole(results["error_code"]), whole(results["error_message"])
+    code, message = one_array(results["error_code"]), one_array(results["error_message"])
     if json_schema is not None:
         return parse_answers(results, json_schema, flatten=flatten)
     embedding = results["embedding"]
     if embedding.null_count < len(embedding):
         uneven = _uneven(embedding)
-        code = whole(pc.if_else(uneven, "invalid_response", code))
-        message = whole(pc.if_else(uneven, "The vector's length is not that of the others.", message))
+        code = one_array(pc.if_else(uneven, "invalid_response", code))
+        message = one_array(pc.if_else(uneven, "The vector's length is not that of the others.", message))
         return {None: embedding}, code, message
     # A tool call asks for something to be done; without a schema it is not an answer.
-    calling = pc.and_(pc.is_in(whole(results["finish_reason"]), pa.array(_TOOL_ENDINGS)), pc.is_null(code))
+    calling = pc.and_(
+        pc.is_in(one_array(results["finish_reason"]), pa.array(_TOOL_ENDINGS)), pc.is_null(code)
+    )
     if pc.any(calling).as_py():
         code = pc.if_else(calling, "tool_calls", code)
         message = pc.if_else(calling, EXPLANATIONS["tool_calls"], message)
@@ -196,10 +196,10 @@ def _uneven(lists: Any) -> Any:
 
 def _places(ids: Any, results: Any, samples: int) -> Any:
     """Where each row's result stands, a column a sample; -1 where there is none."""
-    ids = whole(ids)
+    ids = one_array(ids)
     asked = true(pc.is_valid(ids))
     places = np.full(len(ids), -1)
-    places[asked] = Places.among(whole(results["custom_id"]), ids.drop_null())
+    places[asked] = Places.among(one_array(results["custom_id"]), ids.drop_null())
     return places.reshape(-1, samples)
 
 
@@ -211,9 +211,9 @@ def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> 
         codes = pc.if_else(pa.array(absent), "missing_result", codes)
     if fates is not None:
         fate = np.asarray(fates)[sample::samples]
-        for number, word in _FATES.items():
-            if (fate == number).any():
-                codes = pc.if_else(pa.array(fate == number), word, codes)
+        for never, word in NEVER_ASKED.items():
+            if (fate == never).any():
+                codes = pc.if_else(pa.array(fate == never), word, codes)
     return codes
 
 
@@ -266,7 +266,7 @@ def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
     elif pa.types.is_boolean(kind):
         array = _extension(pd.BooleanDtype(), values)
     elif pa.types.is_dictionary(kind):
-        values = whole(values)
+        values = one_array(values)
         codes = pc.fill_null(values.indices, -1).to_numpy(zero_copy_only=False)
         array = pd.Categorical.from_codes(codes, categories=values.dictionary.to_pylist())
     elif pa.types.is_timestamp(kind):
@@ -281,7 +281,7 @@ def results_frame(results: Any) -> pd.DataFrame:
     """A table of results as a frame; its vectors as one fixed-size column where they are of one length."""
     index = pd.RangeIndex(results.num_rows)
     return pd.DataFrame(
-        {name: _series(whole(results[name]), index) for name in results.column_names}, index=index
+        {name: _series(one_array(results[name]), index) for name in results.column_names}, index=index
     )
 
 
@@ -320,7 +320,7 @@ def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
         Of fixed-size float32 lists, as ``join`` adds it for embeddings.
     """
     raw = pa.array(series) if not hasattr(series.array, "__arrow_array__") else series.array.__arrow_array__()
-    values = whole(raw)
+    values = one_array(raw)
     if not pa.types.is_fixed_size_list(values.type) or not pa.types.is_float32(values.type.value_type):
         raise TypeError(f"matrix() takes a column of embeddings, not one of {series.dtype}")
     width = values.type.list_size

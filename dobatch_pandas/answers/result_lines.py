@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.alike import Shapes, few
-from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, packed_tables, whole
+from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
 from dobatch_pandas.arrow.jsonl import Lines, blocks, load, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.codes import RETRYABLE, failure
-from dobatch_pandas.endpoints import READERS, chat_results, embeddings_results, messages_results
+from dobatch_pandas.endpoints import READERS, chat, embeddings, messages
 from dobatch_pandas.endpoints.answer import Answer, count, path, true, words
 
 __all__ = ["RESULTS", "RETRYABLE", "iter_results", "merge_results", "results_of"]
@@ -196,20 +196,20 @@ def _schema_of(envelope: str, body: Any) -> Any:
 
 def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
     """Look at the first lines for one that succeeded; where there is none, the endpoint tells."""
-    reader = READERS.get(endpoint or "", chat_results)
-    envelope = "result" if reader is messages_results else "response"
+    reader = READERS.get(endpoint or "", chat)
+    envelope = "result" if reader is messages else "response"
     body: Any = None
     for line in lines:
         entry = (load(line)[0] or [None])[0]
         inner = "result" if path(entry, "result") else "response"
         found = path(entry, inner, "message" if inner == "result" else "body")
         claimed = [one for one in READERS.values() if isinstance(found, dict) and one.claims(found)]
-        if claimed and not path(found, "error") and (inner == "response" or claimed[0] is messages_results):
+        if claimed and not path(found, "error") and (inner == "response" or claimed[0] is messages):
             envelope, reader, body = inner, claimed[0], found
             break
     shape = reader.BODY
-    if reader is embeddings_results and body and embeddings_results.in_base64(body):
-        shape = embeddings_results.BODY_BASE64
+    if reader is embeddings and body and embeddings.in_base64(body):
+        shape = embeddings.BODY_BASE64
     return _Kind(envelope, reader, _schema_of(envelope, shape))
 
 
@@ -266,7 +266,7 @@ def _plain(table: Any, kind: _Kind, valid: bool) -> tuple[Any, Any]:
 
     Arrow's reader does not look whether text is UTF-8: unless that is known to be ``valid``, it is looked at here.
     """
-    columns = {name: whole(table[name]) for name in table.column_names}
+    columns = {name: one_array(table[name]) for name in table.column_names}
     custom_id, outer = columns["custom_id"], columns[kind.envelope]
     body = pc.struct_field(outer, "message" if kind.envelope == "result" else "body")
     answered, read = kind.reader.plain(body)
@@ -434,7 +434,7 @@ def _latest_best(ids: Any, status: Any) -> Any | None:
     """Which rows stay, in their order; None where all do."""
     if not len(ids):
         return None
-    ids = whole(ids)
+    ids = one_array(ids)
     if not ids.null_count:
         keys = np.sort(keys_of(ids))
         if (keys[1:] != keys[:-1]).all():

@@ -24,7 +24,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dobatch_pandas.arrow.columns import whole
+from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.jsonl import Lines, mended, parsed
 from dobatch_pandas.endpoints.answer import true
 from dobatch_pandas.questions.schema_check import checker, moment, resolve
@@ -265,16 +265,16 @@ def parse_answers(
     table = results.select(["text", "error_code", "error_message"])
     for start in range(0, table.num_rows, _ROWS):
         part = table.slice(start, _ROWS).combine_chunks()
-        text, code, message = (whole(part[name]) for name in part.column_names)
+        text, code, message = (one_array(part[name]) for name in part.column_names)
         wanted = pc.and_(pc.is_null(code), pc.is_valid(text))
         values, wrong, why = _parse_block(text, true(wanted), shape, check)
         pieces.append(values)
         codes.append(pc.coalesce(code.cast(pa.string()), wrong))
         messages.append(pc.coalesce(message.cast(pa.string()), why))
     values = pa.chunked_array(pieces, type=shape.type).combine_chunks()
-    values = whole(values)
-    code = whole(pa.chunked_array(codes, type=pa.string()))
-    message = whole(pa.chunked_array(messages, type=pa.string()))
+    values = one_array(values)
+    code = one_array(pa.chunked_array(codes, type=pa.string()))
+    message = one_array(pa.chunked_array(messages, type=pa.string()))
     columns: dict[Any, Any] = {}
     _name_columns(None, values, shape, flatten, columns)
     return columns, code, message
@@ -368,7 +368,7 @@ def _columnar(text: Any, shape: Shape) -> tuple[list[tuple[Any, Any]], Any]:
             likely[numbers[start:stop]] = False
             continue
         struct = table.to_struct_array()
-        ok, values = _judged(whole(struct), shape, optional=False)
+        ok, values = _judged(one_array(struct), shape, optional=False)
         rows = numbers[start:stop]
         likely[rows[~ok]] = False
         pieces.append((rows[ok], values if ok.all() else values.filter(pa.array(ok))))

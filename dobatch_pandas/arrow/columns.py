@@ -23,9 +23,9 @@ __all__ = [
     "every_second",
     "gather",
     "mingled",
+    "one_array",
     "packed_tables",
     "scratch",
-    "whole",
 ]
 
 WORKERS = min(4, os.cpu_count() or 1)
@@ -34,7 +34,7 @@ _ROWS = 2048
 _PACK = 32 << 20
 
 
-def whole(values: Any) -> Any:
+def one_array(values: Any) -> Any:
     """One array of what may be a chunked one; copied only where there are several chunks."""
     if not isinstance(values, pa.ChunkedArray):
         return values
@@ -209,7 +209,7 @@ def gather(values: Any, places: Any) -> Any:
     values = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
     chunks = values.chunks
     if len(places) <= _ROWS:
-        return whole(values).take(pa.array(places, mask=places < 0))
+        return one_array(values).take(pa.array(places, mask=places < 0))
     starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks])])
     # Enough rows at once that a chunk is not asked for a handful: that would cost rows times chunks.
     rows = max(_ROWS, 128 * len(chunks))

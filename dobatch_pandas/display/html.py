@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from dobatch_pandas.errors import DobatchError, InputError
+from dobatch_pandas.codes import ErrorGroup
 
 from . import text
-from .snapshot import BatchRow, ErrorGroup, Snapshot
+from .snapshot import BatchRow, Snapshot
 
-__all__ = ["batches_html", "error_html", "errors_html", "plain", "static_html", "table_html"]
+__all__ = ["batches_html", "errors_html", "plain", "static_html", "table_html"]
 
 LONGEST_CELL = 300  # characters
 MOST_BATCHES = 200
@@ -341,18 +341,3 @@ def _hint(snapshot: Snapshot, now: float) -> str:
             f"what can be helped; the job is {attach}."
         )
     return ""
-
-
-def error_html(error: DobatchError) -> str:
-    """Return what went wrong, in words: each problem of the input on a line of its own."""
-    name = type(error).__name__
-    if isinstance(error, InputError) and len(error.problems) > 1:
-        items = "".join(f"<li>{plain(problem, None)}</li>" for problem in error.problems)
-        name = f"{name}: {len(error.problems)} problems, nothing was sent"
-        body = f'<ol style="margin:4px 0 0;padding-left:2em">{items}</ol>'
-    else:
-        body = f'<div style="white-space:pre-wrap">{plain(error, None)}</div>'
-    return (
-        f'<div style="{_FONT};font-size:13px;line-height:1.5;{_paint("border-left", RED, "3px solid {}")};'
-        f'padding:2px 0 2px 12px;overflow-wrap:anywhere"><b>{name}</b>{body}</div>'
-    )

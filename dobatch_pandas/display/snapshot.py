@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BatchRow", "ErrorGroup", "Snapshot", "State"]
+from dobatch_pandas.codes import ErrorGroup
+
+__all__ = ["BatchRow", "Snapshot", "State"]
 
 State = Literal[
     "recorded",  # on disk, nothing has left yet
@@ -22,15 +24,6 @@ State = Literal[
     "expired",
     "cancelled",
 ]
-
-
-@dataclass(frozen=True)
-class ErrorGroup:
-    """Failed rows that share a code: how many, and one message as an example."""
-
-    code: str
-    count: int
-    example: str
 
 
 @dataclass(frozen=True)

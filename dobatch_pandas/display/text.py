@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
-from dobatch_pandas.usage import dollars
-
 from .snapshot import Snapshot
 
-__all__ = ["Portions", "describe", "duration", "portions"]
+__all__ = ["Portions", "describe", "dollars", "duration", "portions"]
 
 _WORDS = {
     "recorded": "Recorded",
@@ -312,3 +311,18 @@ def describe(snapshot: Snapshot, now: float | None = None) -> str:
 def ascii_words(words: str) -> str:
     """The typographic signs of this module as what every terminal and log can show."""
     return words.translate(_ASCII)
+
+
+def dollars(amount: float | None) -> str:
+    """
+    An amount for people: in cents, or with two digits that say something where it is a few cents or less.
+
+    Examples
+    --------
+    >>> dollars(1234.5), dollars(0.0000042), dollars(0), dollars(None)
+    ('$1,234.50', '$0.0000042', '$0.00', 'price unknown')
+    """
+    if amount is None:
+        return "price unknown"
+    digits = 2 if amount >= 0.1 or amount <= 0 else 1 - math.floor(math.log10(amount))
+    return f"${amount:,.{digits}f}"

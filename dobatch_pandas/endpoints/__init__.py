@@ -1,7 +1,5 @@
 """
-The endpoints that a request can go to, one small module each.
-
-A module ``<name>.py`` says what a request's body looks like, ``<name>_results.py`` what an answer's body means.
+The endpoints that a request can go to, one module each: what a request's body looks like, and what an answer's body means.
 """
 
 from __future__ import annotations
@@ -11,16 +9,7 @@ from typing import Any, Protocol
 
 from dobatch_pandas.errors import InputError
 
-from . import (
-    chat,
-    chat_results,
-    embeddings,
-    embeddings_results,
-    messages,
-    messages_results,
-    responses,
-    responses_results,
-)
+from . import chat, embeddings, messages, responses
 
 __all__ = ["ENDPOINTS", "READERS", "Endpoint", "endpoint_for"]
 
@@ -55,12 +44,7 @@ ENDPOINTS: dict[str, Any] = {
 }
 
 # The order matters only for bodies that two would claim.
-READERS: dict[str, Any] = {
-    chat.URL: chat_results,
-    responses.URL: responses_results,
-    embeddings.URL: embeddings_results,
-    messages.URL: messages_results,
-}
+READERS: dict[str, Any] = {module.URL: module for module in ENDPOINTS.values()}
 
 _ANTHROPIC = re.compile(r"(^|[/.-])(claude|anthropic)", re.IGNORECASE)
 _CHAT = re.compile(r"(^|[/-])(gpt-?\d|chatgpt|o\d)", re.IGNORECASE)

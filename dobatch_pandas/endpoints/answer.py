@@ -1,4 +1,4 @@
-"""What the four ``*_results`` modules share: one answer as a tuple, and looking into nested Arrow columns."""
+"""What the endpoints share in reading answers: one answer as a tuple, and looking into nested Arrow columns."""
 
 from __future__ import annotations
 

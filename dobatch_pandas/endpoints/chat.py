@@ -1,10 +1,28 @@
-"""Requests to ``/v1/chat/completions``."""
+"""``/v1/chat/completions``: what a request's body looks like, and what an answer's body says."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DEFAULTS", "PROVIDER", "RESERVED", "ROLES", "URL", "members", "problems", "schema_members"]
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .answer import Answer, calls_as_text, count, failed, first, path, plural, true, words
+
+__all__ = [
+    "BODY",
+    "DEFAULTS",
+    "PROVIDER",
+    "RESERVED",
+    "ROLES",
+    "URL",
+    "claims",
+    "members",
+    "plain",
+    "problems",
+    "read_body",
+    "schema_members",
+]
 
 URL = "/v1/chat/completions"
 PROVIDER = "openai"
@@ -20,8 +38,8 @@ DEFAULTS: dict[str, Any] = {}
 def members(prompt: Any, system: Any) -> dict[str, Any]:
     """Put the question into ``messages``, the system text first."""
     conversation = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    first = [] if system is None else [{"role": "system", "content": system}]
-    return {"messages": [*first, *conversation]}
+    instructions = [] if system is None else [{"role": "system", "content": system}]
+    return {"messages": [*instructions, *conversation]}
 
 
 def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
@@ -42,3 +60,128 @@ def problems(params: dict[str, Any]) -> list[str]:
     if "max_output_tokens" in params:
         wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
     return wrong
+
+
+_ENDINGS = {
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+
+
+# What an answer's body says --------------------------------------------------------------------------------
+
+
+def claims(body: dict[str, Any]) -> bool:
+    """Whether this body is of this endpoint."""
+    return "choices" in body
+
+
+def read_body(body: dict[str, Any]) -> Answer:
+    """Read one body of any shape."""
+    usage = body.get("usage")
+    known: dict[str, Any] = {
+        "model": words(body.get("model")),
+        "prompt_tokens": count(path(usage, "prompt_tokens")),
+        "completion_tokens": count(path(usage, "completion_tokens")),
+        "cached_tokens": count(path(usage, "prompt_tokens_details", "cached_tokens")),
+        "reasoning_tokens": count(path(usage, "completion_tokens_details", "reasoning_tokens")),
+    }
+    choices = body.get("choices")
+    if not isinstance(choices, list) or (choices and not isinstance(choices[0], dict)):
+        return Answer(**known, **failed("invalid_response"))
+    if not choices:
+        return Answer(**known, **failed("empty_response"))
+    choice = choices[0]
+    message = choice.get("message")
+    known["finish_reason"] = finish = words(choice.get("finish_reason"))
+    if not isinstance(message, dict):
+        return Answer(**known, **failed("invalid_response"))
+    text, refusal = _text_of(message.get("content"))
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        text = calls_as_text([(path(c, "function", "name"), path(c, "function", "arguments")) for c in calls])
+        known["finish_reason"] = finish if finish in _ENDINGS else "tool_calls"
+    refusal = words(message.get("refusal")) or refusal
+    ending = _ENDINGS.get(finish or "")
+    if ending is not None:
+        return Answer(text, **known, **failed(ending, refusal if ending == "refusal" else None))
+    if text is not None:
+        return Answer(text, **known)
+    if refusal:
+        return Answer(refusal, **known, **failed("refusal", refusal))
+    return Answer(**known, **failed("empty_response"))
+
+
+def _text_of(content: Any) -> tuple[str | None, str | None]:
+    """The text and the refusal of a content that is null, a string or a list of parts."""
+    if content is None or isinstance(content, str):
+        return content, None
+    texts, refusals = [], []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(path(part, "text"), str):
+            texts.append(part["text"])
+        elif isinstance(path(part, "refusal"), str):
+            refusals.append(part["refusal"])
+    return "".join(texts) if texts else None, "".join(refusals) or None
+
+
+# The same for whole columns, where every row has one plain text ------------------------------------------
+
+BODY = pa.struct(
+    [
+        ("model", pa.string()),
+        (
+            "choices",
+            pa.list_(
+                pa.struct(
+                    [
+                        (
+                            "message",
+                            pa.struct(
+                                [
+                                    ("content", pa.large_string()),
+                                    ("tool_calls", pa.list_(pa.struct([("id", pa.string())]))),
+                                ]
+                            ),
+                        ),
+                        ("finish_reason", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        (
+            "usage",
+            pa.struct(
+                [
+                    ("prompt_tokens", pa.int64()),
+                    ("completion_tokens", pa.int64()),
+                    ("prompt_tokens_details", pa.struct([("cached_tokens", pa.int64())])),
+                    ("completion_tokens_details", pa.struct([("reasoning_tokens", pa.int64())])),
+                ]
+            ),
+        ),
+    ]
+)
+
+
+def plain(body: Any) -> tuple[Any, dict[str, Any]]:
+    """Which rows hold a plain success, and the columns read for those."""
+    choices = pc.struct_field(body, "choices")
+    text = first(choices, "message", "content")
+    finish = first(choices, "finish_reason")
+    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, "tool_calls"]))
+    columns = {
+        "text": text,
+        "finish_reason": finish,
+        "model": pc.struct_field(body, "model"),
+        "prompt_tokens": pc.struct_field(body, ["usage", "prompt_tokens"]),
+        "completion_tokens": pc.struct_field(body, ["usage", "completion_tokens"]),
+        "cached_tokens": pc.struct_field(body, ["usage", "prompt_tokens_details", "cached_tokens"]),
+        "reasoning_tokens": pc.struct_field(body, ["usage", "completion_tokens_details", "reasoning_tokens"]),
+    }
+    calls = plural(first(choices, "message", "tool_calls"))
+    return true(pc.is_valid(text)) & ~true(ended) & (calls == 0), columns

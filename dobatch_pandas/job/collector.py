@@ -22,7 +22,7 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 from dobatch_pandas.service.wire import ResultLinks
 
-from .progress import Progress
+from .progress import JobState
 from .result_files import Doubled, read_part, write_results
 from .store import PartRecord
 
@@ -39,12 +39,12 @@ class Collector:
 
     Parameters
     ----------
-    progress : Progress
+    progress : JobState
     recipe : Recipe
     client : Client
     """
 
-    def __init__(self, progress: Progress, recipe: Recipe, client: Client) -> None:
+    def __init__(self, progress: JobState, recipe: Recipe, client: Client) -> None:
         self._progress, self._recipe, self._client = progress, recipe, client
 
     def collect(self, number: int) -> None:

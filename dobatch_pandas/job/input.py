@@ -1,22 +1,43 @@
-"""A frame's input as it was at the moment of submit: frozen to disk, and read back while it is rendered."""
+"""
+What a job asks of: a frame as it was at the moment of submit, or files; checked, hashed and read back.
+
+A frame is frozen to disk; files are larger than memory, so that what is on disk of them is their versions.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dobatch_pandas.arrow.columns import WORKERS
+from dobatch_pandas.arrow.keyset import KeySet
+from dobatch_pandas.errors import InputError, Problem
+from dobatch_pandas.questions.freeze import freeze, freeze_batches
+from dobatch_pandas.questions.problems import NO_ROWS, IdFaults, frame_problems
 from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions.source import Source
 
-from .fingerprint import fingerprint
-from .output import source_of
-from .store import JobRecord, Store, as_json, whole
+from .store import JobRecord, Store, as_json, written_whole
 
-__all__ = ["fingerprint_of", "index_of", "labels_of", "read_input", "write_input"]
+__all__ = [
+    "check_source",
+    "fingerprint",
+    "fingerprint_of",
+    "index_of",
+    "labels_of",
+    "read_input",
+    "record_of_source",
+    "source_of",
+    "write_input",
+]
 
 LABEL = "index_"  # prefix of the columns that hold index levels
 ROWS_AT_ONCE = 16_384
@@ -81,8 +102,8 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
     InputError
         Some rows cannot be turned into requests; all of them are named.
     """
-    with whole(target) as partial:
-        return fingerprint(recipe, salt, _written(recipe.freeze(frame), labels_of(frame.index), partial))
+    with written_whole(target) as partial:
+        return fingerprint(recipe, salt, _written(freeze(recipe, frame), labels_of(frame.index), partial))
 
 
 def _written(pieces: Iterable[pa.RecordBatch], labels: pa.Table, target: Path) -> Iterator[pa.RecordBatch]:
@@ -102,7 +123,7 @@ def _written(pieces: Iterable[pa.RecordBatch], labels: pa.Table, target: Path) -
         writer.write_table(table)
         position += frozen.num_rows
     if writer is None:
-        raise AssertionError("an empty frame never gets here: Recipe.check refuses it")
+        raise AssertionError("an empty frame never gets here: `frame_problems` refuses it")
     writer.close()
 
 
@@ -110,7 +131,7 @@ def fingerprint_of(frame: pd.DataFrame, recipe: Recipe, salt: str, lenient: Reci
     """
     Return what `write_input` would, without writing; `lenient` freezes rows that `recipe` would refuse.
     """
-    return fingerprint(recipe, salt, lenient.freeze(frame))
+    return fingerprint(recipe, salt, freeze(lenient, frame))
 
 
 def read_input(
@@ -122,7 +143,7 @@ def read_input(
     The rows of a dataset have no labels but their position.
     """
     if job.source is not None:
-        for frozen in recipe.freeze_batches(source_of(job, recipe).batches(recipe.columns)):
+        for frozen in freeze_batches(recipe, source_of(job, recipe).batches(recipe.columns)):
             yield frozen, None
         return
     with pq.ParquetFile(store.folder(job.id).input) as file:
@@ -131,3 +152,106 @@ def read_input(
         labels = [name for name in names if name.startswith(LABEL)]
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
             yield batch.select(mine), batch.select(labels)
+
+
+SIZE = 16  # bytes
+
+
+def fingerprint(recipe: Recipe, salt: str, pieces: Iterable[pa.RecordBatch]) -> str:
+    """
+    Return hex digits that are the same for the same question over the same values in the same order.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    salt : str
+        What else makes this question another one: the address of the service.
+    pieces : iterable of pyarrow.RecordBatch
+        The values, as `freeze` cuts them. Each is hashed by itself, while the next one is made.
+    """
+    every = blake2b(salt.encode(), digest_size=SIZE)
+    every.update(as_json(recipe.to_json()).encode())
+    pending: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-hash") as pool:
+        for piece in pieces:
+            pending.append(pool.submit(_hashed, piece))
+            if len(pending) > WORKERS:
+                every.update(pending.popleft().result())
+        for digest in pending:
+            every.update(digest.result())
+    return every.hexdigest()
+
+
+def _hashed(piece: pa.RecordBatch) -> bytes:
+    # The bytes of the columns alone: an Arrow message holds neither padding of slices nor addresses.
+    return blake2b(piece.serialize(), digest_size=SIZE).digest()
+
+
+def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
+    """
+    Look at every row once, and return the fingerprint of what is asked and the number of rows.
+
+    Raises
+    ------
+    InputError
+        With every problem found in the whole source, rows named by their position.
+    """
+    nothing = source.schema.empty_table().to_pandas()
+    problems: list[Problem | str] = [p for p in frame_problems(recipe, nothing) if p.message != NO_ROWS]
+    for name in recipe.columns:
+        if name in source.schema.names and (files := source.lacking(name)):
+            more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""
+            problems.append(f"There is no column {name!r} in {', '.join(files[:5])}{more}.")
+    if problems:
+        raise InputError(problems)
+    ids = IdFaults(recipe, KeySet())
+    rows = 0
+
+    def looked_at() -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        # What is not asked must be readable all the same: it is written beside the answers.
+        for batch in source.batches(recipe.columns if source.uniform else None):
+            if recipe.custom_id is not None:
+                labels = pd.RangeIndex(rows, rows + len(batch))
+                ids.look(batch[recipe.custom_id].to_pandas().set_axis(labels))
+            rows += batch.num_rows
+            yield batch.select(recipe.columns)
+
+    asked = ""
+    try:
+        asked = fingerprint(recipe, salt, freeze_batches(recipe, looked_at()))
+    except InputError as error:
+        problems += error.problems
+    problems += ids.problems()
+    if not rows:
+        problems.append("The source has no rows.")
+    if problems:
+        raise InputError(problems)
+    return asked, rows
+
+
+def record_of_source(source: Source, target: str) -> str:
+    """Return what the ledger keeps of a source and of where the answers go."""
+    return as_json({**source.to_json(), "versions": source.versions(), "output": target})
+
+
+def source_of(job: JobRecord, recipe: Recipe) -> Source:
+    """
+    Return a job's source, as it was when the job was submitted.
+
+    Raises
+    ------
+    InputError
+        Its files say something else now.
+    """
+    kept = json.loads(job.source or "{}")
+    source = Source.from_json(kept)
+    if source.versions() != kept["versions"]:
+        # A file that was copied or touched may say the same as ever.
+        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {kept['output']}")
+        if fingerprint != job.fingerprint:
+            raise InputError(
+                "The source's files have changed since the job was submitted: put them back as they were. "
+                "job.responses() has the answers in any case."
+            )
+    return source

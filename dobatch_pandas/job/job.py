@@ -25,7 +25,7 @@ from .status import snapshot_of
 from .store import JobRecord, PartRecord, Store
 
 if TYPE_CHECKING:
-    from dobatch_pandas.usage import Usage
+    from dobatch_pandas.prices import Usage
 
 __all__ = ["Job", "attach"]
 
@@ -346,7 +346,7 @@ class Job:
         -------
         Usage
         """
-        from dobatch_pandas.usage import usage_of
+        from dobatch_pandas.prices import usage_of
 
         spent = self._answers.tokens()
         return usage_of(spent, self.recipe.model, self.recipe.provider, overrides=settings().prices)

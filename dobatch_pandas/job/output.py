@@ -1,5 +1,5 @@
 """
-Files larger than memory: read, asked and answered in pieces.
+Where the answers to files larger than memory go: written in pieces.
 
 Memory is bounded by 8 bytes a request, for finding repeats and later for finding answers, the results of two
 parts and a few record batches. The rows themselves are never held.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,65 +21,20 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns
-from dobatch_pandas.arrow.keyset import Keys, KeySet, keys_of
+from dobatch_pandas.arrow.keyset import Keys, keys_of
 from dobatch_pandas.endpoints import embeddings
-from dobatch_pandas.errors import InputError, Problem
-from dobatch_pandas.questions.problems import NO_ROWS, IdFaults
 from dobatch_pandas.questions.recipe import Recipe
-from dobatch_pandas.questions.source import ROWS_AT_ONCE, Source, located
+from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
 
-from .fingerprint import fingerprint
+from .input import source_of
 from .result_files import STORED
-from .store import JobFolder, JobRecord, as_json
+from .store import JobFolder, JobRecord
 
-__all__ = ["check_source", "output_problems", "record_of_source", "source_of", "write_output"]
+__all__ = ["output_problems", "write_output"]
 
 VECTOR = pa.list_(pa.float32())
 ROWS_A_FILE = 1_000_000
 PARTS_IN_MEMORY = 2
-
-
-def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
-    """
-    Look at every row once, and return the fingerprint of what is asked and the number of rows.
-
-    Raises
-    ------
-    InputError
-        With every problem found in the whole source, rows named by their position.
-    """
-    nothing = source.schema.empty_table().to_pandas()
-    problems: list[Problem | str] = [p for p in recipe.check(nothing) if p.message != NO_ROWS]
-    for name in recipe.columns:
-        if name in source.schema.names and (files := source.lacking(name)):
-            more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""
-            problems.append(f"There is no column {name!r} in {', '.join(files[:5])}{more}.")
-    if problems:
-        raise InputError(problems)
-    ids = IdFaults(recipe, KeySet())
-    rows = 0
-
-    def looked_at() -> Iterator[pa.RecordBatch]:
-        nonlocal rows
-        # What is not asked must be readable all the same: it is written beside the answers.
-        for batch in source.batches(recipe.columns if source.uniform else None):
-            if recipe.custom_id is not None:
-                labels = pd.RangeIndex(rows, rows + len(batch))
-                ids.look(batch[recipe.custom_id].to_pandas().set_axis(labels))
-            rows += batch.num_rows
-            yield batch.select(recipe.columns)
-
-    asked = ""
-    try:
-        asked = fingerprint(recipe, salt, recipe.freeze_batches(looked_at()))
-    except InputError as error:
-        problems += error.problems
-    problems += ids.problems()
-    if not rows:
-        problems.append("The source has no rows.")
-    if problems:
-        raise InputError(problems)
-    return asked, rows
 
 
 def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecord]) -> list[str]:
@@ -119,34 +74,7 @@ def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecor
     ]
 
 
-def record_of_source(source: Source, target: str) -> str:
-    """Return what the ledger keeps of a source and of where the answers go."""
-    return as_json({**source.to_json(), "versions": source.versions(), "output": target})
-
-
-def source_of(job: JobRecord, recipe: Recipe) -> Source:
-    """
-    Return a job's source, as it was when the job was submitted.
-
-    Raises
-    ------
-    InputError
-        Its files say something else now.
-    """
-    kept = json.loads(job.source or "{}")
-    source = Source.from_json(kept)
-    if source.versions() != kept["versions"]:
-        # A file that was copied or touched may say the same as ever.
-        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {kept['output']}")
-        if fingerprint != job.fingerprint:
-            raise InputError(
-                "The source's files have changed since the job was submitted: put them back as they were. "
-                "job.responses() has the answers in any case."
-            )
-    return source
-
-
-class Answers:
+class AnswerFinder:
     """
     Finds answers by custom_id in result files that are too large to be held together.
 
@@ -216,7 +144,7 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
     Files appear whole, ``part-00000.parquet`` and on; writing again gives the same ones.
     """
     source = source_of(job, recipe)
-    answers = Answers(folder.result_files())
+    answers = AnswerFinder(folder.result_files())
     output = _Output(json.loads(job.source or "{}")["output"], vectors=recipe.endpoint == embeddings.URL)
     with pq.ParquetFile(folder.manifest) as manifest:
         asked = _Blocks(manifest)

@@ -13,7 +13,7 @@ from dobatch_pandas.errors import ApiError, DobatchError
 
 from .store import JobRecord, PartRecord, Store
 
-__all__ = ["Progress", "Stopped"]
+__all__ = ["JobState", "Stopped"]
 
 UPLOADS_AT_ONCE = 3
 PARTS_AHEAD = 2  # rendered before their upload begins: bounds what lies on disk uncompressed
@@ -25,7 +25,7 @@ class Stopped(Exception):
     """This process is to leave the job alone; the job itself goes on."""
 
 
-class Progress:
+class JobState:
     """
     The state of one job in the process that moves it on. Every change is in the ledger before it is told.
 

@@ -13,19 +13,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.codes import Fate
 from dobatch_pandas.questions.part_files import Part, ids_of_part
 from dobatch_pandas.questions.recipe import Recipe
-from dobatch_pandas.questions.request_lines import REUSED, SENT, RequestWriter
+from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .input import read_input
-from .progress import Progress
-from .reuse import answered_keys, copy_answers
-from .store import PartRecord, whole
+from .progress import JobState
+from .result_files import answered_keys, copy_answers
+from .store import PartRecord, written_whole
 
 __all__ = ["render"]
 
 
-def render(progress: Progress, recipe: Recipe, on_part: Callable[[int], None]) -> None:
+def render(progress: JobState, recipe: Recipe, on_part: Callable[[int], None]) -> None:
     """
     Turn the input into parts, and hand each one on as soon as it is on disk and in the ledger.
 
@@ -33,7 +34,7 @@ def render(progress: Progress, recipe: Recipe, on_part: Callable[[int], None]) -
 
     Parameters
     ----------
-    progress : Progress
+    progress : JobState
     recipe : Recipe
     on_part : callable
         Called with each part's number; may block until there is room for the next.
@@ -61,13 +62,13 @@ def render(progress: Progress, recipe: Recipe, on_part: Callable[[int], None]) -
         on_part=accept,
     )
     reused: list[pa.Array] = []
-    with whole(folder.manifest) as partial, _Manifest(partial, recipe.samples) as manifest:
+    with written_whole(folder.manifest) as partial, _Manifest(partial, recipe.samples) as manifest:
         for frozen, labels in read_input(store, job, recipe):
             rows = writer.add(frozen)
             fate = rows["fate"]
-            reused.append(rows["custom_id"].filter(pc.equal(fate, REUSED)))
-            requests += _count(pc.equal(fate, SENT))
-            skipped += _count(pc.greater(fate, REUSED))
+            reused.append(rows["custom_id"].filter(pc.equal(fate, Fate.REUSED)))
+            requests += _count(pc.equal(fate, Fate.SENT))
+            skipped += _count(pc.greater(fate, Fate.REUSED))
             manifest.write(rows, labels)
             progress.rows_rendered = manifest.rows
             progress.tell()

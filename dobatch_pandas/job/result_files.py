@@ -1,4 +1,8 @@
-"""What a batch brought: its files read, and exactly one result on disk for every request of the part."""
+"""
+Result files: what a batch brought, exactly one result on disk for every request of the part.
+
+Answers that earlier jobs have are found by id, and copied, so that nothing is asked and paid twice.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,24 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import outcome
 from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results
-from dobatch_pandas.arrow.keyset import Places
-from dobatch_pandas.display.snapshot import ErrorGroup
+from dobatch_pandas.arrow.keyset import Keys, KeySet, Places, keys_of
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.endpoints.answer import true
 from dobatch_pandas.questions.recipe import Recipe
 
-from .store import whole
+from .store import Store, written_whole
 
-__all__ = ["STORED", "TOKENS", "Doubled", "Tally", "failed_results", "read_part", "write_results"]
+__all__ = [
+    "STORED",
+    "TOKENS",
+    "Doubled",
+    "Tally",
+    "answered_keys",
+    "copy_answers",
+    "failed_results",
+    "read_part",
+    "write_results",
+]
 
 STORED = RESULTS.append(pa.field("batch_id", pa.string()))
 # What repeats; to look for repeats in texts and ids takes longer than to write them.
@@ -129,7 +144,7 @@ def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
     """Write results to a file that appears whole or not at all, and return what they add up to."""
     tally = Tally()
     with (
-        whole(target) as partial,
+        written_whole(target) as partial,
         pq.ParquetWriter(partial, STORED, compression="lz4", use_dictionary=_REPEATED) as writer,
     ):
         for table in _large(table.cast(STORED) for table in tables):
@@ -148,3 +163,41 @@ def _large(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.concat_tables(held)
+
+
+def answered_keys(store: Store, job_ids: list[str]) -> KeySet:
+    """Return the keys of all requests that these jobs have an answer for."""
+    keys = KeySet()
+    for file in _files(store, job_ids):
+        table = pq.read_table(file, columns=["custom_id", "status"])
+        ids = table["custom_id"].filter(pc.equal(table["status"], "succeeded"))
+        keys.add_new(keys_of(ids.combine_chunks()))
+    return keys
+
+
+def copy_answers(store: Store, job_ids: list[str], ids: pa.Array, target: Path) -> None:
+    """Write the answers of some ids into a job's own folder: forgetting the other job must not lose them."""
+    if len(ids):
+        write_results(_answers(_files(store, job_ids), keys_of(ids)), target)
+
+
+def _answers(files: list[Path], keys: Keys) -> Iterator[pa.Table]:
+    """Yield the answers that have one of these keys, piece by piece; of several the one in the first file."""
+    wanted, found = KeySet(), KeySet()
+    wanted.add_new(keys)
+    for file in files:
+        # Most files of other jobs have nothing that is wanted: their texts are not read.
+        table = pq.read_table(file, columns=["custom_id", "status"])
+        theirs = keys_of(table["custom_id"].combine_chunks())
+        rows = np.flatnonzero(wanted.contains(theirs) & true(pc.equal(table["status"], "succeeded")))
+        rows = rows[found.add_new(theirs[rows])]
+        start = 0
+        for batch in pq.ParquetFile(file).iter_batches() if len(rows) else ():
+            here = rows[(rows >= start) & (rows < start + len(batch))] - start
+            start += len(batch)
+            if len(here):
+                yield pa.Table.from_batches([batch.take(pa.array(here))])
+
+
+def _files(store: Store, job_ids: list[str]) -> list[Path]:
+    return [file for job_id in job_ids for file in store.folder(job_id).result_files()]

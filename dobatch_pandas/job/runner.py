@@ -23,14 +23,12 @@ from dobatch_pandas.service.wire import TERMINAL, Batch
 from .collector import Collector
 from .output import write_output
 from .poller import poller_for
-from .progress import Progress, Stopped
+from .progress import JobState, Stopped
 from .render import render
 from .sender import Sender
-from .store import PartRecord, Store
+from .store import UNSENT, PartRecord, Store
 
 __all__ = ["Runner"]
-
-UNSENT = ("rendered", "uploaded", "held")
 
 
 class Runner:
@@ -50,7 +48,7 @@ class Runner:
     def __init__(
         self, store: Store, job_id: str, recipe: Recipe, client: Client, *, send_only: bool = False
     ) -> None:
-        self.progress = Progress(store, job_id)
+        self.progress = JobState(store, job_id)
         self.send_only = send_only
         self._recipe, self._client = recipe, client
         self._sender = Sender(self.progress, recipe, client)

@@ -22,7 +22,7 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 from dobatch_pandas.service.wire import Batch
 
-from .progress import Progress
+from .progress import JobState
 from .result_files import failed_results, write_results
 from .store import PartRecord
 
@@ -38,12 +38,12 @@ class Sender:
 
     Parameters
     ----------
-    progress : Progress
+    progress : JobState
     recipe : Recipe
     client : Client
     """
 
-    def __init__(self, progress: Progress, recipe: Recipe, client: Client) -> None:
+    def __init__(self, progress: JobState, recipe: Recipe, client: Client) -> None:
         self._progress, self._recipe, self._client = progress, recipe, client
 
     def send(self, number: int) -> PartRecord:

@@ -8,14 +8,14 @@ from dobatch_pandas.config import settings
 from dobatch_pandas.display.snapshot import BatchRow, Snapshot, State
 from dobatch_pandas.prices import cost, price_of
 
-from .progress import Progress
-from .store import JobRecord, PartRecord, Store
+from .progress import JobState
+from .store import UNSENT, JobRecord, PartRecord, Store
 
 __all__ = ["snapshot_of"]
 
 
 def snapshot_of(
-    record: JobRecord, parts: dict[int, PartRecord], progress: Progress | None, store: Store
+    record: JobRecord, parts: dict[int, PartRecord], progress: JobState | None, store: Store
 ) -> Snapshot:
     """Gather what is known of a job at this moment; the network is not asked."""
     rows = list(parts.values())
@@ -46,7 +46,7 @@ def snapshot_of(
         completed=completed,
         failed=failed,
         parts=len(rows) if record.rendered else None,
-        uploaded=sum(p.state not in ("rendered", "uploaded", "held") for p in rows),
+        uploaded=sum(p.state not in UNSENT for p in rows),
         upload_share=sum(shares) / len(shares) if shares else None,
         started=record.created,
         ended=record.ended,
@@ -77,15 +77,15 @@ def snapshot_of(
 
 
 def _state(
-    record: JobRecord, parts: list[PartRecord], paused: str | None, progress: Progress | None
+    record: JobRecord, parts: list[PartRecord], paused: str | None, progress: JobState | None
 ) -> State:
     if record.ended is not None:
-        return record.state  # type: ignore[return-value]
+        return record.state
     if paused:
         return "paused"
     if record.cancel_requested:
         return "cancelling"
-    unsent = [p for p in parts if p.state in ("rendered", "uploaded", "held")]
+    unsent = [p for p in parts if p.state in UNSENT]
     if not record.rendered and not any(p.state != "rendered" for p in parts):
         return "rendering" if progress is not None else "recorded"
     if unsent or not record.rendered:

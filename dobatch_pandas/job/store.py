@@ -31,14 +31,27 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 
-from dobatch_pandas.display.snapshot import ErrorGroup
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.display.snapshot import State
 from dobatch_pandas.errors import ConfigurationError, JobNotFound
 
 __all__ = ["JobFolder", "JobRecord", "PartRecord", "Store"]
+
+
+PartState = Literal[
+    "rendered",  # on disk
+    "uploaded",  # `file_id` is known
+    "held",  # the provider has no room yet
+    "created",  # `batch_id` is known
+    "ended",  # terminal at the service
+    "read",  # its results are on disk, or there are none
+    "dropped",  # cancelled before it was sent
+]
+UNSENT: tuple[PartState, ...] = ("rendered", "uploaded", "held")
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ class JobRecord:
     One job as the ledger has it. Times are Unix seconds; counts are of requests unless said otherwise.
 
     ``fingerprint`` is a hash of everything that was asked and of the service it was asked of: the same plan
-    has the same one. ``state`` is a word of `dobatch_pandas.display.snapshot.State`.
+    has the same one.
     """
 
     id: str
@@ -60,7 +73,7 @@ class JobRecord:
     model: str
     into: str
     rows: int
-    state: str = "recorded"
+    state: State = "recorded"
     problem: str | None = None
     source: str | None = None
     requests: int = 0
@@ -77,11 +90,8 @@ class PartRecord:
     """
     One part of a job.
 
-    ``state`` is how far it has come: ``rendered`` (on disk), ``uploaded`` (``file_id`` known), ``held`` (the
-    provider has no room yet), ``created`` (``batch_id`` known), ``ended`` (terminal at the service), ``read``
-    (its results are on disk, or there are none), ``dropped`` (cancelled before it was sent). ``status`` is
-    the service's own word. ``request_id`` is on disk before the first call that carries it. ``retry`` is 1
-    where every request of the part had failed in an earlier part.
+    ``state`` is how far it has come, ``status`` the service's own word. ``request_id`` is on disk before the
+    first call that carries it. ``retry`` counts the rounds of retries: 0 where its requests were not sent before.
     """
 
     job: str
@@ -89,7 +99,7 @@ class PartRecord:
     request_id: str
     requests: int
     bytes: int
-    state: str = "rendered"
+    state: PartState = "rendered"
     file_id: str | None = None
     batch_id: str | None = None
     status: str | None = None
@@ -105,7 +115,7 @@ class PartRecord:
     reasoning_tokens: int = 0
 
 
-_SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
+_SQL_TYPES = {"str": "TEXT", "State": "TEXT", "PartState": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
 def _columns(record: type) -> str:
@@ -161,7 +171,7 @@ class JobFolder:
 
 
 @contextmanager
-def whole(target: Path) -> Iterator[Path]:
+def written_whole(target: Path) -> Iterator[Path]:
     """Give a path to write to; the file appears at `target`, private, when the block ends without error."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
@@ -330,16 +340,13 @@ class Store:
 
     # -- failures, grouped by code
 
-    def set_failures(self, job_id: str, part: int | None, groups: list[ErrorGroup]) -> None:
-        """Replace what is known of a part's failures, or of the whole job's where `part` is None."""
+    def set_failures(self, job_id: str, part: int, groups: list[ErrorGroup]) -> None:
+        """Replace what is known of a part's failures."""
         with self.transaction() as db:
-            if part is None:
-                db.execute("DELETE FROM failures WHERE job = ?", (job_id,))
-            else:
-                db.execute("DELETE FROM failures WHERE job = ? AND part = ?", (job_id, part))
+            db.execute("DELETE FROM failures WHERE job = ? AND part = ?", (job_id, part))
             db.executemany(
                 "INSERT INTO failures VALUES (?, ?, ?, ?, ?)",
-                [(job_id, -1 if part is None else part, g.code, g.count, g.example) for g in groups],
+                [(job_id, part, g.code, g.count, g.example) for g in groups],
             )
 
     def failures(self, job_id: str) -> tuple[ErrorGroup, ...]:
@@ -353,11 +360,6 @@ class Store:
         return tuple(ErrorGroup(**row) for row in rows)
 
     # -- who moves a job on
-
-    def version(self) -> int:
-        """A number that changes when another process has written to the ledger."""
-        with self._lock:
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def try_lock(self, job_id: str) -> filelock.BaseFileLock | None:
         """

@@ -11,14 +11,15 @@ import pandas as pd
 
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import InputError, ServerError, TooManyRequests
+from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 from dobatch_pandas.service.client import Client
 
-from .input import write_input
+from .input import check_source, record_of_source, write_input
 from .job import Job
 from .open_jobs import store_here
-from .output import check_source, output_problems, record_of_source
+from .output import output_problems
 from .store import JobRecord, Store, as_json
 
 __all__ = ["open_store", "submit_dataset", "submit_frame"]
@@ -107,7 +108,7 @@ def submit_dataset(
     InputError
         With every problem found in the whole source; nothing has been sent.
     """
-    recipe = Recipe.build(
+    recipe = build_recipe(
         prompt,
         model=model,
         into=into,

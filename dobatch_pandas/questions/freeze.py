@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,7 @@ from dobatch_pandas.endpoints import endpoint_for
 from dobatch_pandas.errors import InputError, Problem
 
 from .prompts import MEMBERS, Column, Field, Template, messages_problem, plain, template
-
-if TYPE_CHECKING:
-    from .recipe import Recipe
+from .recipe import Recipe
 
 __all__ = ["NAMED", "freeze", "freeze_batches", "id_texts"]
 
@@ -75,7 +73,20 @@ class _Faulty:
 
 
 def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
-    """Do what `Recipe.freeze` promises."""
+    """
+    Evaluate everything of the user's over a frame, piece by piece.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        Text (``f0`` ...) and JSON (``j0`` ...) for each place in the body that differs from row to row, and
+        ``custom_id`` where the ids are the user's own. Null in a row that has nothing to ask.
+
+    Raises
+    ------
+    InputError
+        At the end, with every row that cannot be asked.
+    """
     faulty = _Faulty()
     start, rows = 0, FIRST_ROWS
     while start < len(frame):
@@ -90,7 +101,7 @@ def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
 
 
 def freeze_batches(recipe: Recipe, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Do what `Recipe.freeze_batches` promises."""
+    """Do what `freeze` does for rows that are in Arrow, a batch for each; errors name rows by their position."""
     texts = {kind: pd.StringDtype("pyarrow") for kind in (pa.string(), pa.large_string())}
     faulty = _Faulty()
     first = 0
@@ -298,10 +309,10 @@ class _Questions:
 
     def _prompts(self, start: int) -> list[Any]:
         if self._recipe.kind == "series":
-            return list(self._recipe.source.iloc[start : start + len(self._piece)])
+            return list(self._recipe.live.iloc[start : start + len(self._piece)])
         if self._recipe.kind == "column":
             return [_decoded(value) for value in self._piece[self._recipe.prompt].tolist()]
-        return [self._recipe.source] * len(self._piece)
+        return [self._recipe.live] * len(self._piece)
 
     def _one(self, prompt: Any, row: _Row | None, label: Any) -> bytes | None:
         if self._recipe.kind == "callable":

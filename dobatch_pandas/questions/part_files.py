@@ -17,9 +17,9 @@ from dobatch_pandas.arrow.jsonl import Lines, blocks
 from dobatch_pandas.arrow.keyset import HEX_DIGITS
 
 __all__ = [
-    "LIMITS",
+    "FILE_LIMITS",
     "START",
-    "Limits",
+    "FileLimits",
     "Part",
     "PartFiles",
     "compress_part",
@@ -34,14 +34,14 @@ _SPECIAL = np.frombuffer(b'"\\', np.uint8)
 
 
 @dataclass(frozen=True)
-class Limits:
+class FileLimits:
     """What one request file may hold: so many requests, so many bytes."""
 
     requests: int
     bytes: int
 
 
-LIMITS = {"openai": Limits(50_000, 200_000_000), "anthropic": Limits(100_000, 200_000_000)}
+FILE_LIMITS = {"openai": FileLimits(50_000, 200_000_000), "anthropic": FileLimits(100_000, 200_000_000)}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PartFiles:
     Parameters
     ----------
     directory : pathlib.Path
-    limits : Limits
+    limits : FileLimits
         Of one file.
     number : int
         Of the first file.
@@ -70,7 +70,7 @@ class PartFiles:
     """
 
     def __init__(
-        self, directory: Path, limits: Limits, number: int, on_part: Callable[[Part], None] | None
+        self, directory: Path, limits: FileLimits, number: int, on_part: Callable[[Part], None] | None
     ) -> None:
         self._directory, self._limits, self._on_part = directory, limits, on_part
         self._number, self._requests, self._bytes = number, 0, 0
@@ -211,7 +211,7 @@ def copy_lines(
     directory: Path,
     recipe: Any,
     *,
-    limits: Limits | None = None,
+    limits: FileLimits | None = None,
     first_part: int,
 ) -> list[Part]:
     """
@@ -227,13 +227,13 @@ def copy_lines(
         Where the new parts go.
     recipe : Recipe
         Decides the limits.
-    limits : Limits, optional
+    limits : FileLimits, optional
         Of one file; by default the provider's.
     first_part : int
         Number of the first new part.
     """
     written: list[Part] = []
-    files = PartFiles(directory, limits or LIMITS[recipe.provider], first_part, written.append)
+    files = PartFiles(directory, limits or FILE_LIMITS[recipe.provider], first_part, written.append)
     left = set(ids.to_pylist())
     held: list[bytes] = []
 

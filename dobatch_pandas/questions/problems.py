@@ -1,16 +1,12 @@
-"""What is wrong with a question or with a frame, found before a row is rendered."""
+"""What is wrong with a frame, found before a row is rendered."""
 
 from __future__ import annotations
 
 import difflib
-import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import orjson
 import pandas as pd
 import pyarrow as pa
 
@@ -18,74 +14,12 @@ from dobatch_pandas.arrow.keyset import KeySet, keys_of
 from dobatch_pandas.errors import Problem
 
 from .freeze import NAMED, id_texts
-from .prompts import Column
+from .recipe import Recipe
 
-if TYPE_CHECKING:
-    from .recipe import Recipe
-
-__all__ = ["NO_ROWS", "IdFaults", "frame_problems", "option_problems", "param_problems"]
+__all__ = ["NO_ROWS", "IdFaults", "frame_problems"]
 
 NO_ROWS = "The frame has no rows."
 _ANTHROPIC_ID = r"[a-zA-Z0-9_-]{1,64}"
-
-
-def option_problems(
-    model: Any, into: Any, system: Any, missing: Any, samples: Any, metadata: Any, custom_id: Any
-) -> list[Problem | str]:
-    """Say what is wrong with what is asked for beside the question."""
-    problems: list[Problem | str] = []
-    if not isinstance(model, str) or not model:
-        problems.append(f"model is {model!r}; it takes the name of a model.")
-    if not isinstance(into, str) or not into:
-        problems.append(f"into is {into!r}; it takes the name of a column.")
-    if system is not None and not isinstance(system, str):
-        problems.append(f"system is {type(system).__name__}; it takes a text, or a template over columns.")
-    if missing not in ("error", "skip", "keep"):
-        problems.append(f"missing is {missing!r}; it takes 'error', 'skip' or 'keep'.")
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-        problems.append(f"samples is {samples!r}; it takes a whole number from 1 on.")
-    if metadata is not None and not (
-        isinstance(metadata, Mapping) and all(isinstance(x, str) for pair in metadata.items() for x in pair)
-    ):
-        problems.append(f"metadata is {metadata!r:.60}; it takes a mapping of texts to texts.")
-    if isinstance(custom_id, (pd.Series, list, np.ndarray)):
-        problems.append("custom_id takes the name of a column that holds the ids: assign them to one first.")
-    return problems
-
-
-def param_problems(module: Any, params: Mapping[str, Any]) -> list[Problem | str]:
-    """Say what is wrong with parameters of the body."""
-    problems: list[Problem | str] = [
-        f"{name} cannot be given: {module.RESERVED[name]}."
-        for name, value in params.items()
-        if name in module.RESERVED and not (value is False or (name == "n" and value == 1))
-    ]
-    problems += module.problems({**module.DEFAULTS, **params})
-    for name, value in params.items():
-        try:
-            orjson.dumps(value, default=_column_as_null, option=orjson.OPT_SERIALIZE_NUMPY)
-        except TypeError as error:
-            problems.append(f"{name} is not JSON: {error}. One value a row is dobatch.col('column').")
-            continue
-        if any(not math.isfinite(number) for number in _floats(value)):
-            problems.append(f"{name} is {value!r}; JSON has no such number.")
-    return problems
-
-
-def _column_as_null(value: Any) -> None:
-    if not isinstance(value, Column):
-        raise TypeError
-
-
-def _floats(value: Any) -> Iterator[float]:
-    if isinstance(value, (float, np.floating)):
-        yield float(value)
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _floats(inner)
-    elif isinstance(value, (list, tuple, np.ndarray)):
-        for inner in value:
-            yield from _floats(inner)
 
 
 def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
@@ -111,8 +45,8 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
     ]
     problems += _replaced(recipe, frame)
     if recipe.kind == "series":
-        problems += _series_problems(recipe.source, frame, recipe.missing)
-    if recipe.kind == "callable" and recipe.source is None:
+        problems += _series_problems(recipe.live, frame, recipe.missing)
+    if recipe.kind == "callable" and recipe.live is None:
         problems.append(Problem("The prompt function is not kept on disk: submit the frame again."))
     return problems
 

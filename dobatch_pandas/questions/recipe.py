@@ -1,23 +1,15 @@
-"""What is asked of each row, without the rows: checked, kept as JSON, and applied to a frame piece by piece."""
+"""What is asked of each row, without the rows: pure data, kept as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-import orjson
-import pandas as pd
-import pyarrow as pa
+from dobatch_pandas.endpoints import endpoint_for
 
-from dobatch_pandas.endpoints import ENDPOINTS, endpoint_for
-from dobatch_pandas.errors import InputError, Problem
-
-from .freeze import freeze, freeze_batches
-from .problems import frame_problems, option_problems, param_problems
-from .prompts import MEMBERS, Column, Template, message_templates, messages_problem, places_of, template
-from .schema import json_schema_of
+from .prompts import MEMBERS, Column, Template, message_templates, places_of, template
 
 __all__ = ["Recipe"]
 
@@ -25,10 +17,10 @@ __all__ = ["Recipe"]
 @dataclass(frozen=True)
 class Recipe:
     """
-    What is asked of each row. Make one with `build`; the fields are what `DobatchAccessor.plan` takes.
+    What is asked of each row. Make one with `build_recipe`; the fields are what `DobatchAccessor.plan` takes.
 
     ``kind`` says where the question comes from: ``template``, ``messages``, ``column``, ``series`` or
-    ``callable``. ``source`` holds the function or Series; it is not kept on disk.
+    ``callable``. ``live`` holds the function or Series; it is not kept on disk.
     """
 
     kind: str
@@ -46,100 +38,13 @@ class Recipe:
     metadata: dict[str, str] | None
     flatten: bool
     params: dict[str, Any]
-    source: Any = field(default=None, compare=False, repr=False)
-
-    @classmethod
-    def build(
-        cls,
-        prompt: Any,
-        *,
-        model: str,
-        into: str = "response",
-        system: str | None = None,
-        endpoint: str | None = None,
-        provider: str | None = None,
-        schema: Any = None,
-        custom_id: Any = None,
-        missing: str = "error",
-        dedupe: bool = True,
-        samples: int = 1,
-        metadata: Mapping[str, str] | None = None,
-        flatten: bool = False,
-        params: Mapping[str, Any] | None = None,
-        frame: pd.DataFrame | None = None,
-    ) -> Recipe:
-        """
-        Check what can be checked without rows, and fill in what follows from the rest.
-
-        Parameters
-        ----------
-        frame : pandas.DataFrame, optional
-            Looked at only where something else is wrong, so that all there is to mend is said at once.
-
-        Raises
-        ------
-        InputError
-            With every problem found.
-        """
-        problems = option_problems(model, into, system, missing, samples, metadata, custom_id)
-        given = dict(sorted((params or {}).items()))
-        json_schema, asked = None, ("template", "", None)
-        try:
-            json_schema = json_schema_of(schema)
-        except InputError as error:
-            problems += error.problems
-        module = ENDPOINTS[
-            "chat"
-        ]  # takes everything: no other complaint follows from an endpoint that is wrong
-        try:
-            if isinstance(model, str):
-                module = endpoint_for(endpoint, provider, model)
-                problems += param_problems(module, given)
-        except InputError as error:
-            problems += error.problems
-        try:
-            asked = _question(prompt, module.ROLES)
-            clash = sorted(set(module.schema_members(json_schema)) & set(given)) if json_schema else []
-            problems += [f"{name} is set by schema; leave out one of them." for name in clash]
-        except InputError as error:
-            problems += error.problems
-        kind, kept, source = asked
-        # A parameter that stood in for the question would hide what is wrong with that.
-        usable = {n: _plain_json(v) for n, v in given.items() if not (problems and n in module.RESERVED)}
-        recipe = cls(
-            kind=kind,
-            prompt=kept,
-            model=model,
-            into=into,
-            system=system if isinstance(system, str) else None,
-            endpoint=module.URL,
-            provider=module.PROVIDER,
-            schema=json_schema,
-            custom_id=custom_id if isinstance(custom_id, Hashable) else None,
-            missing=missing,
-            dedupe=bool(dedupe),
-            samples=samples if isinstance(samples, int) and samples > 0 else 1,
-            metadata=dict(metadata) if isinstance(metadata, Mapping) and metadata else None,
-            flatten=bool(flatten),
-            params={**module.DEFAULTS, **usable},
-            source=source,
-        )
-        try:
-            # Finds templates that do not parse, and questions that the endpoint does not take.
-            _ = recipe.body
-            if problems and frame is not None:
-                problems += recipe.check(frame)
-        except InputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-        if problems:
-            raise InputError(problems)
-        return recipe
+    live: Any = field(default=None, compare=False, repr=False)
 
     # -- on disk
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes, without the function or Series that a prompt may come from."""
-        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self) if f.name != "source"}
+        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self) if f.name != "live"}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Recipe:
@@ -150,7 +55,7 @@ class Recipe:
     def portable(self) -> bool:
         """Whether it can be applied to any frame: not where the prompts come from a Series or a lost function."""
         return self.kind in ("template", "messages", "column") or (
-            self.kind == "callable" and self.source is not None
+            self.kind == "callable" and self.live is not None
         )
 
     # -- what follows from it
@@ -200,80 +105,11 @@ class Recipe:
         names = list((self.schema or {}).get("properties") or [self.into])
         return names + [f"{name}_{sample}" for sample in range(2, self.samples + 1) for name in names]
 
-    # -- applied to rows
-
-    def check(self, frame: pd.DataFrame) -> list[Problem]:
-        """Find what is wrong with a frame, without rendering it."""
-        return frame_problems(self, frame)
-
-    def freeze(self, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
-        """
-        Evaluate everything of the user's over a frame, piece by piece.
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            Text (``f0`` ...) and JSON (``j0`` ...) for each place in the body that differs from row to row, and
-            ``custom_id`` where the ids are the user's own. Null in a row that has nothing to ask.
-
-        Raises
-        ------
-        InputError
-            At the end, with every row that cannot be asked.
-        """
-        return freeze(self, frame)
-
-    def freeze_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """
-        Do what `freeze` does for rows that are in Arrow, a batch for each; errors name rows by their position.
-
-        Parameters
-        ----------
-        batches : iterable of pyarrow.RecordBatch
-        """
-        return freeze_batches(self, batches)
-
-
-def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:
-    """Tell what kind of prompt it is, what of it is kept on disk, and what is not."""
-    if isinstance(prompt, str):
-        return "template", prompt, None
-    if isinstance(prompt, Column):
-        return "column", prompt.name, None
-    if isinstance(prompt, pd.Series):
-        return "series", None, prompt
-    if isinstance(prompt, (list, tuple)):
-        problem = messages_problem(prompt, roles) if roles else None
-        if problem is not None:
-            raise InputError(f"The prompt is a list, and {problem}.")
-        return "messages", [dict(message) for message in prompt], None
-    if callable(prompt):
-        return "callable", getattr(prompt, "__qualname__", type(prompt).__name__), prompt
-    raise InputError(
-        f"The prompt is {type(prompt).__name__} {prompt!r:.60}. It takes a template such as "
-        "'Sentiment of: {review}', a list of messages, a function of a row, a Series of prompts, or "
-        "dobatch.col('column')."
-    )
-
 
 def _columns_of(place: Any) -> dict[Any, None]:
     if isinstance(place, Template):
         return {column: None for one in place.fields for column in one.columns}
     return {place.name: None} if isinstance(place, Column) else {}
-
-
-def _plain_json(value: Any) -> Any:
-    """A parameter as JSON has it, numpy's numbers as Python's; a `Column` stays where it is."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain_json(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_json(inner) for inner in value]
-    if isinstance(value, Column) or value is None or isinstance(value, (str, int, float)):
-        return value
-    try:
-        return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-    except TypeError:
-        return value  # `param_problems` has named it
 
 
 def _to_json(value: Any) -> Any:

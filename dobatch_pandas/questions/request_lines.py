@@ -1,6 +1,9 @@
 """
 Request lines: frozen rows become JSONL parts within the service's limits, one ``custom_id`` each.
 
+A body is compiled once into constant bytes and places for a row's values. Text is escaped for JSON as whole
+columns, and columns and constants are joined by Arrow, not row by row.
+
 An id is a 128-bit BLAKE2b hash of the request's body and the number of the sample, as 32 hex digits: equal
 questions have equal ids, wherever and whenever they are asked.
 """
@@ -21,42 +24,21 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.json_text import escaped
 from dobatch_pandas.arrow.keyset import HEX_DIGITS, Keys, KeySet, keys_of, mixed
+from dobatch_pandas.codes import Fate
 
-from .bodies import Renderer, side_by_side
+from .freeze import freeze
 from .part_files import (
-    LIMITS,
+    FILE_LIMITS,
     START,
-    Limits,
+    FileLimits,
     Part,
     PartFiles,
-    compress_part,
-    copy_lines,
-    ids_of_part,
-    lines_of_part,
 )
+from .prompts import MEMBERS, Column, Template
 from .recipe import Recipe
 
-__all__ = [
-    "DUPLICATE",
-    "LIMITS",
-    "REUSED",
-    "SENT",
-    "SKIPPED",
-    "TOO_LARGE",
-    "Limits",
-    "Part",
-    "Renderer",
-    "RequestWriter",
-    "compress_part",
-    "copy_lines",
-    "ids_of",
-    "ids_of_part",
-    "lines_of_part",
-    "pieces_of",
-]
+__all__ = ["Renderer", "RequestWriter", "ids_of", "pieces_of", "side_by_side"]
 
-# Fates of a row.
-SENT, DUPLICATE, REUSED, SKIPPED, TOO_LARGE = range(5)
 
 _END = b"}\n"
 BLOCK_BYTES = 2_000_000  # of rows that are rendered at once: what a core's cache holds until they are hashed
@@ -71,7 +53,7 @@ class RequestWriter:
     recipe : Recipe
     directory : pathlib.Path or None
         Where ``part-00000.jsonl`` and on appear, each whole; None writes nothing.
-    limits : Limits, optional
+    limits : FileLimits, optional
         Of one file; by default the provider's.
     sent : KeySet, optional
         Requests that are in files already; those written are added.
@@ -88,14 +70,14 @@ class RequestWriter:
         recipe: Recipe,
         directory: Path | None,
         *,
-        limits: Limits | None = None,
+        limits: FileLimits | None = None,
         sent: KeySet | None = None,
         answered: KeySet | None = None,
         first_part: int = 0,
         on_part: Callable[[Part], None] | None = None,
     ) -> None:
         self._recipe, self._renderer = recipe, Renderer(recipe)
-        self._limits = limits or LIMITS[recipe.provider]
+        self._limits = limits or FILE_LIMITS[recipe.provider]
         self._sent = KeySet() if sent is None else sent
         self._answered = KeySet() if answered is None else answered
         self._files = None if directory is None else PartFiles(directory, self._limits, first_part, on_part)
@@ -118,8 +100,7 @@ class RequestWriter:
         -------
         pyarrow.RecordBatch
             A row per row and sample, a row's samples side by side: ``custom_id``, null where there is
-            nothing to ask, and ``fate``, int8: 0 sent, 1 equal to one that is sent, 2 answered before, 3 skipped
-            for a missing value, 4 too large for any file.
+            nothing to ask, and ``fate``, int8: a `Fate`.
         """
         most = BLOCK_BYTES // self._recipe.samples
         each = self._each + sum(map(len, self._renderer.between))
@@ -142,17 +123,17 @@ class RequestWriter:
             rows = rows.take(pa.array(np.repeat(np.arange(len(rows)), samples)))
         ids, names, keys = self._owned(kept) if self._own_ids else self._made(rows)
         sizes = pc.add(pc.binary_length(rows), pc.binary_length(names)).to_numpy() + self._each
-        fate = np.full(len(rows), DUPLICATE, np.int8)
+        fate = np.full(len(rows), Fate.DUPLICATE, np.int8)
         large = sizes > self._limits.bytes
-        fate[large] = TOO_LARGE
+        fate[large] = Fate.TOO_LARGE
         known = large
         if len(self._answered):
             reused = self._answered.contains(keys) & ~large & ~self._sent.contains(keys)
-            fate[reused] = REUSED
+            fate[reused] = Fate.REUSED
             known = large | reused
         rest = np.flatnonzero(~known)
         chosen = rest[self._sent.add_new(keys[rest])]
-        fate[chosen] = SENT
+        fate[chosen] = Fate.SENT
         if self._files is not None and len(chosen):
             if len(chosen) < len(rows):
                 picked = pa.array(chosen)
@@ -257,7 +238,7 @@ def _outcome(ids: pa.Array, fate: Any, present: pa.Array | None, samples: int) -
         return pa.record_batch({"custom_id": ids, "fate": pa.array(fate)})
     rows = np.repeat(present.to_numpy(zero_copy_only=False), samples)
     place = np.cumsum(rows) - 1
-    whole = np.full(len(rows), SKIPPED, np.int8)
+    whole = np.full(len(rows), Fate.SKIPPED, np.int8)
     whole[rows] = fate
     return pa.record_batch({"custom_id": ids.take(pa.array(place, mask=~rows)), "fate": pa.array(whole)})
 
@@ -274,8 +255,90 @@ def ids_of(frame: pd.DataFrame, recipe: Recipe) -> tuple[pa.ChunkedArray, pa.Chu
         See `RequestWriter.add`.
     """
     writer = RequestWriter(recipe, None)
-    blocks = [writer.add(frozen) for frozen in recipe.freeze(frame)]
+    blocks = [writer.add(frozen) for frozen in freeze(recipe, frame)]
     return (
         pa.chunked_array([block["custom_id"] for block in blocks], pa.string()),
         pa.chunked_array([block["fate"] for block in blocks], pa.int8()),
     )
+
+
+class Renderer:
+    """
+    Turns rows that `freeze` made into request bodies.
+
+    Attributes
+    ----------
+    first, last : bytes
+        What every body begins and ends with: the instructions, as a rule, and the parameters.
+    between : list of bytes
+        What stands between the places for a row's values.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._constants: list[bytes] = [b""]
+        self._places: list[str] = []
+        self._slots = recipe.slots
+        self._compile(recipe.body)
+        self.first, *self.between, self.last = self._constants if self._places else [*self._constants, b""]
+
+    def _compile(self, value: Any) -> None:
+        if isinstance(value, dict):
+            self._say(b"{")
+            for number, (key, inner) in enumerate(value.items()):
+                self._say(b"," if number else b"")
+                if key == MEMBERS:
+                    self._put(MEMBERS)
+                else:
+                    self._say(orjson.dumps(key) + b":")
+                    self._compile(inner)
+            self._say(b"}")
+        elif isinstance(value, (list, tuple)):
+            self._say(b"[")
+            for number, inner in enumerate(value):
+                self._say(b"," if number else b"")
+                self._compile(inner)
+            self._say(b"]")
+        elif isinstance(value, Template):
+            self._say(b'"')
+            for piece in value.pieces:
+                if isinstance(piece, str):
+                    self._say(orjson.dumps(piece)[1:-1])
+                else:
+                    self._put(piece)
+            self._say(b'"')
+        elif isinstance(value, Column):
+            self._put(value)
+        else:
+            self._say(orjson.dumps(value))
+
+    def _say(self, constant: bytes) -> None:
+        self._constants[-1] += constant
+
+    def _put(self, place: Any) -> None:
+        self._places.append(self._slots[place])
+        self._constants.append(b"")
+
+    def bodies(self, frozen: pa.RecordBatch) -> list[bytes]:
+        """Return the body of each row; no place may be null."""
+        found: list[bytes] = side_by_side([self.first, self.middles(frozen), self.last]).to_pylist()
+        return found
+
+    def middles(self, frozen: pa.RecordBatch) -> pa.LargeBinaryArray:
+        """Return what stands between `first` and `last` in the body of each row; no place may be null."""
+        if not self._places:
+            return pa.array([b""] * frozen.num_rows, pa.large_binary())
+        columns = []
+        for name, constant in zip(self._places, [*self.between, b""], strict=True):
+            column = frozen[name]
+            # Other columns are JSON already.
+            columns += [escaped(column) if pa.types.is_large_string(column.type) else column, constant]
+        return side_by_side(columns)
+
+
+def side_by_side(columns: list[pa.LargeBinaryArray | bytes]) -> pa.LargeBinaryArray:
+    """Join columns and constants, row by row; one of them is a column, and no value is null."""
+    kept = [column for column in columns if not isinstance(column, bytes) or column]
+    if len(kept) == 1:
+        return kept[0]
+    constants = [pa.scalar(one, pa.large_binary()) if isinstance(one, bytes) else one for one in kept]
+    return pc.binary_join_element_wise(*constants, pa.scalar(b"", pa.large_binary()))

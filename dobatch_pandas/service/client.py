@@ -34,7 +34,7 @@ from .wire import (
 
 __all__ = ["Client"]
 
-Progress = Callable[[int, int], object]
+OnBytes = Callable[[int, int], object]
 
 
 class Client:
@@ -119,7 +119,7 @@ class Client:
         path: str | os.PathLike[str],
         *,
         content_type: str = "application/octet-stream",
-        on_progress: Progress | None = None,
+        on_progress: OnBytes | None = None,
     ) -> None:
         """
         Put a file at a presigned address, without the token; repeated where the connection breaks.
@@ -157,7 +157,7 @@ class Client:
         path: str | os.PathLike[str],
         *,
         file_name: str | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnBytes | None = None,
         on_intent: Callable[[FileIntent], object] | None = None,
     ) -> str:
         """
@@ -356,7 +356,7 @@ class Client:
         url: str,
         path: str | os.PathLike[str],
         *,
-        on_progress: Progress | None = None,
+        on_progress: OnBytes | None = None,
         refresh: Callable[[], str] | None = None,
     ) -> None:
         """

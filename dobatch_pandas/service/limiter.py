@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from threading import Condition
 
-__all__ = ["LIMITS", "Limiter", "limiter_for"]
+__all__ = ["RATE_LIMITS", "Limiter", "limiter_for"]
 
-LIMITS = ((250, 60.0), (5_000, 3_600.0))
+RATE_LIMITS = ((250, 60.0), (5_000, 3_600.0))
 
 # A reset that a confused clock puts into next year would stop everything until then.
 _LONGEST_PAUSE = 3_600.0
@@ -38,7 +38,7 @@ class Limiter:
 
     def __init__(
         self,
-        limits: Sequence[tuple[int, float]] = LIMITS,
+        limits: Sequence[tuple[int, float]] = RATE_LIMITS,
         *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Condition, float], object] = Condition.wait,
@@ -116,7 +116,7 @@ def limiter_for(host: str, *, local: bool = False) -> Limiter:
         True for this machine, where the service's limits do not hold and only its headers count.
     """
     # setdefault is atomic: no lock that a fork could copy while it is held.
-    return _limiters.setdefault(host, Limiter(() if local else LIMITS))
+    return _limiters.setdefault(host, Limiter(() if local else RATE_LIMITS))
 
 
 _limiters: dict[str, Limiter] = {}

@@ -43,7 +43,7 @@ from .network import (
 
 __all__ = ["Network", "download", "upload"]
 
-Progress = Callable[[int, int], object]
+OnBytes = Callable[[int, int], object]
 T = TypeVar("T")
 
 _PIECE = 1 << 18  # bytes; a slow line still moves the bar every few seconds
@@ -56,7 +56,7 @@ def upload(
     path: str | os.PathLike[str],
     *,
     content_type: str = "application/octet-stream",
-    on_progress: Progress | None = None,
+    on_progress: OnBytes | None = None,
     network: Network = DEFAULT,
 ) -> None:
     """
@@ -99,7 +99,7 @@ def download(
     url: str,
     path: str | os.PathLike[str],
     *,
-    on_progress: Progress | None = None,
+    on_progress: OnBytes | None = None,
     refresh: Callable[[], str] | None = None,
     retry: Retry | None = None,
     pause: Callable[[float], object] = time.sleep,
@@ -162,7 +162,7 @@ def download(
     partial.publish()
 
 
-def _receive_rest(url: str, partial: _Partial, on_progress: Progress | None, network: Network) -> None:
+def _receive_rest(url: str, partial: _Partial, on_progress: OnBytes | None, network: Network) -> None:
     """Receive what is missing of a file, or all of it where there is no safe way to go on."""
     version, have = partial.version, partial.size
     headers = {"Accept-Encoding": "identity"}
@@ -222,7 +222,7 @@ class _Partial:
         if _STRONG_ETAG.fullmatch(etag):
             self._tag.write_text(etag, encoding="ascii")
 
-    def append(self, pieces: Iterator[bytes], start: int, total: int, on_progress: Progress | None) -> int:
+    def append(self, pieces: Iterator[bytes], start: int, total: int, on_progress: OnBytes | None) -> int:
         size = start
         with open(self._bytes, "ab") as file:
             if on_progress is not None:
@@ -381,7 +381,7 @@ def _trust() -> ssl.SSLContext:
     return context
 
 
-def _pieces(file: BinaryIO, total: int, on_progress: Progress | None) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, total: int, on_progress: OnBytes | None) -> Iterator[bytes]:
     sent = 0
     while sent < total:
         piece = file.read(min(_PIECE, total - sent))

@@ -36,10 +36,6 @@ TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 
 _SPELLINGS = {"canceled": "cancelled", "canceling": "cancelling"}
 
-_ENDS = ("completed_at", "failed_at", "cancelled_at", "canceled_at", "expired_at", "ended_at")
-_OUTPUT_URLS = ("output_file_url", "output_url", "output_location", "download_url", "presigned_url")
-_ERROR_URLS = ("error_file_url", "error_url", "error_location")
-
 _TIME = re.compile(
     r"\s*(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)?"
     r"\s*(?:[Zz]|UTC|([+-])(\d\d):?(\d\d))?\s*",

@@ -97,14 +97,15 @@ def _cost(folder: Path, rows: int, write: Write) -> dict[str, Any]:
 
 def ours(folder: Path, rows: int) -> dict[str, Any]:
     """What ``plan(...).to_jsonl`` does."""
-    from dobatch_pandas.questions.recipe import Recipe
+    from dobatch_pandas.questions.build import build_recipe
+    from dobatch_pandas.questions.freeze import freeze
     from dobatch_pandas.questions.request_lines import RequestWriter
 
-    recipe = Recipe.build(PROMPT, model=MODEL, system=SYSTEM, params={"max_tokens": 5, "temperature": 0})
+    recipe = build_recipe(PROMPT, model=MODEL, system=SYSTEM, params={"max_tokens": 5, "temperature": 0})
 
     def write(frame: pd.DataFrame, target: Path) -> None:
         writer = RequestWriter(recipe, target)
-        for frozen in recipe.freeze(frame):
+        for frozen in freeze(recipe, frame):
             writer.add(frozen)
         writer.close()
 

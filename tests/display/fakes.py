@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from dobatch_pandas.display.snapshot import BatchRow, ErrorGroup, Snapshot
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.display.snapshot import BatchRow, Snapshot
 
 NOW = 1_795_500_000.0  # Unix seconds
 HOUR = 3600.0

@@ -15,8 +15,9 @@ from display.fakes import FAILURES, HOUR, NOW, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dobatch_pandas.display.html import batches_html, error_html, errors_html, plain, static_html, table_html
-from dobatch_pandas.display.snapshot import BatchRow, ErrorGroup, State
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.display.html import batches_html, errors_html, plain, static_html, table_html
+from dobatch_pandas.display.snapshot import BatchRow, State
 from dobatch_pandas.errors import DobatchError, InputError, Problem
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> **bold** $x$ \\(y\\) & \"quoted\" 'too'"
@@ -211,11 +212,11 @@ def test_every_problem_of_the_input_is_listed() -> None:
     """
     All problems at once, each on a line of its own, with its rows.
     """
-    two = error_html(InputError([Problem("Column 'a' is missing."), Problem(EVIL, (7, "x"), 2)]))
+    two = InputError([Problem("Column 'a' is missing."), Problem(EVIL, (7, "x"), 2)])._repr_html_()
     words = read(two).text
     assert words.startswith("InputError: 2 problems, nothing was sent")
     assert two.count("<li>") == 2
     assert "(rows 7, 'x')" in words
-    one = read(error_html(InputError("Just one."))).text
+    one = read(InputError("Just one.")._repr_html_()).text
     assert one == "InputErrorJust one."
-    assert EVIL in read(error_html(DobatchError(EVIL))).text
+    assert EVIL in read(DobatchError(EVIL)._repr_html_()).text

@@ -205,8 +205,8 @@ df = pd.DataFrame({{"text": ["good", "bad"]}}, index=[evil, evil + "2"])
 from IPython.display import HTML, display
 from dobatch_pandas.display import html
 display(HTML(html.table_html([{evil: evil}], [evil], caption=evil)))
-display(HTML(html.error_html(dobatch.InputError([evil, evil]))))
-display(HTML(html.error_html(dobatch.DobatchError(evil))))
+display(dobatch.InputError([evil, evil]))
+display(dobatch.DobatchError(evil))
 display(df.rename(columns={"text": evil}).dobatch.plan("{" + evil.split("{")[0] + "}" if False else [
     {"role": "user", "content": evil}], model="echo", into=evil))
 """

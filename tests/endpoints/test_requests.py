@@ -10,8 +10,9 @@ import pytest
 
 from dobatch_pandas.endpoints import ENDPOINTS, chat, embeddings, endpoint_for, messages, responses
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.questions.bodies import Renderer
-from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions.build import build_recipe
+from dobatch_pandas.questions.freeze import freeze
+from dobatch_pandas.questions.request_lines import Renderer
 
 MODELS = {
     "chat": "gpt-4.1-mini",
@@ -23,8 +24,8 @@ MODELS = {
 
 def body_of(prompt: Any = "Say {x}", *, endpoint: str, x: Any = "hi", **options: Any) -> dict[str, Any]:
     """The body of one row's request."""
-    recipe = Recipe.build(prompt, model=MODELS[endpoint], endpoint=endpoint, **options)
-    [frozen] = recipe.freeze(pd.DataFrame({"x": [x]}))
+    recipe = build_recipe(prompt, model=MODELS[endpoint], endpoint=endpoint, **options)
+    [frozen] = freeze(recipe, pd.DataFrame({"x": [x]}))
     [body] = Renderer(recipe).bodies(frozen)
     found: dict[str, Any] = orjson.loads(body)
     return found
@@ -251,7 +252,7 @@ def test_what_an_endpoint_would_refuse_is_refused_here(endpoint, options, says):
     """
     options = {"prompt": "Say {x}", **options}
     with pytest.raises(InputError) as caught:
-        Recipe.build(**options, model=MODELS[endpoint], endpoint=endpoint)
+        build_recipe(**options, model=MODELS[endpoint], endpoint=endpoint)
     assert says in str(caught.value)
 
 

@@ -11,7 +11,7 @@ import dobatch_pandas as dobatch
 from dobatch_pandas.errors import InputError, JobFailed
 from dobatch_pandas.job import output
 from dobatch_pandas.job.open_jobs import close_home
-from dobatch_pandas.questions import request_lines, source
+from dobatch_pandas.questions import part_files, source
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def files(tmp_path):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Several batches, several output files, and blocks that end in the middle of them."""
-    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(400, 200_000_000))
+    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(400, 200_000_000))
     monkeypatch.setattr(output, "ROWS_A_FILE", 700)
     monkeypatch.setattr(output, "ROWS_AT_ONCE", 300)
     monkeypatch.setattr(source, "ROWS_AT_ONCE", 300)

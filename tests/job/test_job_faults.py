@@ -14,7 +14,7 @@ from dobatch_pandas.errors import ConnectionFailed, JobFailed, Unauthorized
 from dobatch_pandas.job import sender
 from dobatch_pandas.job.open_jobs import known_runner, store_here
 from dobatch_pandas.job.runner import Runner
-from dobatch_pandas.questions import request_lines
+from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.part_files import compress_part
 
 FRAME = pd.DataFrame({"n": range(90)})
@@ -22,7 +22,7 @@ FRAME = pd.DataFrame({"n": range(90)})
 
 @pytest.fixture
 def three_parts(monkeypatch):
-    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(30, 200_000_000))
+    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(30, 200_000_000))
 
 
 def ask(**options):
@@ -94,7 +94,7 @@ def test_ten_thousand_rows_through_a_network_that_drops_one_connection_in_five(s
     """
     All joined, nothing executed twice.
     """
-    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(500, 200_000_000))
+    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(500, 200_000_000))
     server = serve()
     frame = pd.DataFrame({"n": range(10_000)})
     with Proxy(server.url, reset_share=0.2) as proxy:

@@ -11,7 +11,7 @@ import killed
 import pytest
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.questions import request_lines
+from dobatch_pandas.questions import part_files
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_a_killed_job_ends_as_if_undisturbed(point, way, server, home, monkeypat
     """
     Kill -9 anywhere, then attach or run the cell again: the same rows, each request executed once.
     """
-    monkeypatch.setitem(request_lines.LIMITS, "openai", request_lines.Limits(killed.PART, 200_000_000))
+    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(killed.PART, 200_000_000))
     script = Path(killed.__file__)
     ended = subprocess.run(
         [sys.executable, script, home, server.url, point],

@@ -13,23 +13,26 @@ import pyarrow as pa
 import pytest
 
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.questions.bodies import Renderer
+from dobatch_pandas.questions.build import build_recipe
+from dobatch_pandas.questions.freeze import freeze, freeze_batches
+from dobatch_pandas.questions.problems import frame_problems
 from dobatch_pandas.questions.prompts import Column, col
 from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions.request_lines import Renderer
 
 MODEL = "gpt-4.1-mini"
 
 
 def recipe_of(prompt: Any = "Say {text}", **options: Any) -> Recipe:
-    return Recipe.build(prompt, **{"model": MODEL, **options})
+    return build_recipe(prompt, **{"model": MODEL, **options})
 
 
 def asked(frame: pd.DataFrame, prompt: Any, **options: Any) -> list[str | None]:
     """The text of each row's last message; None where nothing is asked."""
     recipe = recipe_of(prompt, **options)
-    assert recipe.check(frame) == []
+    assert frame_problems(recipe, frame) == []
     found: list[str | None] = []
-    for frozen in recipe.freeze(frame):
+    for frozen in freeze(recipe, frame):
         for row in range(frozen.num_rows):
             one = frozen.slice(row, 1)
             if any(column.null_count for column in one.columns):
@@ -41,12 +44,12 @@ def asked(frame: pd.DataFrame, prompt: Any, **options: Any) -> list[str | None]:
 
 
 def problems(frame: pd.DataFrame, prompt: Any = "Say {text}", **options: Any) -> str:
-    return "\n".join(map(str, recipe_of(prompt, **options).check(frame)))
+    return "\n".join(map(str, frame_problems(recipe_of(prompt, **options), frame)))
 
 
 def refused(frame: pd.DataFrame, prompt: Any, **options: Any) -> InputError:
     with pytest.raises(InputError) as caught:
-        list(recipe_of(prompt, **options).freeze(frame))
+        list(freeze(recipe_of(prompt, **options), frame))
     return caught.value
 
 
@@ -128,12 +131,12 @@ def test_a_long_frame_is_frozen_in_pieces_of_the_same_columns():
     Pieces follow one schema, cover each row once, and get shorter where rows are long.
     """
     texts = ["x" * (10 if row < 3_000 else 4_000) for row in range(12_000)]
-    pieces = list(recipe_of("{text} {n:05d}").freeze(pd.DataFrame({"text": texts, "n": range(12_000)})))
+    pieces = list(freeze(recipe_of("{text} {n:05d}"), pd.DataFrame({"text": texts, "n": range(12_000)})))
 
     assert len({piece.schema for piece in pieces}) == 1
     assert sum(piece.num_rows for piece in pieces) == 12_000
     assert max(piece.nbytes for piece in pieces) < 20_000_000
-    assert list(recipe_of("{text}").freeze(pd.DataFrame({"text": []}))) == []
+    assert list(freeze(recipe_of("{text}"), pd.DataFrame({"text": []}))) == []
 
 
 def test_rows_in_arrow_are_frozen_like_rows_in_pandas():
@@ -144,13 +147,13 @@ def test_rows_in_arrow_are_frozen_like_rows_in_pandas():
         {"text": ["a", None], "n": pd.array([1, None], "Int64"), "t": pd.to_datetime(["2026-01-02"] * 2)}
     )
     recipe = recipe_of("{text}{n}{t}", missing="skip")
-    [frozen] = recipe.freeze(frame)
+    [frozen] = freeze(recipe, frame)
 
     batch = pa.RecordBatch.from_pandas(frame)
-    [in_arrow] = recipe.freeze_batches([batch])
+    [in_arrow] = freeze_batches(recipe, [batch])
     assert in_arrow.equals(frozen)
     with pytest.raises(InputError, match=r"rows 1, 3, 5\)"):
-        list(recipe_of("{text}").freeze_batches([batch] * 3))
+        list(freeze_batches(recipe_of("{text}"), [batch] * 3))
 
 
 # -- missing values
@@ -308,7 +311,7 @@ def test_all_problems_come_at_once():
     Unknown columns, missing values and ids that repeat are one list.
     """
     frame = pd.DataFrame({"text": ["a", None], "key": ["k", "k"]})
-    found = recipe_of("{text} {nope}", custom_id="key", params={"seed": col("no")}).check(frame)
+    found = frame_problems(recipe_of("{text} {nope}", custom_id="key", params={"seed": col("no")}), frame)
     assert len(found) == 4
 
 
@@ -352,8 +355,8 @@ def test_an_answer_may_not_replace_a_column_of_the_users():
         frame, into="label"
     )
     assert "column 'label_2'" in problems(frame.rename(columns={"label": "label_2"}), **labels, samples=2)
-    assert not recipe_of(**labels).check(frame.assign(said_error=None))
-    assert not recipe_of(into="free").check(frame)
+    assert not frame_problems(recipe_of(**labels), frame.assign(said_error=None))
+    assert not frame_problems(recipe_of(into="free"), frame)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +376,7 @@ def test_ids_of_ones_own_are_checked(ids, model, samples, says, rows):
     Missing, repeated and illegal ids are found for the provider before anything is sent.
     """
     frame = pd.DataFrame({"text": ["x"] * 3, "key": pd.Series(ids, dtype=object)})
-    [problem] = recipe_of(model=model, custom_id="key", samples=samples).check(frame)
+    [problem] = frame_problems(recipe_of(model=model, custom_id="key", samples=samples), frame)
     assert says in problem.message
     assert problem.rows == rows
 
@@ -387,8 +390,8 @@ def test_ids_of_any_dtype_are_text(ids):
     """
     frame = pd.DataFrame({"text": ["a", "b"], "key": ids})
     recipe = recipe_of(custom_id="key")
-    assert recipe.check(frame) == []
-    [frozen] = recipe.freeze(frame)
+    assert frame_problems(recipe, frame) == []
+    [frozen] = freeze(recipe, frame)
     assert frozen["custom_id"].to_pylist() == ["1", "2"]
 
 
@@ -403,7 +406,7 @@ def test_parameters_may_be_columns_anywhere():
     recipe = recipe_of(
         missing="keep", params={"seed": col("seed"), "extra": {"deep": [col("bias")]}, "top_p": 1}
     )
-    [frozen] = recipe.freeze(frame)
+    [frozen] = freeze(recipe, frame)
     bodies = [orjson.loads(body) for body in Renderer(recipe).bodies(frozen)]
 
     assert [(body["seed"], body["extra"], body["top_p"]) for body in bodies] == [
@@ -417,7 +420,7 @@ def test_numbers_are_the_same_in_the_body():
     Whole numbers whole, the rest as the column's dtype writes them; large ones are no reason to refuse a row.
     """
     frame = pd.DataFrame({"text": list("abc"), "n": np.array([0.1, 2, 1e20], "float32")})
-    [frozen] = recipe_of(params={"top_p": col("n")}).freeze(frame)
+    [frozen] = freeze(recipe_of(params={"top_p": col("n")}), frame)
     *small, large = (value.as_py() for value in frozen.column("j1"))
     assert small == [b"0.1", b"2"]
     assert orjson.loads(large) == 1e20
@@ -474,7 +477,7 @@ def test_what_cannot_be_asked_is_said(options, says):
     Each option that makes no sense is named, with its value and what it takes.
     """
     with pytest.raises(InputError) as caught:
-        Recipe.build(**{"prompt": "Say {text}", "model": MODEL, **options})
+        build_recipe(**{"prompt": "Say {text}", "model": MODEL, **options})
     assert says in str(caught.value)
 
 
@@ -524,7 +527,7 @@ def test_functions_and_series_are_not_kept():
         again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
         assert recipe.portable is portable
         assert not again.portable
-        assert says in str(again.check(frame)[0])
+        assert says in str(frame_problems(again, frame)[0])
 
 
 def test_what_is_needed_of_a_frame_is_known():

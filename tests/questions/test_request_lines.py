@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.codes import Fate
 from dobatch_pandas.questions import part_files
-from dobatch_pandas.questions.bodies import Renderer
+from dobatch_pandas.questions.build import build_recipe
+from dobatch_pandas.questions.freeze import freeze
 from dobatch_pandas.questions.part_files import (
-    Limits,
+    FileLimits,
     Part,
     compress_part,
     copy_lines,
@@ -30,11 +32,7 @@ from dobatch_pandas.questions.part_files import (
 from dobatch_pandas.questions.prompts import col
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import (
-    DUPLICATE,
-    REUSED,
-    SENT,
-    SKIPPED,
-    TOO_LARGE,
+    Renderer,
     RequestWriter,
     ids_of,
     pieces_of,
@@ -45,7 +43,7 @@ NASTY = 'quote " slash \\ tab \t nul \0 esc \x1b del \x7f newline \r\n nel \x85 
 
 
 def recipe_of(prompt: Any = "Say {text}", **options: Any) -> Recipe:
-    return Recipe.build(prompt, **{"model": "gpt-4.1-mini", **options})
+    return build_recipe(prompt, **{"model": "gpt-4.1-mini", **options})
 
 
 def written(frame: pd.DataFrame, recipe: Recipe, folder: Path, **options: Any) -> tuple[list[Part], pa.Table]:
@@ -53,7 +51,7 @@ def written(frame: pd.DataFrame, recipe: Recipe, folder: Path, **options: Any) -
     parts: list[Part] = []
     folder.mkdir(exist_ok=True)
     writer = RequestWriter(recipe, folder, on_part=parts.append, **options)
-    said = [writer.add(frozen) for frozen in recipe.freeze(frame)]
+    said = [writer.add(frozen) for frozen in freeze(recipe, frame)]
     writer.close()
     return parts, pa.Table.from_batches(said)
 
@@ -117,9 +115,9 @@ def test_the_fast_path_equals_the_plain_one(rows, pieces):
     fast = recipe_of(prompt, system=system)
     slow = recipe_of(lambda row: prompt.format(**row), system=system)
 
-    found = [body for frozen in fast.freeze(frame) for body in Renderer(fast).bodies(frozen)]
+    found = [body for frozen in freeze(fast, frame) for body in Renderer(fast).bodies(frozen)]
     assert [json.loads(body) for body in found] == plain
-    assert found == [body for frozen in slow.freeze(frame) for body in Renderer(slow).bodies(frozen)]
+    assert found == [body for frozen in freeze(slow, frame) for body in Renderer(slow).bodies(frozen)]
 
 
 def test_any_number_of_places_renders():
@@ -130,7 +128,7 @@ def test_any_number_of_places_renders():
     frame = pd.DataFrame([[f"{name}-{row}\n" for name in names] for row in range(3)], columns=names)
     recipe = recipe_of("|".join(f"{{{name}}}" for name in names))
 
-    [frozen] = recipe.freeze(frame)
+    [frozen] = freeze(recipe, frame)
     asked = [json.loads(body)["messages"][0]["content"] for body in Renderer(recipe).bodies(frozen)]
     assert asked == ["|".join(values) for values in frame.to_numpy()]
 
@@ -153,7 +151,7 @@ def test_equal_rows_are_sent_once(tmp_path):
     """
     parts, said = written(pd.DataFrame({"text": ["a", "b", "a"]}), recipe_of(), tmp_path)
 
-    assert said["fate"].to_pylist() == [SENT, SENT, DUPLICATE]
+    assert said["fate"].to_pylist() == [Fate.SENT, Fate.SENT, Fate.DUPLICATE]
     ids = said["custom_id"].to_pylist()
     assert ids[0] == ids[2] != ids[1]
     assert [request["custom_id"] for request in requests_in(parts)] == ids[:2]
@@ -246,7 +244,14 @@ def test_a_row_without_a_value_is_skipped(tmp_path):
     frame = pd.DataFrame({"text": ["a", None, "b"]})
     parts, said = written(frame, recipe_of(missing="skip", samples=2), tmp_path)
 
-    assert said["fate"].to_pylist() == [SENT, SENT, SKIPPED, SKIPPED, SENT, SENT]
+    assert said["fate"].to_pylist() == [
+        Fate.SENT,
+        Fate.SENT,
+        Fate.SKIPPED,
+        Fate.SKIPPED,
+        Fate.SENT,
+        Fate.SENT,
+    ]
     assert said["custom_id"].to_pylist()[2:4] == [None, None]
     assert len(requests_in(parts)) == 4
 
@@ -260,7 +265,7 @@ def test_what_is_answered_is_not_sent(tmp_path):
     answered.add_new(keys_of(ids_of(frame, recipe_of())[0].combine_chunks().slice(0, 1)))
     parts, said = written(frame, recipe_of(), tmp_path, answered=answered)
 
-    assert said["fate"].to_pylist() == [REUSED, SENT, REUSED]
+    assert said["fate"].to_pylist() == [Fate.REUSED, Fate.SENT, Fate.REUSED]
     assert len(requests_in(parts)) == 1
 
 
@@ -269,9 +274,9 @@ def test_a_line_too_large_for_any_file_fails_alone(tmp_path):
     One oversized row is a failed row; the others are sent.
     """
     frame = pd.DataFrame({"text": ["a", "x" * 5_000, "b"]})
-    parts, said = written(frame, recipe_of(), tmp_path, limits=Limits(10, 1_000))
+    parts, said = written(frame, recipe_of(), tmp_path, limits=FileLimits(10, 1_000))
 
-    assert said["fate"].to_pylist() == [SENT, TOO_LARGE, SENT]
+    assert said["fate"].to_pylist() == [Fate.SENT, Fate.TOO_LARGE, Fate.SENT]
     assert said["custom_id"].null_count == 0
     assert len(requests_in(parts)) == 2
 
@@ -284,7 +289,7 @@ def test_parts_keep_the_limits_and_hold_every_request_once(tmp_path_factory, tex
     """
     folder = tmp_path_factory.mktemp("parts")
     frame = pd.DataFrame({"text": texts})
-    parts, said = written(frame, recipe_of(samples=samples), folder, limits=Limits(most, size))
+    parts, said = written(frame, recipe_of(samples=samples), folder, limits=FileLimits(most, size))
 
     assert sorted(os.listdir(folder)) == [f"part-{part.number:05}.jsonl" for part in parts]
     assert [part.number for part in parts] == list(range(len(parts)))
@@ -293,9 +298,9 @@ def test_parts_keep_the_limits_and_hold_every_request_once(tmp_path_factory, tex
         assert lines.pop() == b""
         assert 0 < len(lines) == part.requests <= most
         assert part.path.stat().st_size == part.bytes <= size
-    sent = said.filter(pa.compute.equal(said["fate"], SENT))["custom_id"].to_pylist()
+    sent = said.filter(pa.compute.equal(said["fate"], Fate.SENT))["custom_id"].to_pylist()
     assert [request["custom_id"] for request in requests_in(parts)] == sent
-    large = said.filter(pa.compute.equal(said["fate"], TOO_LARGE))["custom_id"].to_pylist()
+    large = said.filter(pa.compute.equal(said["fate"], Fate.TOO_LARGE))["custom_id"].to_pylist()
     assert set(said["custom_id"].to_pylist()) == set(sent) | set(large)
 
 
@@ -318,7 +323,7 @@ def test_resuming_neither_repeats_nor_loses_a_request(
     keys = [f"{row:032x}" if row % 3 else f"row {row}" for row in range(len(numbers))]
     frame = pd.DataFrame({"text": [f"n{number}" for number in numbers], "key": keys})
     recipe = recipe_of(dedupe=dedupe, **({"custom_id": "key"} if own else {}))
-    limits = Limits(most, 10**6)
+    limits = FileLimits(most, 10**6)
 
     class Killed(Exception):
         pass
@@ -329,7 +334,7 @@ def test_resuming_neither_repeats_nor_loses_a_request(
 
     writer = RequestWriter(recipe, folder, limits=limits, on_part=fail_after)
     try:
-        for frozen in recipe.freeze(frame):
+        for frozen in freeze(recipe, frame):
             writer.add(frozen)
         writer.close()
     except Killed:
@@ -355,10 +360,10 @@ def test_a_part_appears_only_when_it_is_whole(tmp_path):
     writer = RequestWriter(
         recipe,
         tmp_path,
-        limits=Limits(2, 10**6),
+        limits=FileLimits(2, 10**6),
         on_part=lambda part: seen.append((part.requests, len(part.path.read_bytes().split(b"\n")) - 1)),
     )
-    [frozen] = recipe.freeze(pd.DataFrame({"text": ["a", "b", "c"]}))
+    [frozen] = freeze(recipe, pd.DataFrame({"text": ["a", "b", "c"]}))
     writer.add(frozen)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part-00000.jsonl", "part-00001.partial"]
@@ -377,8 +382,8 @@ def test_writing_waits_until_there_is_room(tmp_path):
         assert go.wait(30)
 
     recipe = recipe_of()
-    writer = RequestWriter(recipe, tmp_path, limits=Limits(1, 10**6), on_part=hold)
-    [frozen] = recipe.freeze(pd.DataFrame({"text": list("abcd")}))
+    writer = RequestWriter(recipe, tmp_path, limits=FileLimits(1, 10**6), on_part=hold)
+    [frozen] = freeze(recipe, pd.DataFrame({"text": list("abcd")}))
     thread = threading.Thread(target=lambda: (writer.add(frozen), writer.close()))
     thread.start()
     assert asked.wait(30)
@@ -395,7 +400,7 @@ def test_a_full_disk_is_an_error_and_no_part(tmp_path):
     recipe = recipe_of()
     (tmp_path / "part-00000.partial").symlink_to("/dev/full")
     writer = RequestWriter(recipe, tmp_path)
-    [frozen] = recipe.freeze(pd.DataFrame({"text": ["a" * 100_000]}))
+    [frozen] = freeze(recipe, pd.DataFrame({"text": ["a" * 100_000]}))
 
     with pytest.raises(OSError, match="No space left"):
         writer.add(frozen), writer.close()
@@ -421,11 +426,11 @@ def test_a_large_block_gives_the_ids_of_small_ones():
     """
     frame = pd.DataFrame({"text": [f"{number} " + "x" * 3_000 for number in range(4_000)]})
     recipe = recipe_of()
-    whole = pa.Table.from_batches(list(recipe.freeze(frame))).combine_chunks().to_batches()[0]
+    whole = pa.Table.from_batches(list(freeze(recipe, frame))).combine_chunks().to_batches()[0]
     said = RequestWriter(recipe, None).add(whole)
 
     assert said["custom_id"].to_pylist() == ids_of(frame, recipe)[0].to_pylist()
-    assert said["fate"].to_pylist() == [SENT] * 4_000
+    assert said["fate"].to_pylist() == [Fate.SENT] * 4_000
 
 
 # -- files that were written
@@ -467,13 +472,13 @@ def test_a_retry_sends_the_very_same_lines(tmp_path):
     """
     frame = pd.DataFrame({"text": [f"{number} {NASTY}" for number in range(40)]})
     recipe = recipe_of()
-    parts, said = written(frame, recipe, tmp_path, limits=Limits(15, 10**6))
+    parts, said = written(frame, recipe, tmp_path, limits=FileLimits(15, 10**6))
     every = [line for part in parts for line in lines_of_part(part.path)]
     paths = [compress_part(parts[0].path), *(part.path for part in parts[1:])]
     ids = said["custom_id"].combine_chunks().take(pa.array([3, 39, 14, 15, 3]))
     again = tmp_path / "again"
     again.mkdir()
-    copied = copy_lines([*paths, paths[1]], ids, again, recipe, limits=Limits(3, 10**6), first_part=7)
+    copied = copy_lines([*paths, paths[1]], ids, again, recipe, limits=FileLimits(3, 10**6), first_part=7)
 
     assert [(part.number, part.requests) for part in copied] == [(7, 3), (8, 1)]
     assert [line for part in copied for line in lines_of_part(part.path)] == [
@@ -498,7 +503,7 @@ def test_keys_are_those_of_the_ids():
     frame = pd.DataFrame({"text": [str(number) for number in range(100)]})
     sent = KeySet()
     writer = RequestWriter(recipe_of(), None, sent=sent)
-    for frozen in recipe_of().freeze(frame):
+    for frozen in freeze(recipe_of(), frame):
         ids = writer.add(frozen)["custom_id"]
 
     assert sent.contains(keys_of(ids)).all()

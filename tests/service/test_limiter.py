@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dobatch_pandas.service.limiter import LIMITS, Limiter, limiter_for
+from dobatch_pandas.service.limiter import RATE_LIMITS, Limiter, limiter_for
 
 
 class Time:
@@ -37,7 +37,7 @@ def limiter(clock: Time, *limits: tuple[int, float]) -> Limiter:
 def test_a_minute_takes_250_calls_and_the_next_one_waits() -> None:
     """The 251st call of a minute waits until the first is a minute old."""
     clock = Time()
-    turnstile = limiter(clock, *LIMITS)
+    turnstile = limiter(clock, *RATE_LIMITS)
 
     for _ in range(250):
         assert turnstile.wait()
@@ -49,7 +49,7 @@ def test_a_minute_takes_250_calls_and_the_next_one_waits() -> None:
 def test_an_hour_takes_5000_calls() -> None:
     """However calls are spread, no hour has more than 5,000, and no minute more than 250."""
     clock, calls = Time(), []
-    turnstile = limiter(clock, *LIMITS)
+    turnstile = limiter(clock, *RATE_LIMITS)
     for _ in range(5_400):
         turnstile.wait()
         calls.append(clock.now)
