@@ -1,0 +1,122 @@
+"""What is wrong with a frame is found before a row is rendered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from questions.recipes import MODEL, asked, problems, recipe_of
+
+from dobatch_pandas.questions.freeze import freeze
+from dobatch_pandas.questions.problems import frame_problems
+from dobatch_pandas.questions.prompts import col
+
+
+def test_an_unknown_column_names_the_nearest():
+    """
+    A typo is answered with the columns there are, and the one that was probably meant.
+    """
+    frame = pd.DataFrame({"review": ["a"], "Title": ["b"]})
+    found = problems(frame, "{reveiw} {title} {zzz}")
+
+    assert "There is no column 'reveiw'. Did you mean 'review'? The columns are 'review', 'Title'." in found
+    assert "'title'. Did you mean 'Title'?" in found
+    assert "There is no column 'zzz'. The columns are" in found
+
+
+def test_a_name_with_a_dot_is_said_to_need_another():
+    """
+    Flattened columns are called so, and a template looks into a column instead.
+    """
+    found = problems(pd.DataFrame({"address.city": ["a"], "tags[0]": ["b"]}), "{address.city} {tags[0]}")
+    assert "df.rename(columns={'address.city': 'address_city'})" in found
+    assert "df.rename(columns={'tags[0]': 'tags_0'})" in found
+
+
+def test_all_problems_come_at_once():
+    """
+    Unknown columns, missing values and ids that repeat are one list.
+    """
+    frame = pd.DataFrame({"text": ["a", None], "key": ["k", "k"]})
+    found = frame_problems(recipe_of("{text} {nope}", custom_id="key", params={"seed": col("no")}), frame)
+    assert len(found) == 4
+
+
+def test_odd_labels_are_columns_too():
+    """
+    Numbers and tuples name columns by dobatch.col; a name that stands for several columns is refused.
+    """
+    assert asked(pd.DataFrame({0: ["a"]}), col(0)) == ["a"]
+    deep = pd.DataFrame([["a", "b"]], columns=pd.MultiIndex.from_tuples([("x", "u"), ("x", "v")]))
+    assert asked(deep, col(("x", "v"))) == ["b"]
+    assert "several columns" in problems(deep, "{x}")
+    assert "several columns" in problems(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    assert "The columns are 0." in problems(pd.DataFrame({0: ["a"]}))
+
+
+def test_an_empty_frame_is_said():
+    """
+    No rows, no job.
+    """
+    assert problems(pd.DataFrame({"text": ["a"]}).iloc[:0]) == "The frame has no rows."
+
+
+def test_an_answer_may_not_replace_what_is_asked():
+    """
+    The column that the prompt reads stays what it is.
+    """
+    frame = pd.DataFrame({"text": ["a"]})
+    assert "would replace column 'text'" in problems(frame, into="text")
+    assert "would replace column 'text'" in problems(frame, schema={"text": str})
+
+
+def test_an_answer_may_not_replace_a_column_of_the_users():
+    """
+    Least of all the labels that it is to be compared with. Answers of an earlier run, and a column that was put
+    there to be filled, may be replaced.
+    """
+    frame = pd.DataFrame({"text": ["a", "b"], "label": ["pos", "neg"], "free": [None, np.nan]})
+    labels = {"schema": {"label": ["pos", "neg"], "why": str}, "into": "said"}
+    assert "would replace the column 'label' of the frame: give another name" in problems(frame, **labels)
+    assert "would replace the column 'label' of the frame: give into= another" in problems(
+        frame, into="label"
+    )
+    assert "column 'label_2'" in problems(frame.rename(columns={"label": "label_2"}), **labels, samples=2)
+    assert not frame_problems(recipe_of(**labels), frame.assign(said_error=None))
+    assert not frame_problems(recipe_of(into="free"), frame)
+
+
+@pytest.mark.parametrize(
+    ("ids", "model", "samples", "says", "rows"),
+    [
+        (["a", None, "c"], MODEL, 1, "missing", (1,)),
+        (["a", "b", "a"], MODEL, 1, "several rows", (0, 2)),
+        (["1", 1, "2"], MODEL, 1, "several rows", (0, 1)),
+        (["a", "", "c"], MODEL, 1, "not legal", (1,)),
+        (["a", "b c", "d" * 65], "claude-x", 1, "not legal", (1, 2)),
+        (["a", "d" * 64, "é"], "claude-x", 2, "not legal", (1, 2)),
+        (["a", "b", "a-2"], MODEL, 2, "several rows", (0, 2)),
+    ],
+)
+def test_ids_of_ones_own_are_checked(ids, model, samples, says, rows):
+    """
+    Missing, repeated and illegal ids are found for the provider before anything is sent.
+    """
+    frame = pd.DataFrame({"text": ["x"] * 3, "key": pd.Series(ids, dtype=object)})
+    [problem] = frame_problems(recipe_of(model=model, custom_id="key", samples=samples), frame)
+    assert says in problem.message
+    assert problem.rows == rows
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 2], pd.array([1, 2], "Int64"), [1.0, 2.0], pd.Categorical(["1", "2"]), ["1", "2"]]
+)
+def test_ids_of_any_dtype_are_text(ids):
+    """
+    Whole numbers are ids, too, without a ".0".
+    """
+    frame = pd.DataFrame({"text": ["a", "b"], "key": ids})
+    recipe = recipe_of(custom_id="key")
+    assert frame_problems(recipe, frame) == []
+    [frozen] = freeze(recipe, frame)
+    assert frozen["custom_id"].to_pylist() == ["1", "2"]
