@@ -18,14 +18,14 @@ import pyarrow as pa
 from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
 from .display.text import dollars
-from .prices import Price, Usage, cost, facts_as_html, price_of, price_words, usage_of
+from .prices import Price, cost, facts_as_html, price_of, price_words
 from .questions.freeze import freeze
 from .questions.part_files import Part, lines_of_part
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
 from .tokens import counter_for
 
-__all__ = ["Estimate", "Estimator", "Usage", "estimate_bodies", "estimate_frame", "usage_of"]
+__all__ = ["Estimate", "Estimator", "estimate_bodies", "estimate_frame"]
 
 # Requests whose tokens are all counted; of those beyond, every SHARE-th is.
 COUNTED = 200_000

@@ -158,11 +158,13 @@ def _prompt(body: dict[str, Any]) -> str:
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     if len(messages) == 1:
-        return _text(messages[0].get("content"))
-    return "\n\n".join(f"{message.get('role')}: {_text(message.get('content'))}" for message in messages)
+        return _content_text(messages[0].get("content"))
+    return "\n\n".join(
+        f"{message.get('role')}: {_content_text(message.get('content'))}" for message in messages
+    )
 
 
-def _text(content: Any) -> str:
+def _content_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):

@@ -120,7 +120,7 @@ def response_columns(
         _, code, message = outcome(results, json_schema, flatten)
     places = _places(ids, results, samples).reshape(-1)
     code = _codes_at(code, places, fates, 0, 1)
-    words = pa.array([_words(word) for word in code.unique().to_pylist()], pa.string())
+    words = pa.array([_explained(word) for word in code.unique().to_pylist()], pa.string())
     ours = words.take(pc.index_in(code, value_set=code.unique()))
     given = message.take(pa.array(places, mask=places < 0))
     found: dict[str, Any] = {
@@ -144,7 +144,7 @@ def response_columns(
     return pd.DataFrame({name: _series(values, index) for name, values in data.items()}, index=index)
 
 
-def _words(code: str | None) -> str | None:
+def _explained(code: str | None) -> str | None:
     return None if code is None else explain(code)
 
 

@@ -26,11 +26,11 @@ from dobatch_pandas.arrow.alike import Shapes, few
 from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
 from dobatch_pandas.arrow.jsonl import Lines, blocks, load, parsed
 from dobatch_pandas.arrow.keyset import keys_of
-from dobatch_pandas.codes import RETRYABLE, failure
+from dobatch_pandas.codes import failure
 from dobatch_pandas.endpoints import READERS, chat, embeddings, messages
 from dobatch_pandas.endpoints.answer import Answer, count, path, true, words
 
-__all__ = ["RESULTS", "RETRYABLE", "iter_results", "merge_results", "results_of"]
+__all__ = ["RESULTS", "iter_results", "merge_results", "results_of"]
 
 RESULTS = pa.schema(
     [
@@ -224,7 +224,7 @@ def read_block(
     left: list[Any] = []
     for numbers, table, valid in _tables(lines, kind.schema, shapes or Shapes()):
         try:
-            found = None if table is None else _plain(table, kind, valid)
+            found = None if table is None else _plain_successes(table, kind, valid)
         except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is not UTF-8
             found = None
         if found is None:
@@ -260,7 +260,7 @@ def _tables(lines: Lines, schema: Any, shapes: Shapes) -> Iterator[tuple[Any, An
             yield numbers[start:stop], parsed_table, False
 
 
-def _plain(table: Any, kind: _Kind, valid: bool) -> tuple[Any, Any]:
+def _plain_successes(table: Any, kind: _Kind, valid: bool) -> tuple[Any, Any]:
     """
     Which rows of a parsed table are plain successes or failures, and all rows as if they were.
 

@@ -257,7 +257,7 @@ def _of_dataset(dataset: ds.Dataset) -> Source:
             "The dataset has a filter: write the rows that it leaves to files, and give those."
         ) from error
     keys = [ds.get_partition_keys(fragment.partition_expression) for fragment in fragments]
-    plain = [{name: _plain(value) for name, value in one.items()} for one in keys]
+    plain = [{name: _plain_value(value) for name, value in one.items()} for one in keys]
     return Source([fragment.path for fragment in fragments], extension, plain)
 
 
@@ -333,7 +333,7 @@ def _expand(path: str) -> list[tuple[str, dict[str, str | None]]]:
     return sorted(found, key=lambda pair: pair[0])
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 

@@ -20,6 +20,7 @@ from dobatch_pandas.errors import BadRequest, Conflict, ConnectionFailed, InputE
 from . import transfer
 from .caller import Caller, foreign
 from .network import Network, next_try, retry_policy
+from .transfer import OnBytes
 from .wire import (
     Batch,
     BatchPage,
@@ -33,8 +34,6 @@ from .wire import (
 )
 
 __all__ = ["Client"]
-
-OnBytes = Callable[[int, int], object]
 
 
 class Client:

@@ -41,7 +41,7 @@ from .network import (
     why,
 )
 
-__all__ = ["Network", "download", "upload"]
+__all__ = ["OnBytes", "download", "upload"]
 
 OnBytes = Callable[[int, int], object]
 T = TypeVar("T")

@@ -168,8 +168,8 @@ def read_file_intent(answer: object) -> FileIntent:
     """Return the file intent in an answer; an id or address that is missing is an empty string."""
     data = _unwrapped(answer, "file", "data")
     return FileIntent(
-        file_id=_text(data, "file_id", "id") or "",
-        upload_url=_text(data, "upload_url", "presigned_url", "url") or "",
+        file_id=_text_member(data, "file_id", "id") or "",
+        upload_url=_text_member(data, "upload_url", "presigned_url", "url") or "",
         expires_at=_time(data, "expires_at"),
     )
 
@@ -177,7 +177,7 @@ def read_file_intent(answer: object) -> FileIntent:
 def read_batch(answer: object) -> Batch:
     """Return the batch in an answer of either wire; an id that is missing is an empty string."""
     data = _unwrapped(answer, "batch", "node", "data")
-    status = (_text(data, "status") or "unknown").strip()
+    status = (_text_member(data, "status") or "unknown").strip()
     status = _SPELLINGS.get(status.lower(), status.lower())
     ended_at = _time(
         data, "completed_at", "failed_at", "cancelled_at", "canceled_at", "expired_at", "ended_at"
@@ -185,15 +185,15 @@ def read_batch(answer: object) -> Batch:
     if ended_at is None and status in TERMINAL:
         ended_at = _time(data, "updated_at")
     return Batch(
-        batch_id=_text(data, "batch_id", "id") or "",
+        batch_id=_text_member(data, "batch_id", "id") or "",
         status=status,
-        provider=_text(data, "provider"),
-        endpoint=_text(data, "endpoint"),
-        input_file_id=_text(data, "input_file_id", "file_id"),
-        output_file_id=_text(data, "output_file_id"),
-        error_file_id=_text(data, "error_file_id"),
+        provider=_text_member(data, "provider"),
+        endpoint=_text_member(data, "endpoint"),
+        input_file_id=_text_member(data, "input_file_id", "file_id"),
+        output_file_id=_text_member(data, "output_file_id"),
+        error_file_id=_text_member(data, "error_file_id"),
         counts=_counts(data.get("request_counts")),
-        request_id=_text(data, "request_id"),
+        request_id=_text_member(data, "request_id"),
         metadata=dict(_mapping(data.get("metadata"))),
         errors=tuple(_batch_errors(data.get("errors"))),
         created_at=_time(data, "created_at"),
@@ -216,11 +216,11 @@ def read_page(answer: object) -> BatchPage:
     info = _mapping(data.get("page_info") or data.get("pageInfo"))
     cursor = None
     if _flag(info.get("hasNextPage")) or _flag(info.get("has_next_page")):
-        cursor = _text(info, "endCursor", "end_cursor") or (
-            _text(_mapping(edges[-1]), "cursor") if edges else None
+        cursor = _text_member(info, "endCursor", "end_cursor") or (
+            _text_member(_mapping(edges[-1]), "cursor") if edges else None
         )
     elif _flag(data.get("has_more")):
-        cursor = _text(data, "last_id") or (batches[-1].batch_id if batches else None)
+        cursor = _text_member(data, "last_id") or (batches[-1].batch_id if batches else None)
     return BatchPage(batches, cursor)
 
 
@@ -228,21 +228,21 @@ def read_result_links(answer: object, batch_id: str = "") -> ResultLinks:
     """Return the links to the results, under every name they go by; no link and no word is "not yet"."""
     data = _mapping(answer)
     nested = _mapping(data.get("download"))
-    output_url = _text(
+    output_url = _text_member(
         data, "output_file_url", "output_url", "output_location", "download_url", "presigned_url"
     )
-    output_url = output_url or _text(nested, "presigned_url", "url", "output_file_url")
-    error_url = _text(data, "error_file_url", "error_url", "error_location") or _text(
+    output_url = output_url or _text_member(nested, "presigned_url", "url", "output_file_url")
+    error_url = _text_member(data, "error_file_url", "error_url", "error_location") or _text_member(
         nested, "error_file_url"
     )
     available = _flag(data.get("result_available"))
     return ResultLinks(
-        batch_id=_text(data, "batch_id") or batch_id,
+        batch_id=_text_member(data, "batch_id") or batch_id,
         available=bool(output_url or error_url) if available is None else available,
         output_url=output_url,
         error_url=error_url,
         expires_at=_time(data, "expires_at") or _time(nested, "expires_at"),
-        output_file_id=_text(data, "output_file_id"),
+        output_file_id=_text_member(data, "output_file_id"),
     )
 
 
@@ -263,7 +263,7 @@ def _unwrapped(answer: object, *names: str) -> dict[str, Any]:
     return data
 
 
-def _text(data: dict[str, Any], *names: str) -> str | None:
+def _text_member(data: dict[str, Any], *names: str) -> str | None:
     for name in names:
         value = data.get(name)
         if isinstance(value, str) and value:
@@ -314,6 +314,6 @@ def _batch_errors(value: object) -> Iterable[BatchError]:
         value = value.get("data")
     for item in _sequence(value):
         data = {"message": item} if isinstance(item, str) else _mapping(item)
-        code, message = _text(data, "code", "type"), _text(data, "message")
+        code, message = _text_member(data, "code", "type"), _text_member(data, "message")
         if code or message:
             yield BatchError(code, message or code or "", _count(data, "line", "line_number") or None)
