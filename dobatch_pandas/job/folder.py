@@ -1,0 +1,268 @@
+"""
+A job's folder, complete by itself: the question, which row asks what, how far each part is, and every file.
+
+::
+
+    <home>/index.sqlite             finds jobs and answers quickly; made again from the folders when it is lost
+    <home>/jobs/<job id>/
+        job.json                    what was asked, of whom, by whom
+        journal.jsonl               how far the job and each of its parts have come
+        lock                        held by the process that moves the job on
+        cancel                      there when its end was asked for, by whatever process
+        input.parquet               the frozen input, until every row is rendered
+        manifest.parquet            a row per request asked for: position, label, proof of the row, custom_id, fate, part
+        manifest-00007.parquet      the requests of part 7, where a retry made it
+        parts/part-00000.jsonl      requests as sent; compressed to .zst once the service has them
+        output/part-00000.jsonl     the output file as received
+        error/part-00000.jsonl      the error file as received
+        results/part-00000.parquet  both files read, a row per request
+        results/reused.parquet      answers taken from earlier jobs
+
+This module alone knows these names. A file appears whole or not at all: it is written beside its place, synced, and
+moved there in one step. Neither a token nor a signed address is ever stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import filelock
+import orjson
+
+from ..errors import ConfigurationError, JobNotFound
+from .journal import FORMAT, Journal
+from .machine import State
+
+__all__ = ["JobFolder", "JobRecord", "release_in_child", "written_whole"]
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """
+    What never changes about a job. Times are Unix seconds.
+
+    ``fingerprint`` is a hash of everything that was asked, of whom and by whom: the same plan has the same one.
+    ``account`` tells whose job it is without telling the token. ``recipe`` is JSON, with its keys in the order in which
+    they were given. ``source`` is JSON too: the files that a dataset's rows come from, and where its answers go.
+    """
+
+    id: str
+    created: float
+    fingerprint: str
+    base_url: str
+    account: str
+    provider: str
+    endpoint: str
+    model: str
+    into: str
+    rows: int
+    recipe: str
+    source: str | None = None
+    reuse: bool = True
+    max_cost: float | None = None
+
+
+class JobFolder:
+    """Every path of one job, and its record and journal."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.id = root.name
+        self.record_path = root / "job.json"
+        self.journal_path = root / "journal.jsonl"
+        self.lock_path = root / "lock"
+        self.cancel_path = root / "cancel"
+        self.input = root / "input.parquet"
+        self.manifest = root / "manifest.parquet"
+        self.parts = root / "parts"
+        self.results = root / "results"
+        self.reused = self.results / "reused.parquet"
+
+    def create(self) -> JobFolder:
+        """Make the folder and those in it; it is no job until `record` is written."""
+        for folder in (self.root, self.parts, self.results, self.root / "output", self.root / "error"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self
+
+    # -- what is in it
+
+    def write_record(self, record: JobRecord) -> None:
+        """Write down what is asked. From here on this is a job; its journal is there already."""
+        content = {"format": FORMAT, **{f.name: getattr(record, f.name) for f in fields(record)}}
+        with written_whole(self.record_path) as partial:
+            partial.write_bytes(orjson.dumps(content))
+        sync_folder(self.root.parent)
+
+    def record(self) -> JobRecord:
+        """
+        Return what was asked.
+
+        Raises
+        ------
+        JobNotFound
+            There is no job here.
+        ConfigurationError
+            A newer version has written it, or it cannot be read.
+        """
+        try:
+            content = orjson.loads(self.record_path.read_bytes())
+        except FileNotFoundError:
+            raise JobNotFound(f"There is no job {self.id!r} in {self.root.parent.parent}.", self.id) from None
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise ConfigurationError(f"Cannot read {self.record_path}: {error}.") from error
+        if content.pop("format", 0) > FORMAT:
+            raise ConfigurationError(
+                f"Job {self.id} was written by a newer version of dobatch_pandas. Upgrade with: "
+                "pip install --upgrade dobatch-pandas"
+            )
+        names = {f.name for f in fields(JobRecord)}
+        return JobRecord(**{name: value for name, value in content.items() if name in names})
+
+    @property
+    def exists(self) -> bool:
+        return self.record_path.exists()
+
+    def journal(self) -> Journal:
+        return Journal(DiskFile(self.journal_path), self.id)
+
+    def state(self) -> State:
+        """Return how far the job has come, as last written down."""
+        return self.journal().load()
+
+    def part(self, number: int) -> Path:
+        """The request lines of a part, compressed or not."""
+        plain = self.parts / f"part-{number:05}.jsonl"
+        packed = self.parts / f"part-{number:05}.jsonl.zst"
+        return plain if plain.exists() or not packed.exists() else packed
+
+    def part_manifest(self, number: int) -> Path:
+        return self.root / f"manifest-{number:05}.parquet"
+
+    def output(self, number: int) -> Path:
+        return self.root / "output" / f"part-{number:05}.jsonl"
+
+    def error(self, number: int) -> Path:
+        return self.root / "error" / f"part-{number:05}.jsonl"
+
+    def result(self, number: int) -> Path:
+        return self.results / f"part-{number:05}.parquet"
+
+    def result_files(self) -> list[Path]:
+        """Results that are there now, reused ones first, then in the order in which they were asked."""
+        reused = [self.reused] if self.reused.exists() else []
+        return reused + sorted(self.results.glob("part-*.parquet"))
+
+    # -- who moves it on
+
+    def try_lock(self) -> filelock.BaseFileLock | None:
+        """
+        The right to move the job on, or None while another process has it.
+
+        The operating system takes the lock from a process that dies.
+        """
+        lock = filelock.FileLock(self.lock_path, thread_local=False, mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return None
+        return lock
+
+    def ask_cancel(self) -> None:
+        """Ask whatever process moves the job to end it."""
+        self.cancel_path.touch(mode=0o600)
+        sync_folder(self.root)
+
+    @property
+    def cancel_asked(self) -> bool:
+        return self.cancel_path.exists()
+
+    def delete(self) -> None:
+        """Delete the job: first that it is one, so that what is left after a crash is none."""
+        self.record_path.unlink(missing_ok=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+class DiskFile:
+    """A journal's file on a real disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def append(self, data: bytes, *, sync: bool) -> None:
+        new = not self._path.exists()
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
+            if sync:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+        if new and sync:
+            sync_folder(self._path.parent)
+
+    def rewrite(self, data: bytes) -> None:
+        with written_whole(self._path) as partial:
+            partial.write_bytes(data)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Give a path to write to; the file appears at `target`, private and synced, when the block ends without error."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    try:
+        yield partial
+        os.chmod(partial, 0o600)
+        sync_file(partial)
+        os.replace(partial, target)
+        sync_folder(target.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def sync_file(path: Path) -> None:
+    """Return when a power cut cannot take a file's bytes away."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when a power cut cannot take away which files are in a folder."""
+    if os.name == "nt":  # pragma: no cover  Windows opens no folders, and keeps its names by itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def release_in_child(locks: list[Any]) -> None:
+    """
+    Let go of locks that a forked child has inherited, without taking them from the parent.
+
+    A lock belongs to the open file, which both share: closing the child's end keeps the parent's, and lets the lock
+    come free when the parent dies. Unlocking would take it from the parent.
+    """
+    for lock in locks:
+        handle = lock._context.lock_file_fd
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+            lock._context.lock_file_fd = None

@@ -1,0 +1,160 @@
+"""
+How a job's state outlives the process: a file of lines, each of which says what has changed.
+
+The last line of a process that died may be torn; what it said had not begun. Everything before it was on the disk
+before the action that relies on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Protocol
+
+import orjson
+
+from ..codes import ErrorGroup
+from ..errors import ConfigurationError
+from .machine import DURABLE, Part, State
+
+__all__ = ["FORMAT", "Journal", "JournalFile", "folded"]
+
+FORMAT = 2
+"""Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
+
+LONG = 4_000  # lines, after which a journal is written anew
+_JOB = ("rendered", "requests", "reused", "skipped", "cancelled", "max_cost", "output", "written")
+_JOB += ("ended", "outcome", "problem")
+_PART_DEFAULTS = {f.name: f.default for f in fields(Part)}
+
+
+class JournalFile(Protocol):
+    """The few things that a journal asks of a disk."""
+
+    def read(self) -> bytes:
+        """Return all of it; nothing where there is none."""
+        ...
+
+    def append(self, data: bytes, *, sync: bool) -> None:
+        """Add to its end; with `sync`, return when a power cut cannot take it away."""
+        ...
+
+    def rewrite(self, data: bytes) -> None:
+        """Replace it, in one step, synced."""
+        ...
+
+
+class Journal:
+    """
+    The journal of one job.
+
+    Parameters
+    ----------
+    file : JournalFile
+    job_id : str
+    """
+
+    def __init__(self, file: JournalFile, job_id: str) -> None:
+        self._file, self._id = file, job_id
+        self._lines = 0
+        self._clean = True
+
+    def load(self) -> State:
+        """Return the state as it was last written down."""
+        data = self._file.read()
+        self._lines = data.count(b"\n")
+        # A line that a power cut has torn must not take the next one along.
+        self._clean = not data or data.endswith(b"\n")
+        return folded(self._id, data)
+
+    def record(self, before: State | None, after: State, *, sync: bool = True) -> bool:
+        """
+        Write down what has changed, and say whether anything had.
+
+        Raises
+        ------
+        OSError
+            The disk does not take it; the state is as before.
+        """
+        line = _changes(before, after)
+        if line is None:
+            return False
+        if self._lines >= LONG:
+            self._file.rewrite(_line(_changes(None, after) or {}))
+            self._lines, self._clean = 1, True
+            return True
+        start = b"" if self._clean else b"\n"
+        # Until this is known to be whole, the next line begins on a line of its own.
+        self._clean = False
+        self._file.append(start + _line(line), sync=sync)
+        self._clean = True
+        self._lines += 1
+        return True
+
+
+def folded(job_id: str, data: bytes) -> State:
+    """
+    Return the state that a journal's bytes tell.
+
+    Raises
+    ------
+    ConfigurationError
+        A newer version of this package has written it.
+    """
+    job: dict[str, Any] = {}
+    parts: dict[int, dict[str, Any]] = {}
+    for line in data.split(b"\n"):
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue  # torn, or the empty text after the last line end
+        if not isinstance(entry, dict):
+            continue
+        if entry.get("format", FORMAT) > FORMAT:
+            raise ConfigurationError(
+                f"Job {job_id} was written by a newer version of dobatch_pandas (format {entry['format']}, this one "
+                f"reads up to {FORMAT}). Upgrade with: pip install --upgrade dobatch-pandas"
+            )
+        job.update(entry.get("job", {}))
+        for number, changed in entry.get("parts", {}).items():
+            parts.setdefault(int(number), {}).update(changed)
+    known = {name: value for name, value in job.items() if name in _JOB}
+    return State(job_id, **known, parts={number: _part(number, parts[number]) for number in sorted(parts)})
+
+
+def _part(number: int, kept: Mapping[str, Any]) -> Part:
+    known = {name: value for name, value in kept.items() if name in DURABLE and name != "number"}
+    known["errors"] = tuple(ErrorGroup(*group) for group in known.get("errors", ()))
+    known.setdefault("requests", 0)
+    return Part(number, **known)
+
+
+def _changes(before: State | None, after: State) -> dict[str, Any] | None:
+    entry: dict[str, Any] = {} if before is not None else {"format": FORMAT}
+    job = {n: getattr(after, n) for n in _JOB if before is None or getattr(before, n) != getattr(after, n)}
+    if job:
+        entry["job"] = job
+    parts = {}
+    for number, part in after.parts.items():
+        known = before.parts.get(number) if before is not None else None
+        if known is part:
+            continue
+        changed = {name: _plain(getattr(part, name)) for name in DURABLE if _differs(known, part, name)}
+        if changed:
+            parts[str(number)] = changed
+    if parts:
+        entry["parts"] = parts
+    return entry or None
+
+
+def _differs(before: Part | None, after: Part, name: str) -> bool:
+    value = getattr(after, name)
+    return bool(value != (_PART_DEFAULTS[name] if before is None else getattr(before, name)))
+
+
+def _plain(value: Any) -> Any:
+    return [[g.code, g.count, g.example] for g in value] if isinstance(value, tuple) else value
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(entry, default=str) + b"\n"

@@ -1,0 +1,1095 @@
+"""
+What happens to a job: every decision, and no deed.
+
+``step(state, event, now)`` returns the new state and the actions to carry out. There is no thread, clock, random
+source, file or socket here; the loop (`engine`) does what is decided and reports back with an event. So all of it
+can be read from top to bottom, and tried in a simulation.
+
+The way of a part, with the action that leads on::
+
+    rendered --Upload--> uploaded --Create--> created --Look--> ended --Fetch--> fetched --Read--> read
+
+A part that is never sent (cancelled before, or refused by the service) goes to ``fetched`` at once: it is read
+without files, so that each of its requests has a code.
+
+What the engine does before anything else: whatever changed in the `DURABLE` fields of a part, or in a job's own,
+is on disk before the actions of that step begin.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any, Literal, NamedTuple
+
+from ..codes import ErrorGroup
+
+__all__ = [
+    "DURABLE",
+    "POLICY",
+    "Action",
+    "Allow",
+    "AskAgain",
+    "BatchSeen",
+    "Began",
+    "Cancel",
+    "CancelBatch",
+    "Create",
+    "Event",
+    "Failed",
+    "Fault",
+    "FaultKind",
+    "Fetch",
+    "Fetched",
+    "Find",
+    "Found",
+    "Leave",
+    "Look",
+    "Now",
+    "Operation",
+    "OutputWritten",
+    "Part",
+    "PartRendered",
+    "PartState",
+    "Read",
+    "ReadDone",
+    "Render",
+    "Rendered",
+    "Retried",
+    "Seen",
+    "State",
+    "Tick",
+    "Upload",
+    "Uploaded",
+    "Verdict",
+    "Woken",
+    "WriteOutput",
+    "committed",
+    "next_due",
+    "pause_before_next_look",
+    "problem_of",
+    "request_id",
+    "step",
+]
+
+PartState = Literal["rendered", "uploaded", "created", "ended", "fetched", "read"]
+Operation = Literal["render", "upload", "create", "find", "look", "cancel", "fetch", "read", "output"]
+Waiting = Literal["person", "room", "budget", "stuck"]
+
+# -- what can go wrong
+
+FaultKind = Literal[
+    "token",  # 401, 403, or there is no token that can be right
+    "refused",  # 400, 402, 405, 413, 422 ...: a reason of the service's own
+    "unknown",  # 404
+    "conflict",  # 409
+    "gone",  # 410
+    "not_ready",  # 412, 425, or an answer that says so
+    "busy",  # 429
+    "strange",  # a page, a redirect, an answer that lacks what is promised, 407, 408: not the service's word
+    "trouble",  # 5xx
+    "silent",  # no answer
+    "link",  # storage refused a signed address: too old, or not what was signed
+    "no_object",  # storage has nothing at a signed address
+    "torn",  # bytes are missing, or are not what was announced
+    "disk",  # this machine cannot write or read
+    "bug",  # anything else: shown with its words
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    Why an operation failed.
+
+    ``words`` are for a person. ``retry_after`` is in seconds. ``enqueued`` says that the provider's limit on enqueued
+    tokens is the reason, ``about_file`` that the service does not find the uploaded file.
+    """
+
+    kind: FaultKind
+    words: str
+    retry_after: float | None = None
+    enqueued: bool = False
+    about_file: bool = False
+
+
+class Verdict(Enum):
+    """What follows from a fault."""
+
+    WAIT = auto()  # it passes: the same again, later and later
+    PATIENT = auto()  # the same, but not for ever: then the rows have provisional codes
+    BRIEF = auto()  # the same for some seconds
+    PERSON = auto()  # a person is needed: `configure` wakes the part
+    STUCK = auto()  # trying again mends nothing: until a person attaches again
+    ROOM = auto()  # when one of our batches has ended
+    UPLOAD_AGAIN = auto()  # the service does not find the file
+    FIND = auto()  # a batch with our request_id may exist: look for it
+    REFUSED = auto()  # final for this part: its rows have a code, and `retry` sends them again
+    NEXT_LOOK = auto()  # the next look tells
+
+
+_W, _P, _B = Verdict.WAIT, Verdict.PATIENT, Verdict.BRIEF
+_HUMAN, _NO = Verdict.PERSON, Verdict.REFUSED
+
+# For each operation, what each kind of fault means; "*" is any other kind. Held against the service's documentation:
+# what it has acknowledged is believed, and only a refusal of this very request, in the service's own words, is final.
+POLICY: Mapping[Operation, Mapping[FaultKind | Literal["*"], Verdict]] = {
+    "render": {"bug": Verdict.STUCK, "*": _W},
+    # POST /v1/batches/files, and PUT to the signed address
+    "upload": {"token": _HUMAN, "refused": _NO, "link": _B, "no_object": _B, "*": _W},
+    # POST /v1/batches
+    "create": {
+        "token": _HUMAN,
+        "refused": _NO,
+        "gone": _NO,
+        "unknown": Verdict.UPLOAD_AGAIN,
+        "not_ready": Verdict.UPLOAD_AGAIN,
+        "conflict": Verdict.FIND,
+        "*": _W,
+    },
+    # GET /v1/batches, for a batch whose creation nobody saw
+    "find": {"token": _HUMAN, "*": _W},
+    # GET /v1/batches/{id}: the batch is known to exist
+    "look": {"token": _HUMAN, "busy": _W, "trouble": _W, "silent": _W, "strange": _W, "disk": _W, "*": _P},
+    # POST /v1/batches/{id}/cancel
+    "cancel": {"token": _HUMAN, "*": Verdict.NEXT_LOOK},
+    # GET /v1/batches/{id}/results, and GET from the signed addresses
+    "fetch": {"token": _HUMAN, "gone": _B, "no_object": _B, "disk": _W, "*": _P},
+    "read": {"bug": Verdict.STUCK, "*": _W},
+    "output": {"bug": Verdict.STUCK, "*": _W},
+}
+
+# -- how patient
+
+PATIENCE = 6 * 3600.0  # seconds of asking for what is known to exist
+FEW = 10.0  # seconds where there is hardly anything to hope for
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 300.0
+A_PERSON = 600.0  # seconds after which what waits for a person is tried all the same
+HOLD = 300.0  # seconds after which a part without room is tried, whatever is known
+TRIES = 4  # of an upload that the service then does not find, or storage refuses
+ROOM_TRIES = 8  # refusals for want of room while no batch of ours takes any
+READS = 2  # of files that lack lines which the service's counters promise
+PARTS_AHEAD = 5  # on disk before their upload: rendering waits for the rest
+
+SHORTEST_LOOK, LONGEST_LOOK, LOOK_NEAR_THE_END = 0.1, 60.0, 5.0
+
+
+def pause_before_next_look(age: float, share: float) -> float:
+    """
+    Seconds until a batch is looked at again.
+
+    Five percent of its age, so that nobody waits much longer than the batch took, at most a minute, and a
+    few seconds near the end. A day of one batch costs about 1,500 looks of the 120,000 that the limits allow.
+
+    Parameters
+    ----------
+    age : float
+        Seconds since the batch was created.
+    share : float
+        Part of its requests that has ended, 0 to 1.
+    """
+    longest = LOOK_NEAR_THE_END if share >= 0.95 else LONGEST_LOOK
+    return min(max(age * 0.05, SHORTEST_LOOK), longest)
+
+
+def _backoff(part: Part, fault: Fault) -> float:
+    """Seconds before the same is tried again: as long as the service asked for, else longer each time."""
+    # Parts that failed at one moment do not come back at one moment.
+    spread = 0.75 + 0.25 * ((part.number * 0.618 + part.failures * 0.382) % 1.0)
+    pause = min(FIRST_PAUSE * 2.0 ** min(part.failures, 20), LONGEST_PAUSE) * spread
+    return max(pause, min(fault.retry_after or 0.0, 3600.0))
+
+
+# -- what is known
+
+
+class Now(NamedTuple):
+    """
+    A moment: ``ticks`` are seconds that only go forward, ``wall`` is Unix seconds and may jump.
+
+    Every pause and all patience is counted in ticks.
+    """
+
+    ticks: float
+    wall: float
+
+
+@dataclass(frozen=True)
+class BatchSeen:
+    """What the machine needs of a batch as the service describes it; ``ended`` where the status is terminal."""
+
+    batch_id: str
+    status: str
+    ended: bool = False
+    completed: int = 0
+    failed: int = 0
+    expires_at: float | None = None
+    problem: str | None = None
+    enqueued: bool = False  # it failed for want of room for enqueued tokens
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    One part of a job: a file of requests that becomes one batch. Times are Unix seconds, costs US dollars.
+
+    Parameters
+    ----------
+    number : int
+    requests, bytes : int
+    round : int
+        0 as submitted, 1 and on what a retry sent again.
+    bound : float or None
+        The most that it can cost; None where nobody knows.
+    attempt : int
+        Makes the ``request_id`` another one, where the service has ended a batch for want of room.
+    tried : bool
+        The service may have a batch with this ``request_id``.
+    status : str or None
+        The service's own word, or ``dropped`` (cancelled before it was sent) or ``refused``.
+    completed, failed : int
+        The service's counters until the results are read, and ours after.
+    provisional : bool
+        Requests without a line have a code for want of results: these are asked for again before they are paid again.
+    lines : int
+        Requests that have a line in the files.
+    cost : float or None
+        What it cost, measured.
+    errors : tuple of ErrorGroup
+        Its failures by code, those that a later round asks again left out.
+    """
+
+    number: int
+    requests: int
+    bytes: int = 0
+    round: int = 0
+    bound: float | None = None
+    state: PartState = "rendered"
+    attempt: int = 0
+    tried: bool = False
+    file_id: str | None = None
+    batch_id: str | None = None
+    status: str | None = None
+    completed: int = 0
+    failed: int = 0
+    created_at: float | None = None
+    deadline: float | None = None
+    problem: str | None = None
+    provisional: bool = False
+    lines: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: float | None = None
+    errors: tuple[ErrorGroup, ...] = ()
+    # In memory only: what is under way, and when something is next to be done.
+    doing: Operation | None = None
+    due: float = 0.0
+    born: float = 0.0
+    failures: int = 0
+    since: float | None = None
+    trouble: str | None = None
+    waits: Waiting | None = None
+    files_sent: int = 0
+    refusals: int = 0
+    sure: bool = False
+    seek: bool = False
+    cancel_asked: bool = False
+    last_ask: bool = False
+    reads: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens to it by itself."""
+        return self.state == "read"
+
+    @property
+    def open(self) -> bool:
+        """Whether the service may be at work on it."""
+        return self.state == "created"
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the service is still to be given it."""
+        return self.state in ("rendered", "uploaded")
+
+
+_MEMORY = frozenset(
+    "doing due born failures since trouble waits files_sent refusals sure seek cancel_asked last_ask reads".split()
+)
+DURABLE: tuple[str, ...] = tuple(name for name in Part.__dataclass_fields__ if name not in _MEMORY)
+"""Names of a part's fields that outlive the process."""
+
+Outcome = Literal["completed", "failed", "expired", "cancelled"]
+
+
+@dataclass(frozen=True)
+class State:
+    """
+    One job.
+
+    ``rendered``: every row is in a part. ``cancelled``: its end was asked for. ``output``: a dataset is to be written.
+    ``ended`` is Unix seconds, and ``outcome`` the word for it. The rest is in memory only.
+    """
+
+    id: str
+    rendered: bool = False
+    requests: int = 0
+    reused: int = 0
+    skipped: int = 0
+    cancelled: bool = False
+    max_cost: float | None = None
+    output: bool = False
+    written: bool = False
+    ended: float | None = None
+    outcome: Outcome | None = None
+    problem: str | None = None
+    parts: Mapping[int, Part] = field(default_factory=dict)
+    # In memory only.
+    send_only: bool = False
+    left: bool = False
+    doing: Operation | None = None
+    due: float = 0.0
+    failures: int = 0
+    trouble: str | None = None
+    stuck: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.ended is not None or self.left
+
+
+def request_id(job_id: str, part: Part) -> str:
+    """Return the idempotency key of a part's batch: the same after any restart."""
+    return str(uuid.uuid5(_OURS, f"{job_id}/{part.number}/{part.attempt}"))
+
+
+_OURS = uuid.UUID("6f1c0d0e-4f0c-5d53-9a55-0b1f2f6f3a11")
+
+
+def committed(state: State) -> float:
+    """US dollars that are spent or may yet be: what was measured, else the bound of whatever may have been sent."""
+    return sum(_committed(part) for part in state.parts.values())
+
+
+def _committed(part: Part) -> float:
+    if part.state == "read" and part.cost is not None:
+        # Rows whose results nobody has seen may have been paid for.
+        return max(part.cost, part.bound or 0.0) if part.provisional else part.cost
+    return (part.bound or 0.0) if part.tried or part.batch_id is not None else 0.0
+
+
+# -- what happens
+
+
+@dataclass(frozen=True)
+class Began:
+    """This process moves the job on from here; of a job that is over, provisional results are asked for again."""
+
+    send_only: bool = False
+
+
+@dataclass(frozen=True)
+class PartRendered:
+    """A part is on disk, whole and synced."""
+
+    part: Part
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Every row is in a part, a duplicate, reused or skipped, and the manifest is on disk."""
+
+    requests: int
+    reused: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    number: int
+    file_id: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The service described a batch: as answer to a create, a look or a cancel."""
+
+    number: int
+    batch: BatchSeen
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Found:
+    """The batch that has a part's request_id, or that there is none."""
+
+    number: int
+    batch: BatchSeen | None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What the service has for a batch is on disk: both files, one, or none."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class ReadDone:
+    """Each request of a part has its result on disk. Counts are of requests."""
+
+    number: int
+    completed: int
+    failed: int
+    lines: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: float | None = None
+    errors: tuple[ErrorGroup, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutputWritten:
+    """The dataset of answers is complete."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An operation failed; ``number`` is None for those of the whole job."""
+
+    number: int | None
+    operation: Operation
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The user wants the end."""
+
+
+@dataclass(frozen=True)
+class Allow:
+    """The user sets another limit of cost; None takes it away."""
+
+    max_cost: float | None
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A retry has put the requests that failed with some codes into new parts, on disk and synced."""
+
+    parts: tuple[Part, ...]
+    codes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class AskAgain:
+    """Somebody looks: results that were given up for want of an answer are asked for once more."""
+
+
+@dataclass(frozen=True)
+class Woken:
+    """Something changed that may have mended what was wrong, such as the token."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Began
+    | PartRendered
+    | Rendered
+    | Uploaded
+    | Seen
+    | Found
+    | Fetched
+    | ReadDone
+    | OutputWritten
+    | Failed
+    | Cancel
+    | Allow
+    | Retried
+    | AskAgain
+    | Woken
+    | Tick
+)
+
+# -- what is to be done
+
+
+@dataclass(frozen=True)
+class Render:
+    """Turn the rows that are in no part yet into parts."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    number: int
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create the batch of an uploaded part: the one place where money is spent."""
+
+    number: int
+    file_id: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Find:
+    """Look through the service's list for the batch that has a part's request_id."""
+
+    number: int
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Look:
+    number: int
+    batch_id: str
+
+
+@dataclass(frozen=True)
+class CancelBatch:
+    number: int
+    batch_id: str
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bring in the files of a batch, those anew that are on disk already where ``again``."""
+
+    number: int
+    batch_id: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Read:
+    """Write a result for each request of a part; those without a line fail with this code and message."""
+
+    number: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class WriteOutput:
+    """Write the dataset of answers."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Let go of the job: it is over, or another process is to see it through."""
+
+
+Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | WriteOutput | Leave
+
+
+def step(state: State, event: Event, now: Now) -> tuple[State, list[Action]]:
+    """
+    Return the state after an event, and what is to be done.
+
+    Parameters
+    ----------
+    state : State
+    event : Event
+    now : Now
+
+    Returns
+    -------
+    state : State
+        The engine writes down what changed in it before it carries out an action.
+    actions : list of Action
+        Each is answered by exactly one event about the same part: its own, or `Failed`.
+    """
+    state = _after(state, event, now)
+    was_over = state.over
+    state, actions = _plan(state, now)
+    if state.over and not was_over:
+        actions.append(Leave())
+    return state, actions
+
+
+# -- events
+
+
+def _after(state: State, event: Event, now: Now) -> State:
+    match event:
+        case Began():
+            state = replace(state, send_only=event.send_only, left=False)
+            state = replace(state, doing=None, due=now.ticks, failures=0, trouble=None, stuck=False)
+            state = _each(state, lambda part: _resumed(part, now))
+            return _ask_again(state, now)
+        case AskAgain():
+            return _ask_again(state, now)
+        case PartRendered():
+            return _with(state, event.part)
+        case Rendered(requests, reused, skipped):
+            state = replace(state, rendered=True, doing=None, trouble=None, failures=0)
+            return replace(state, requests=requests, reused=reused, skipped=skipped)
+        case Cancel():
+            return _woken(replace(state, cancelled=True), now) if state.ended is None else state
+        case Allow():
+            return _woken(replace(state, max_cost=event.max_cost), now)
+        case Retried(parts, codes):
+            state = _each(state, lambda part: _asked_again(part, codes))
+            for part in parts:
+                state = _with(state, part)
+            return replace(state, ended=None, outcome=None, problem=None, cancelled=False, written=False)
+        case Woken():
+            return _woken(state, now)
+        case OutputWritten():
+            return replace(state, written=True, doing=None, trouble=None, failures=0)
+        case Failed(number=None):
+            return _job_failed(state, event.fault, now)
+        case Tick():
+            return state
+    assert event.number is not None
+    part = state.parts[event.number]
+    match event:
+        case Uploaded():
+            part = replace(_well(part, now), state="uploaded", file_id=event.file_id)
+        case Seen():
+            part = _seen(state, _well(part, now), event.batch, event.operation, now)
+        case Found():
+            part = _found(state, _well(part, now, keep=True), event.batch, now)
+        case Fetched():
+            part = replace(_well(part, now), state="fetched")
+        case ReadDone():
+            part = _read(_well(part, now), event, now)
+        case Failed():
+            part = _failed(state, part, event.operation, event.fault, now)
+    before = state.parts[part.number]
+    state = _with(state, part)
+    if before.open and not part.open:
+        # Room at the provider has come free.
+        state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "room" and p is not part else p)
+    if part.final:
+        # What was measured is less than its bound.
+        state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "budget" else p)
+    return state
+
+
+def _resumed(part: Part, now: Now) -> Part:
+    """A part as a process that has just begun has it: nothing is under way, and nobody knows what was."""
+    age = max(0.0, now.wall - part.created_at) if part.created_at is not None else 0.0
+    kept = {name: getattr(part, name) for name in DURABLE}
+    return Part(**kept, due=now.ticks, born=now.ticks - age)
+
+
+def _asked_again(part: Part, codes: frozenset[str]) -> Part:
+    left = tuple(group for group in part.errors if group.code not in codes)
+    return part if len(left) == len(part.errors) else replace(part, errors=left)
+
+
+def _ask_again(state: State, now: Now) -> State:
+    def asked(part: Part) -> Part:
+        if not part.provisional or not part.final or part.batch_id is None:
+            return part
+        return replace(part, state="ended", due=now.ticks, failures=0, since=None, reads=READS, last_ask=True)
+
+    again = _each(state, asked)
+    return state if again is state else replace(again, ended=None, outcome=None, written=False)
+
+
+def _woken(state: State, now: Now) -> State:
+    def woken(part: Part) -> Part:
+        if part.doing is None and not part.final:
+            return replace(part, due=now.ticks, failures=0)
+        return part
+
+    return replace(_each(state, woken), due=now.ticks, failures=0, stuck=False)
+
+
+def _well(part: Part, now: Now, *, keep: bool = False) -> Part:
+    """What was under way went well."""
+    kept = part.problem if keep or part.state in ("ended", "fetched", "read") else None
+    return replace(
+        part, doing=None, due=now.ticks, failures=0, since=None, trouble=None, waits=None, problem=kept
+    )
+
+
+def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now: Now) -> Part:
+    if operation == "create" or part.batch_id is None:
+        part = replace(
+            part, state="created", tried=True, batch_id=batch.batch_id, created_at=now.wall, born=now.ticks
+        )
+    if part.state != "created":
+        return part
+    part = replace(
+        part,
+        status=batch.status,
+        completed=batch.completed,
+        failed=batch.failed,
+        deadline=batch.expires_at or part.deadline,
+    )
+    if batch.ended and batch.status == "failed" and batch.enqueued and not batch.completed:
+        # The same file again, as a new batch, when there is room at the provider.
+        part = replace(part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None)
+        return _no_room(state, part, batch.problem or "no room for more enqueued tokens", now)
+    if batch.ended:
+        return replace(part, state="ended", problem=batch.problem)
+    share = (batch.completed + batch.failed) / part.requests if part.requests else 0.0
+    if batch.status == "finalizing":
+        share = 1.0
+    asked = operation == "cancel" or batch.status in ("cancelling", "finalizing")
+    pause = pause_before_next_look(now.ticks - part.born, share)
+    return replace(part, cancel_asked=asked, due=now.ticks + (0.0 if operation == "create" else pause))
+
+
+def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
+    """
+    Wait for room: the provider limits what is enqueued, and our own batches take of it.
+
+    What others enqueue is not ours to see, so after a while it is worth a try in any case; where no batch of ours
+    takes any room, not for ever.
+    """
+    alone = not any(p.open for p in state.parts.values() if p.number != part.number)
+    if alone and part.refusals >= ROOM_TRIES:
+        return _refused(part, words)
+    pause = min(FIRST_PAUSE * 2.0**part.refusals, HOLD) if alone else HOLD
+    part = replace(part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}")
+    return replace(part, due=now.ticks + pause, refusals=part.refusals + 1)
+
+
+def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
+    part = replace(part, seek=False)
+    if batch is not None:
+        return _seen(state, replace(part, problem=None), batch, "create", now)
+    part = replace(part, tried=False)
+    if state.cancelled:
+        return _dropped(part)
+    if part.files_sent < TRIES and part.status != "refused":
+        # The service may not have found the file: once more from the start, under the same request_id.
+        pause = FIRST_PAUSE * 2.0**part.files_sent
+        return replace(part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause)
+    return _refused(part, part.problem or "the service refused the batch")
+
+
+def _read(part: Part, event: ReadDone, now: Now) -> Part:
+    promised = part.requests if part.status == "completed" else min(part.requests, part.completed + part.failed)
+    part = replace(
+        part,
+        state="read",
+        lines=event.lines,
+        prompt_tokens=event.prompt_tokens,
+        completion_tokens=event.completion_tokens,
+        cached_tokens=event.cached_tokens,
+        reasoning_tokens=event.reasoning_tokens,
+        cost=event.cost,
+        errors=event.errors,
+    )
+    short = part.batch_id is not None and event.lines < promised
+    if short and part.reads < READS and not part.last_ask:
+        # A file may be half, a page, or the second one late. What came can be read meanwhile.
+        pause = FIRST_PAUSE * 2.0**part.reads
+        return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause)
+    provisional = part.batch_id is not None and event.lines < part.requests and (
+        short or part.provisional or (part.status in ("expired", "cancelled") and not promised)
+    )  # fmt: skip
+    return replace(
+        part, completed=event.completed, failed=event.failed, provisional=provisional, last_ask=False, due=0.0
+    )
+
+
+def _dropped(part: Part) -> Part:
+    return replace(part, state="fetched", status="dropped", doing=None, waits=None, trouble=None, problem=None)
+
+
+def _refused(part: Part, words: str) -> Part:
+    return replace(part, state="fetched", status="refused", doing=None, waits=None, trouble=None, problem=words)
+
+
+# -- faults
+
+
+def _job_failed(state: State, fault: Fault, now: Now) -> State:
+    if fault.kind == "bug":
+        return replace(state, doing=None, due=float("inf"), trouble=fault.words, stuck=True)
+    pause = min(FIRST_PAUSE * 2.0 ** min(state.failures, 20), LONGEST_PAUSE)
+    words = f"{fault.words} Trying again in {pause:,.0f} s."
+    return replace(state, doing=None, due=now.ticks + pause, failures=state.failures + 1, trouble=words)
+
+
+def _verdict(part: Part, operation: Operation, fault: Fault) -> Verdict:
+    rules = POLICY[operation]
+    verdict = rules.get(fault.kind, rules["*"])
+    if operation in ("upload", "create"):
+        if fault.enqueued:
+            return Verdict.ROOM
+        if fault.kind == "refused" and fault.about_file:
+            return Verdict.UPLOAD_AGAIN
+    return verdict
+
+
+def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: Now) -> Part:
+    verdict = _verdict(part, operation, fault)
+    since = now.ticks if part.since is None else part.since
+    pause = _backoff(part, fault)
+    part = replace(part, doing=None, since=since)
+    if operation == "create" and fault.kind in ("strange", "trouble", "silent", "disk", "bug"):
+        # It may have acted all the same.
+        part = replace(part, sure=False)
+    elif operation == "create" and part.sure and verdict is not Verdict.FIND:
+        # The service has refused this very request, and no earlier try of it can have acted.
+        part = replace(part, tried=False)
+    if operation == "create" and verdict in (Verdict.REFUSED, Verdict.UPLOAD_AGAIN) and part.tried:
+        # An earlier try may have acted, though its answer was lost.
+        status = "refused" if verdict is Verdict.REFUSED else part.status
+        part = replace(part, problem=fault.words, status=status)
+        verdict = Verdict.FIND
+    if part.last_ask:
+        # Somebody only looked, at a job that is over.
+        return _patient(part, operation, fault, verdict, pause, now)
+    match verdict:
+        case Verdict.WAIT:
+            words = f"{fault.words} Trying again in {pause:,.0f} s."
+            return replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
+        case Verdict.PERSON:
+            words = f"{fault.words} Give a valid token with dobatch.configure(token=...); the job goes on by itself."
+            return replace(part, waits="person", due=now.ticks + A_PERSON, trouble=words)
+        case Verdict.STUCK:
+            return replace(part, waits="stuck", due=float("inf"), trouble=fault.words)
+        case Verdict.ROOM:
+            return _no_room(state, part, fault.words, now)
+        case Verdict.UPLOAD_AGAIN:
+            if part.files_sent >= TRIES:
+                return _refused(part, fault.words)
+            return replace(
+                part,
+                state="rendered",
+                file_id=None,
+                files_sent=part.files_sent + 1,
+                due=now.ticks + pause,
+                failures=part.failures + 1,
+                trouble=f"{fault.words} Sending the file again.",
+            )
+        case Verdict.FIND:
+            return replace(part, problem=fault.words, seek=True, due=now.ticks + (pause if part.files_sent else 0.0))
+        case Verdict.REFUSED:
+            return _refused(part, fault.words)
+        case Verdict.NEXT_LOOK:
+            pause = pause_before_next_look(now.ticks - part.born, 0.0)
+            trouble = None if fault.kind == "conflict" else f"{fault.words} The next look asks again."
+            return replace(part, cancel_asked=True, due=now.ticks + pause, trouble=trouble)
+        case Verdict.PATIENT | Verdict.BRIEF:
+            return _patient(part, operation, fault, verdict, pause, now)
+
+
+def _patient(
+    part: Part, operation: Operation, fault: Fault, verdict: Verdict, pause: float, now: Now
+) -> Part:
+    """Ask again while there is hope; then the rows have codes that stand until somebody looks again."""
+    assert part.since is not None
+    hope = FEW if verdict is Verdict.BRIEF else PATIENCE
+    if operation == "fetch" and _nothing_to_have(part):
+        hope = min(hope, FEW if part.status != "failed" else 2.0)
+    waited = now.ticks - part.since
+    if not part.last_ask and waited + pause <= hope:
+        words = f"{fault.words} Trying again in {pause:,.0f} s."
+        return replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
+    if operation == "upload":
+        return _refused(part, fault.words)
+    # What is on disk is read; what the service may still have is asked for when somebody looks.
+    there_is_more = not (_nothing_to_have(part) and part.status == "failed")
+    problem = part.problem or (fault.words if there_is_more else None)
+    return replace(
+        part, state="fetched", provisional=there_is_more, due=now.ticks, trouble=None, problem=problem
+    )
+
+
+def _nothing_to_have(part: Part) -> bool:
+    """Whether a batch ended without having done anything, as far as its counters tell."""
+    return part.status in ("failed", "expired", "cancelled") and part.completed == 0
+
+
+# -- planning
+
+
+def _plan(state: State, now: Now) -> tuple[State, list[Action]]:
+    actions: list[Action] = []
+    if state.ended is not None or state.left:
+        return state, actions
+    if not state.rendered and state.doing is None and state.due <= now.ticks:
+        state = replace(state, doing="render")
+        actions.append(Render())
+    for number in sorted(state.parts):
+        part = state.parts[number]
+        if part.doing is not None or part.final or part.due > now.ticks:
+            continue
+        part, action = _next(state, part, now)
+        if part is not state.parts[number]:
+            state = _with(state, part)
+        if action is not None:
+            actions.append(action)
+    if state.rendered and all(part.final for part in state.parts.values()):
+        if state.output and not state.written:
+            if state.doing is None and state.due <= now.ticks and not state.send_only:
+                state = replace(state, doing="output")
+                actions.append(WriteOutput())
+        else:
+            state = _ended(state, now)
+    elif state.send_only and state.rendered and not any(part.unsent for part in state.parts.values()):
+        state = replace(state, left=True)
+    return state, actions
+
+
+def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
+    """Return what a part that is due does next."""
+    if part.unsent and state.cancelled and not part.tried:
+        part = _dropped(part)
+    match part.state:
+        case "rendered":
+            return replace(part, doing="upload"), Upload(part.number)
+        case "uploaded":
+            return _create(state, part, now)
+        case "created":
+            assert part.batch_id is not None
+            if state.send_only:
+                return part, None
+            if state.cancelled and not part.cancel_asked:
+                return replace(part, doing="cancel"), CancelBatch(part.number, part.batch_id)
+            return replace(part, doing="look"), Look(part.number, part.batch_id)
+        case "ended":
+            assert part.batch_id is not None
+            if state.send_only:
+                return part, None
+            again = part.reads > 0
+            return replace(part, doing="fetch"), Fetch(part.number, part.batch_id, again)
+        case "fetched":
+            return replace(part, doing="read"), Read(part.number, *_why_missing(part))
+    return part, None
+
+
+def _create(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
+    assert part.file_id is not None
+    if part.seek:
+        part = replace(part, doing="find")
+        return part, Find(part.number, request_id(state.id, part))
+    if not part.tried:
+        words = _over_budget(state, part)
+        if words is not None:
+            return replace(part, waits="budget", due=float("inf"), trouble=words), None
+    part = replace(part, doing="create", tried=True, sure=part.sure or not part.tried, waits=None)
+    return part, Create(part.number, part.file_id or "", request_id(state.id, part))
+
+
+def _over_budget(state: State, part: Part) -> str | None:
+    """Why a part must not be sent: the one gate that all money goes through."""
+    if state.max_cost is None:
+        return None
+    cure = "job.allow(max_cost=...) goes on, job.cancel() ends the job with what is answered."
+    if part.bound is None:
+        return f"Part {part.number} is held: nobody can say what it costs at most, and max_cost is set. {cure}"
+    spent = committed(state)
+    # A tolerance far below a cent: sums of bounds are not exact.
+    if spent + part.bound <= state.max_cost + 1e-9:
+        return None
+    return (
+        f"Part {part.number} is held: it may cost ${part.bound:,.4f}, ${spent:,.4f} is spent or committed, and "
+        f"max_cost is ${state.max_cost:,.4f}. {cure}"
+    )
+
+
+def _why_missing(part: Part) -> tuple[str, str]:
+    """Return the code and the words for a request that has no line in the batch's files."""
+    reason = part.problem or "no reason given"
+    match part.status:
+        case "dropped":
+            return "cancelled", "Cancelled before it was sent."
+        case "refused":
+            return "batch_failed", f"The service refused the batch: {reason}"
+        case "expired":
+            return "expired", "The batch's 24 hours ended before this request was run."
+        case "cancelled":
+            return "cancelled", "The batch was cancelled before this request was run."
+        case "failed":
+            return "batch_failed", f"The service refused the whole batch: {reason}"
+    if part.provisional:
+        return "missing_result", f"The service gives no result for this request so far: {reason}"
+    return "missing_result", "The service's files have no line for this request."
+
+
+def _ended(state: State, now: Now) -> State:
+    parts = list(state.parts.values())
+    # What counts is how the last try ended.
+    newest = max((part.round for part in parts), default=0)
+    last = [part for part in parts if part.round == newest]
+    words = {"cancelled" if part.status == "dropped" else part.status for part in last}
+    outcome: Outcome = "completed"
+    if words and words <= {"failed", "refused"} and not state.reused and not any(p.completed for p in parts):
+        outcome = "failed"
+    elif words & {"cancelled", "expired"}:
+        outcome = "expired" if "expired" in words else "cancelled"
+    bad = [part for part in last if part.problem]
+    problem = None
+    if bad:
+        which = f"{len(bad)} of {len(last)} batches" if len(last) > 1 else "The batch"
+        problem = f"{which} failed: {bad[0].problem}"
+        if bad[0].provisional:
+            problem = f"{which} gave no results so far: {bad[0].problem}"
+    return replace(state, ended=now.wall, outcome=outcome, problem=problem)
+
+
+def next_due(state: State) -> float | None:
+    """Return the ticks at which a `Tick` is useful; None where only an event leads on."""
+    if state.over:
+        return None
+    dues = [
+        part.due
+        for part in state.parts.values()
+        if part.doing is None and not part.final and not (state.send_only and not part.unsent)
+    ]
+    waits_to_write = state.rendered and state.output and all(part.final for part in state.parts.values())
+    if state.doing is None and (not state.rendered or waits_to_write):
+        dues.append(state.due)
+    soonest = min(dues, default=None)
+    return None if soonest is None or soonest == float("inf") else soonest
+
+
+def problem_of(state: State) -> tuple[str | None, bool]:
+    """Return why the job does not move, or did not end well, and whether a person is needed."""
+    if state.ended is not None:
+        return state.problem, False
+    parts = [part for part in state.parts.values() if not part.final]
+    held = [part for part in parts if part.waits in ("person", "stuck", "budget")]
+    if state.stuck:
+        return state.trouble, True
+    for part in held:
+        if part.waits == "person":
+            return part.trouble, True
+    troubled = [part.trouble for part in parts if part.trouble]
+    # What is held up for a person may have others beside it that go on.
+    return state.trouble or next(iter(troubled), None), bool(held) and len(held) == len(parts) and state.rendered
+
+
+# -- small things
+
+
+def _with(state: State, part: Part) -> State:
+    return replace(state, parts={**state.parts, part.number: part})
+
+
+def _each(state: State, change: Any) -> State:
+    changed = {number: change(part) for number, part in state.parts.items()}
+    if all(changed[number] is part for number, part in state.parts.items()):
+        return state
+    return replace(state, parts=changed)
+
+
+def changes(before: Part | None, after: Part) -> Iterator[tuple[str, Any]]:
+    """Yield the durable fields of a part that differ."""
+    for name in DURABLE:
+        if before is None or getattr(before, name) != getattr(after, name):
+            yield name, getattr(after, name)
