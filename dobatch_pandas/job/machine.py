@@ -47,6 +47,7 @@ __all__ = [
     "Found",
     "Leave",
     "Look",
+    "LookAlong",
     "Now",
     "Operation",
     "OutputWritten",
@@ -500,6 +501,11 @@ class Woken:
 
 
 @dataclass(frozen=True)
+class LookAlong:
+    """Some batch is looked at now: one call can list others that are due soon."""
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
@@ -520,6 +526,7 @@ Event = (
     | Retried
     | AskAgain
     | Woken
+    | LookAlong
     | Tick
 )
 
@@ -653,6 +660,8 @@ def _after(state: State, event: Event, now: Now) -> State:
             return replace(state, written=True, doing=None, trouble=None, failures=0)
         case Failed(number=None):
             return _job_failed(state, event.fault, now)
+        case LookAlong():
+            return _each(state, lambda part: _along(part, now))
         case Tick():
             return state
     assert event.number is not None
@@ -710,6 +719,13 @@ def _woken(state: State, now: Now) -> State:
         return part
 
     return replace(_each(state, woken), due=now.ticks, failures=0, stuck=False)
+
+
+def _along(part: Part, now: Now) -> Part:
+    soon = 0.5 * pause_before_next_look(now.ticks - part.born, 0.0)
+    if part.open and part.doing is None and part.waits is None and now.ticks < part.due <= now.ticks + soon:
+        return replace(part, due=now.ticks)
+    return part
 
 
 def _well(part: Part, now: Now, *, keep: bool = False) -> Part:

@@ -1,0 +1,344 @@
+"""
+The one loop of a process that moves every job on: it does what the machine decides, and tells it what came of it.
+
+Commands of the user, results of work and time reach the loop as events; snapshots leave it. A step is written to the
+job's journal before its actions begin. Work is done by `Workers`, a small fixed pool; whatever goes wrong there comes
+back as an event of that part of that job. User code never runs here.
+
+`Engine` has no thread of its own and asks nobody for the time: `Loop` drives it in a real process, and the simulation of
+the tests in a made-up one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from ..errors import DobatchError
+from .journal import Journal
+from .machine import (
+    Action,
+    Began,
+    Cancel,
+    Event,
+    Leave,
+    Look,
+    LookAlong,
+    Now,
+    State,
+    Tick,
+    next_due,
+    step,
+)
+
+__all__ = ["Engine", "Live", "Lock", "World"]
+
+log = logging.getLogger("dobatch_pandas")
+
+A_LOOK_AROUND = 0.5  # seconds between looks at what other processes may have asked or given up
+LONGEST_DISK_PAUSE = 30.0
+
+
+class Lock(Protocol):
+    """The right to move a job on."""
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
+class World(Protocol):
+    """All that an engine asks of the process around it."""
+
+    def now(self) -> Now:
+        """Return this moment."""
+        ...
+
+    def start(self, live: Live, action: Action) -> None:
+        """Begin an action; exactly one event about it reaches the engine later."""
+        ...
+
+    def try_lock(self, live: Live) -> Lock | None:
+        """Return the right to move a job on, or None while another process has it."""
+        ...
+
+    def cancel_asked(self, live: Live) -> bool:
+        """Return whether any process asked for the job's end."""
+        ...
+
+    def told(self, live: Live) -> None:
+        """Hear that a job's state has changed."""
+        ...
+
+
+class Live:
+    """
+    A job that this process moves on, or watches another process move on.
+
+    Parameters
+    ----------
+    job_id : str
+    journal : Journal
+    job : Any
+        Whatever the world wants to find here again.
+
+    Attributes
+    ----------
+    state : State
+    elsewhere : bool
+        Another process moves the job.
+    disk : str or None
+        Why nothing can be written down at the moment.
+    broken : str or None
+        A fault of ours that keeps the job from moving on in this process.
+    """
+
+    def __init__(self, job_id: str, journal: Journal, job: Any = None) -> None:
+        self.id, self.journal, self.job = job_id, journal, job
+        self.state: State = journal.load()
+        self.send_only = False
+        self.elsewhere = False
+        self.lock: Lock | None = None
+        self.disk: str | None = None
+        self.gone = False  # the engine has let go of it
+        self.backlog: deque[Event] = deque()
+        self.disk_due = 0.0
+        self.disk_failures = 0
+        self.broken: str | None = None
+
+
+class Engine:
+    """
+    Every job of one process.
+
+    Parameters
+    ----------
+    world : World
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.lives: dict[str, Live] = {}
+        self._next_look_around = 0.0
+        self._along = False
+
+    # -- what others ask
+
+    def take_up(self, live: Live, *, send_only: bool = False) -> None:
+        """Move a job on from here, as soon as no other process does."""
+        self.lives[live.id] = live
+        live.send_only = send_only
+        self._take(live)
+
+    def post(self, live: Live, event: Event) -> None:
+        """Take in something that has happened."""
+        if not live.gone and live.broken is None:
+            live.backlog.append(event)
+            self._work_off(live)
+
+    def tick(self) -> None:
+        """Do whatever is due."""
+        now = self._world.now()
+        if now.ticks >= self._next_look_around:
+            self._next_look_around = now.ticks + A_LOOK_AROUND
+            self._look_around()
+        for live in list(self.lives.values()):
+            due = self._due(live)
+            if due is not None and due <= now.ticks:
+                if not live.backlog:
+                    live.backlog.append(Tick())
+                self._work_off(live)
+
+    def next_due(self) -> float | None:
+        """Return the ticks at which `tick` is useful, or None where nobody waits for anything."""
+        if not self.lives:
+            return None
+        dues = [due for due in map(self._due, self.lives.values()) if due is not None]
+        return min([self._next_look_around, *dues])
+
+    def drop(self, live: Live) -> None:
+        """Leave a job alone, as the end of the process would."""
+        live.gone = True
+        if self.lives.get(live.id) is live:
+            del self.lives[live.id]
+        if live.lock is not None:
+            live.lock.release()
+            live.lock = None
+        self._world.told(live)
+
+    # -- moving on
+
+    def _due(self, live: Live) -> float | None:
+        if live.elsewhere or live.broken is not None:
+            return None
+        return live.disk_due if live.disk is not None else next_due(live.state)
+
+    def _take(self, live: Live) -> None:
+        live.lock = self._world.try_lock(live)
+        live.elsewhere = live.lock is None
+        # Whoever had the lock may have written since.
+        live.state = live.journal.load()
+        if live.lock is not None:
+            self.post(live, Began(live.send_only))
+            if live.state.over and not live.gone:
+                self.drop(live)
+        elif live.state.ended is not None:
+            self.drop(live)
+        else:
+            self._world.told(live)
+
+    def _look_around(self) -> None:
+        for live in list(self.lives.values()):
+            try:
+                if live.elsewhere:
+                    self._take(live)
+                elif live.state.ended is None and not live.state.cancelled and self._world.cancel_asked(live):
+                    self.post(live, Cancel())
+            except (OSError, DobatchError) as error:
+                live.disk = str(error)
+                live.disk_due = self._world.now().ticks + A_LOOK_AROUND
+                self._world.told(live)
+
+    def _work_off(self, live: Live) -> None:
+        """Let a job's events happen, one after the other, each written down before it has consequences."""
+        now = self._world.now()
+        if live.disk is not None and now.ticks < live.disk_due:
+            return
+        actions: list[Action] = []
+        while live.backlog:
+            try:
+                after, asked = step(live.state, live.backlog[0], now)
+            except Exception as error:  # a fault of ours must not stand still every other job
+                log.exception("job %s cannot take in %r", live.id, live.backlog[0])
+                live.broken = f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
+                break
+            try:
+                live.journal.record(live.state, after, sync=_matters(live.state, after))
+            except OSError as error:
+                self._disk_trouble(live, error, now)
+                break
+            live.disk, live.disk_failures = None, 0
+            live.backlog.popleft()
+            live.state = after
+            actions += asked
+        for action in actions:
+            if isinstance(action, Leave):
+                self.drop(live)
+            else:
+                self._world.start(live, action)
+        self._world.told(live)
+        if any(isinstance(action, Look) for action in actions):
+            self._look_along(live)
+
+    def _look_along(self, first: Live) -> None:
+        """Have batches of other jobs that are due soon looked at by the same call."""
+        if self._along:
+            return
+        self._along = True
+        for live in list(self.lives.values()):
+            if live is not first and self._due(live) is not None and not live.backlog and live.disk is None:
+                self.post(live, LookAlong())
+        self._along = False
+
+    def _disk_trouble(self, live: Live, error: OSError, now: Now) -> None:
+        pause = min(0.5 * 2.0**live.disk_failures, LONGEST_DISK_PAUSE)
+        live.disk = f"Cannot write to the job's folder: {error}. Trying again in {pause:.0f} s."
+        live.disk_due = now.ticks + pause
+        live.disk_failures += 1
+
+
+_COUNTERS = frozenset(["completed", "failed", "status", "deadline"])
+
+
+def _matters(before: State, after: State) -> bool:
+    """Whether a power cut may not take away what has changed: anything but a running batch's counters."""
+    if replace(before, parts={}) != replace(after, parts={}):
+        return True
+    return any(
+        part is not before.parts.get(number)
+        and (
+            number not in before.parts
+            or part.state != before.parts[number].state
+            or part.tried != before.parts[number].tried
+            or part.attempt != before.parts[number].attempt
+            or part.batch_id != before.parts[number].batch_id
+        )
+        for number, part in after.parts.items()
+    )
+
+
+class Loop:
+    """
+    The thread that drives an engine in a real process.
+
+    Parameters
+    ----------
+    engine : Engine
+    clock : callable
+        Returns this moment.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], Now]) -> None:
+        self.engine, self._clock = engine, clock
+        self._calls: deque[Callable[[], None]] = deque()
+        self._news = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have a function called in the loop; returns at once."""
+        with self._news:
+            self._calls.append(function)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
+                self._thread.start()
+            self._news.notify()
+
+    def ask(self, function: Callable[[], Any]) -> Any:
+        """Have a function called in the loop, and return what it returns or raise what it raises."""
+        if threading.current_thread() is self._thread:
+            return function()
+        done = threading.Event()
+        outcome: list[Any] = [None, None]
+
+        def call() -> None:
+            try:
+                outcome[0] = function()
+            except BaseException as error:  # noqa: BLE001  raised again where it was asked
+                outcome[1] = error
+            done.set()
+
+        self.call(call)
+        done.wait()
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                while not self._calls:
+                    due = self.engine.next_due()
+                    left = None if due is None else due - self._clock().ticks
+                    if left is not None and left <= 0:
+                        break
+                    if left is None and not self._news.wait(5.0) and not self._calls:
+                        self._thread = None
+                        return
+                    if left is not None:
+                        self._news.wait(min(left, 60.0))
+                calls = list(self._calls)
+                self._calls.clear()
+            for function in calls:
+                self._safely(function)
+            self._safely(self.engine.tick)
+
+    def _safely(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception:
+            # A fault of ours in one job's step must not stand still all others; the job says what is wrong.
+            log.exception("a step of a job failed")
