@@ -19,6 +19,7 @@ Everything this package raises, as one tree.
     ├── ConnectionFailed            no answer: refused, reset, stalled, unknown host
     ├── TransferError               bytes did not move whole to or from a signed address
     │   ├── LinkRefused             storage answered 403: expired, or not what was signed
+    │   ├── ObjectGone              storage answered 404 or 410: nothing lies at the address
     │   └── Truncated               fewer or other bytes than announced
     ├── ServerProblem               the embedded server could not start, or its model is missing
     └── JobError                    about one job; `.job_id`
@@ -56,6 +57,7 @@ __all__ = [
     "MissingExtra",
     "NotFound",
     "NotReady",
+    "ObjectGone",
     "Problem",
     "ServerError",
     "ServerProblem",
@@ -280,6 +282,10 @@ class TransferError(DobatchError):
 
 class LinkRefused(TransferError):
     """Storage answered 403: the address has expired, or the request is not what was signed. Ask for a new one."""
+
+
+class ObjectGone(TransferError):
+    """Storage answered 404 or 410: nothing lies at the address, or nothing any more."""
 
 
 class Truncated(TransferError):

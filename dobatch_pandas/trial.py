@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from .answers.join import answer_columns, response_columns
 from .answers.result_lines import merge_results, read_lines
+from .arrow.threads import Threads
 from .codes import Fate
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
 from .questions.freeze import freeze
@@ -140,11 +140,11 @@ def _ask(
         # Escaped to ASCII, so that half a surrogate pair in an answer reaches the reader, who mends it.
         return json.dumps({"custom_id": name, "response": response, "error": None}).encode()
 
-    pool = ThreadPoolExecutor(max(1, min(concurrency, len(to_ask))), thread_name_prefix="dobatch-trial")
+    pool = Threads(max(1, min(concurrency, len(to_ask))), "dobatch-trial")
     try:
         lines = list(pool.map(ask, to_ask))
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.close(cancel=True)
     if unreached and len(unreached) == len(to_ask):
         raise unreached[0]
     return lines, seconds

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from types import ModuleType
@@ -26,6 +26,7 @@ from dobatch_pandas.arrow.alike import Shapes, few
 from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
 from dobatch_pandas.arrow.jsonl import Lines, blocks, load, parsed
 from dobatch_pandas.arrow.keyset import keys_of
+from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.codes import failure
 from dobatch_pandas.endpoints import READERS, chat, embeddings, messages
 from dobatch_pandas.endpoints.answer import Answer, count, path, true, words
@@ -376,7 +377,7 @@ def iter_results(
     """
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
     shapes = Shapes()
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-read")
+    pool = Threads(WORKERS, "dobatch-read")
     try:
         with pa.input_stream(os.fspath(source), compression="detect") as stream:
             for block in blocks(stream, _BLOCK):
@@ -388,7 +389,7 @@ def iter_results(
             while pending:
                 yield from _told(pending.popleft(), on_bad_line)
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.close(cancel=True)
 
 
 def _told(

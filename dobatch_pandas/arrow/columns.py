@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from .threads import Threads
 
 __all__ = [
     "WORKERS",
@@ -217,7 +218,7 @@ def gather(values: Any, places: Any) -> Any:
     def piece(at: int) -> Any:
         return _gather_few(chunks, starts, values.type, places[at : at + rows])
 
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-gather") as pool:
+    with Threads(WORKERS, "dobatch-gather") as pool:
         return pa.chunked_array(pool.map(piece, range(0, len(places), rows)), type=values.type)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from .threads import Threads
 
 __all__ = ["HEX_DIGITS", "KeySet", "Keys", "Places", "keys_of", "mixed"]
 
@@ -86,7 +87,7 @@ class Places:
     @classmethod
     def among(cls, others: Any, ids: Any) -> npt.NDArray[np.int64]:
         """Return ``cls(others).of(ids)``, for two long arrays."""
-        with ThreadPoolExecutor(1, "dobatch-places") as pool:
+        with Threads(1, "dobatch-places") as pool:
             keys = pool.submit(_sorted_keys, ids)
             return cls(others)._of(ids, *keys.result())
 

@@ -10,8 +10,8 @@ A job's folder, complete by itself: the question, which row asks what, how far e
         lock                        held by the process that moves the job on
         cancel                      there when its end was asked for, by whatever process
         input.parquet               the frozen input, until every row is rendered
-        manifest.parquet            a row per request asked for: position, label, proof of the row, custom_id, fate, part
-        manifest-00007.parquet      the requests of part 7, where a retry made it
+        manifest.parquet            a row per request asked for: position, index label, custom_id, fate
+        manifest-00000.parquet      which requests are in a part
         parts/part-00000.jsonl      requests as sent; compressed to .zst once the service has them
         output/part-00000.jsonl     the output file as received
         error/part-00000.jsonl      the error file as received
@@ -38,6 +38,7 @@ import filelock
 import orjson
 
 from ..errors import ConfigurationError, JobNotFound
+from ..questions.part_files import sync_folder
 from .journal import FORMAT, Journal
 from .machine import State
 
@@ -240,17 +241,6 @@ def sync_file(path: Path) -> None:
     """Return when a power cut cannot take a file's bytes away."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when a power cut cannot take away which files are in a folder."""
-    if os.name == "nt":  # pragma: no cover  Windows opens no folders, and keeps its names by itself
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def release_in_child(locks: list[Any]) -> None:

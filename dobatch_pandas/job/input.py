@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -19,15 +20,17 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.arrow.columns import WORKERS
 from dobatch_pandas.arrow.keyset import KeySet
+from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.errors import InputError, Problem
 from dobatch_pandas.questions.freeze import freeze, freeze_batches
 from dobatch_pandas.questions.problems import NO_ROWS, IdFaults, frame_problems
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 
-from .store import JobRecord, Store, as_json, written_whole
+from .folder import JobFolder, JobRecord, written_whole
 
 __all__ = [
+    "as_json",
     "check_source",
     "fingerprint",
     "fingerprint_of",
@@ -135,7 +138,7 @@ def fingerprint_of(frame: pd.DataFrame, recipe: Recipe, salt: str, lenient: Reci
 
 
 def read_input(
-    store: Store, job: JobRecord, recipe: Recipe
+    folder: JobFolder, job: JobRecord, recipe: Recipe
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch | None]]:
     """
     Yield a job's input in pieces: what is rendered, and the index labels of the same rows.
@@ -146,7 +149,7 @@ def read_input(
         for frozen in freeze_batches(recipe, source_of(job, recipe).batches(recipe.columns)):
             yield frozen, None
         return
-    with pq.ParquetFile(store.folder(job.id).input) as file:
+    with pq.ParquetFile(folder.input) as file:
         names = file.schema_arrow.names
         mine = [name for name in names if not name.startswith(LABEL)]
         labels = [name for name in names if name.startswith(LABEL)]
@@ -155,6 +158,11 @@ def read_input(
 
 
 SIZE = 16  # bytes
+
+
+def as_json(value: Any) -> str:
+    """Text for a nested value, its keys in the order in which they stand: the order of a schema's fields is asked."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def fingerprint(recipe: Recipe, salt: str, pieces: Iterable[pa.RecordBatch]) -> str:
@@ -172,7 +180,7 @@ def fingerprint(recipe: Recipe, salt: str, pieces: Iterable[pa.RecordBatch]) -> 
     every = blake2b(salt.encode(), digest_size=SIZE)
     every.update(as_json(recipe.to_json()).encode())
     pending: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="dobatch-hash") as pool:
+    with Threads(WORKERS, "dobatch-hash") as pool:
         for piece in pieces:
             pending.append(pool.submit(_hashed, piece))
             if len(pending) > WORKERS:

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
+import logging
+import threading
 import time
-import uuid
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Generator
+from pathlib import Path
+from typing import Any
 
+import orjson
 import pandas as pd
 
-from dobatch_pandas.codes import RETRYABLE
+from dobatch_pandas.codes import EXPLANATIONS, RETRYABLE
 from dobatch_pandas.config import settings
 from dobatch_pandas.display.snapshot import BatchRow, Snapshot
-from dobatch_pandas.errors import JobFailed, JobNotReady, WaitTimeout
+from dobatch_pandas.errors import (
+    BudgetExceeded,
+    DobatchError,
+    InputError,
+    JobFailed,
+    JobNotReady,
+    WaitTimeout,
+)
+from dobatch_pandas.prices import Usage, usage_of
 from dobatch_pandas.questions.part_files import copy_lines
 from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.service.client import Client
 
-from .open_jobs import drop_runner, known_runner, runner_for, store_here
+from .engine import Live
+from .folder import JobFolder, JobRecord
+from .home import Home
+from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of
+from .process import drop, home_here, live_of, post, take_up
+from .render import write_part_manifest
 from .row_answers import JobAnswers
-from .runner import Runner
 from .status import snapshot_of
-from .store import JobRecord, PartRecord, Store
-
-if TYPE_CHECKING:
-    from dobatch_pandas.prices import Usage
+from .work import OpenJob
 
 __all__ = ["Job", "attach"]
+
+log = logging.getLogger("dobatch_pandas")
+
+ASKED_AGAIN = 60.0  # seconds that a look waits for results which were given up before
 
 
 class Job:
@@ -35,7 +52,7 @@ class Job:
     One job: a view of its folder, and the handle of whatever moves it on.
 
     Get one from ``df.dobatch.submit(...)`` or ``dobatch.attach(id)``. Show it as a cell's last value for a
-    live panel.
+    live panel. It can be pickled and copied: both stand for the same job.
 
     Attributes
     ----------
@@ -45,33 +62,42 @@ class Job:
         What was asked of each row.
     """
 
-    def __init__(self, store: Store, job_id: str, recipe: Recipe | None = None) -> None:
-        record = store.job(job_id)
+    def __init__(self, home: Home, job_id: str, recipe: Recipe | None = None) -> None:
+        record = home.record(job_id)
         self.id = job_id
-        self.recipe = recipe or Recipe.from_json(json.loads(record.recipe))
-        self._store = store
+        self._home, self._record, self._known_recipe = home, record, recipe
+
+    @property
+    def recipe(self) -> Recipe:
+        if self._known_recipe is None:
+            self._known_recipe = Recipe.from_json(orjson.loads(self._record.recipe))
+        return self._known_recipe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (str(self._home.path), self.id)
 
     # -- looking
 
     @property
-    def _answers(self) -> JobAnswers:
-        return JobAnswers(self._store, self.id, self.recipe)
+    def _folder(self) -> JobFolder:
+        return self._home.folder(self.id)
 
     @property
-    def _runner(self) -> Runner | None:
-        return known_runner(self._store, self.id)
+    def _live(self) -> Live | None:
+        return live_of(self._home, self.id)
 
-    def _records(self) -> tuple[JobRecord, dict[int, PartRecord]]:
-        runner = self._runner
-        if runner is not None and not runner.progress.elsewhere:
-            with runner.progress.changed:
-                return runner.progress.job, dict(runner.progress.parts)
-        return self._store.job(self.id), {p.number: p for p in self._store.parts(self.id)}
+    @property
+    def _state(self) -> State:
+        live = self._live
+        return live.state if live is not None and not live.elsewhere else self._folder.state()
+
+    @property
+    def _answers(self) -> JobAnswers:
+        return JobAnswers(self._folder, self._record, self.recipe, self._state)
 
     def snapshot(self) -> Snapshot:
-        """Gather the numbers that every display draws; reads the ledger at most, never the network."""
-        runner = self._runner
-        return snapshot_of(*self._records(), runner.progress if runner is not None else None, self._store)
+        """Gather the numbers that every display draws; reads the job's folder at most, never the network."""
+        return snapshot_of(self._record, self._state, self._live)
 
     @property
     def status(self) -> str:
@@ -101,36 +127,46 @@ class Job:
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """
-        Have ``callback()`` called, from a thread of ours, whenever the snapshot may have changed.
+        Have ``callback()`` called, from a thread of its own, whenever the snapshot may have changed.
+
+        It may take its time, look at the job and raise: the job goes on all the same.
 
         Returns
         -------
         callable
             Ends the subscription.
         """
-        runner = self._runner
-        if runner is None:
+        live = self._live
+        if live is None:
             return lambda: None
-        progress = runner.progress
-        with progress.changed:
-            progress.listeners.append(callback)
+        job: OpenJob = live.job
+        listener = _Listener(callback)
+        with job.changed:
+            job.listeners.append(listener)
 
         def unsubscribe() -> None:
-            with progress.changed:
-                if callback in progress.listeners:
-                    progress.listeners.remove(callback)
+            with job.changed:
+                if listener in job.listeners:
+                    job.listeners.remove(listener)
 
         return unsubscribe
 
     def __repr__(self) -> str:
         from dobatch_pandas.display.text import describe
 
-        return f"<Job {self.id}: {describe(self.snapshot())}>"
+        try:
+            return f"<Job {self.id}: {describe(self.snapshot())}>"
+        except DobatchError as error:
+            return f"<Job {self.id}: {error}>"
 
     def _repr_html_(self) -> str:
         from dobatch_pandas.display.html import static_html
+        from dobatch_pandas.errors import error_html
 
-        return static_html(self.snapshot())
+        try:
+            return static_html(self.snapshot())
+        except DobatchError as error:
+            return error_html(error)
 
     def _ipython_display_(self) -> None:
         from dobatch_pandas.display import show
@@ -155,26 +191,29 @@ class Job:
         WaitTimeout
             The job goes on.
         JobFailed
-            The service refused the whole job.
+            There is no answer at all, or the job cannot go on by itself.
+        BudgetExceeded
+            What is left to send would cost more than ``max_cost`` allows.
         KeyboardInterrupt
             On Ctrl+C or the stop button; the job goes on.
         """
         from dobatch_pandas.display import progress
 
-        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             with progress(self, display):
-                self._wait_until(deadline, timeout)
+                self._wait_until(_is_still, timeout)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._stopped_waiting()) from None
         return self._checked()
 
-    def _wait_until(self, deadline: float | None, timeout: float | None) -> None:
-        runner = self.resume()
-        if runner is None:
+    def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
+        live = self.resume()
+        if live is None:
             return
-        with runner.progress.changed:
-            while not _over(runner):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        job: OpenJob = live.job
+        with job.changed:
+            while not enough(live):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise WaitTimeout(
@@ -182,15 +221,16 @@ class Job:
                         "Wait again with job.wait().",
                         self.id,
                     )
-                runner.progress.changed.wait(left)
+                job.changed.wait(left)
 
     def sent(self) -> Job:
         """Wait until the service has everything; the answers are not waited for."""
-        runner = self.resume(send_only=True)
-        if runner is not None:
-            with runner.progress.changed:
-                while runner.sending and runner.progress.crash is None:
-                    runner.progress.changed.wait(1.0)
+        self.resume(send_only=True)
+        live = self._live
+        if live is not None:
+            job: OpenJob = live.job
+            with job.changed:
+                job.changed.wait_for(lambda: _is_sent(live) or _is_still(live))
         return self._checked()
 
     def _stopped_waiting(self) -> str:
@@ -200,19 +240,22 @@ class Job:
         )
 
     def _checked(self) -> Job:
-        runner = self._runner
-        crash = runner.progress.crash if runner is not None else None
-        if crash is not None:
+        live = self._live
+        if live is not None and live.broken is not None:
+            raise JobFailed(f"Job {self.id} stopped: {live.broken}", self.id)
+        state = self._state
+        if state.outcome == "failed":
             raise JobFailed(
-                f"Job {self.id} stopped: {type(crash).__name__}: {crash} Nothing that was sent is lost; go on with "
-                f"dobatch.attach({self.id!r}).",
+                f"Job {self.id} failed: {state.problem} Send the requests again with job.retry() once the cause is gone, "
+                "or ask again with submit(..., fresh=True).",
                 self.id,
-            ) from crash
-        record = self._store.job(self.id)
-        if record.state == "failed":
+            )
+        words, for_a_person = problem_of(state)
+        if state.ended is None and for_a_person and _is_still_for_good(state):
+            if any(part.waits == "budget" for part in state.parts.values()):
+                raise BudgetExceeded(f"Job {self.id} is held: {words}", self.id)
             raise JobFailed(
-                f"Job {self.id} failed: {record.problem} Ask anew with submit(..., fresh=True), or send the "
-                "failed requests again with job.retry().",
+                f"Job {self.id} stopped: {words} Nothing that was sent is lost; go on with dobatch.attach({self.id!r}).",
                 self.id,
             )
         return self
@@ -221,22 +264,35 @@ class Job:
         return self._wait_async().__await__()
 
     async def _wait_async(self) -> Job:
-        runner = self.resume()
-        if runner is not None:
+        live = self.resume()
+        if live is not None:
             loop = asyncio.get_running_loop()
             news = asyncio.Event()
             unsubscribe = self.subscribe(lambda: _set(loop, news))
             try:
-                while not _over(runner):
+                while not _is_still(live):
                     await news.wait()
                     news.clear()
             finally:
                 unsubscribe()
         return self._checked()
 
-    def resume(self, *, send_only: bool = False) -> Runner | None:
+    def resume(self, *, send_only: bool = False) -> Live | None:
         """Have the job moved on in this process; None where there is nothing to do."""
-        return runner_for(self._store, self.id, self.recipe, send_only=send_only)
+        return take_up(self._home, self.id, send_only=send_only)
+
+    def _ask_again(self) -> None:
+        """Ask once more for results that were given up; what comes is read, what does not leaves all as it is."""
+        if not any(part.provisional and part.final for part in self._state.parts.values()):
+            return
+        live = take_up(self._home, self.id, over=True)
+        if live is None:
+            return
+        if live.state.ended is not None:
+            post(live, AskAgain())
+        job: OpenJob = live.job
+        with job.changed:
+            job.changed.wait_for(lambda: _is_still(live), ASKED_AGAIN)
 
     # -- acting
 
@@ -247,18 +303,44 @@ class Job:
         Returns at once. ``job.wait()`` waits until requests in flight have ended, and ``job.counts`` then
         tells what was finished.
         """
-        if self._store.job(self.id).ended is None:
-            runner = self.resume()
-            if runner is not None and not runner.progress.elsewhere:
-                runner.cancel()
-            else:
-                # The process that moves the job looks here.
-                self._store.update_job(self.id, cancel_requested=1)
+        if self._state.ended is None:
+            # On disk first: whichever process moves the job looks here, now or when it takes it up.
+            self._folder.ask_cancel()
+            live = self.resume()
+            if live is not None and not live.elsewhere:
+                post(live, Cancel())
         return self
 
-    def retry(self) -> int:
+    def allow(self, max_cost: float | None) -> Job:
+        """
+        Set another limit of what the job may cost; parts that were held for it go on.
+
+        Parameters
+        ----------
+        max_cost : float or None
+            US dollars; None takes the limit away.
+        """
+        if max_cost is not None and not max_cost >= 0:
+            raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, or None for no limit.")
+        live = take_up(self._home, self.id)
+        if live is not None and live.elsewhere:
+            raise JobNotReady(
+                f"Job {self.id} is moved on by another process: allow(max_cost=...) there.", self.id
+            )
+        if live is not None:
+            post(live, Allow(max_cost))
+        return self
+
+    def retry(self, codes: Collection[str] | None = None) -> int:
         """
         Send again the requests that failed for a reason that can change; what succeeded stays.
+
+        Results that the service has not given so far are asked for first: what comes is not sent again.
+
+        Parameters
+        ----------
+        codes : collection of str, optional
+            Which failures; by default those that another try may mend, see ``docs/errors``.
 
         Returns
         -------
@@ -270,59 +352,120 @@ class Job:
         JobNotReady
             The job is not over.
         """
-        record = self._store.job(self.id)
-        if record.ended is None:
-            raise JobNotReady(
-                f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id
-            )
-        ids = self._answers.retryable()
-        if not len(ids):
-            return 0
-        folder, parts = self._store.folder(self.id), self._store.parts(self.id)
-        again_round = 1 + max(part.retry for part in parts)
-        written = copy_lines(
-            [folder.part(part.number) for part in parts],
-            ids,
-            folder.parts,
-            self.recipe,
-            first_part=len(parts),
-        )
-        self._store.reopen(
-            self.id,
-            [
-                PartRecord(
-                    self.id, part.number, str(uuid.uuid4()), part.requests, part.bytes, retry=again_round
+        chosen = RETRYABLE if codes is None else frozenset([codes] if isinstance(codes, str) else codes)
+        unknown = sorted(code for code in chosen - set(EXPLANATIONS) if not code.startswith("http_"))
+        if unknown:
+            raise InputError(f"There are no codes {', '.join(map(repr, unknown))}; dobatch.RETRYABLE has those of a retry.")
+        with _retrying(self._home.path, self.id):
+            self._ask_again()
+            state = self._state
+            if state.ended is None:
+                raise JobNotReady(
+                    f"Job {self.id} is not over ({self.status}): retry it after job.wait().", self.id
                 )
-                for part in written
-            ],
-            RETRYABLE,
-        )
-        drop_runner(self._store, self.id)
+            sent = self._sent_again(chosen)
         self.resume()
-        return len(ids)
+        return sent
+
+    def _sent_again(self, codes: frozenset[str]) -> int:
+        """Put failed requests into new parts, while no other process can; return how many."""
+        lock = self._folder.try_lock()
+        if lock is None:
+            raise JobNotReady(f"Another process has job {self.id} in hand: wait for it, then retry.", self.id)
+        try:
+            journal = self._folder.journal()
+            state = journal.load()
+            ids = JobAnswers(self._folder, self._record, self.recipe, state).failed_with(codes)
+            if state.ended is None or not len(ids):
+                return 0
+            folder = self._folder
+            written = copy_lines(
+                [folder.part(number) for number in state.parts],
+                ids,
+                folder.parts,
+                self.recipe,
+                first_part=max(state.parts, default=-1) + 1,
+            )
+            for part in written:
+                write_part_manifest(folder, part)
+            again = 1 + max((part.round for part in state.parts.values()), default=0)
+            parts = tuple(Part(part.number, part.requests, part.bytes, round=again) for part in written)
+            folder.cancel_path.unlink(missing_ok=True)
+            after = retried(state, Retried(parts, codes))
+            journal.record(state, after)
+            self._home.update(self._record, after)
+            return len(ids)
+        finally:
+            lock.release()
 
     def forget(self) -> None:
-        """Delete the job with everything it has on disk; what the service has stays there."""
-        drop_runner(self._store, self.id)
-        self._store.forget(self.id)
+        """
+        Delete the job with everything it has on disk; what the service has stays there.
+
+        Raises
+        ------
+        JobNotReady
+            It is being moved on, here or by another process, or batches of it may be running: cancel it first.
+        """
+        live = self._live
+        if live is not None and self._state.ended is None:
+            raise JobNotReady(
+                f"Job {self.id} is not over ({self.status}): job.cancel(), then job.wait(), then forget it.", self.id
+            )
+        drop(self._home, self.id)
+        if not self._folder.exists:
+            self._home.forget(self.id)
+            return
+        lock = self._folder.try_lock()
+        if lock is None:
+            raise JobNotReady(
+                f"Another process moves job {self.id} on. Cancel it first: dobatch cancel {self.id}", self.id
+            )
+        try:
+            self._cancel_running()
+            self._home.forget(self.id)
+        finally:
+            lock.release()
+
+    def _cancel_running(self) -> None:
+        """Cancel what may be running, as far as the service can be asked: nobody would know of it any more."""
+        running = [part for part in self._folder.state().parts.values() if part.open and part.batch_id]
+        if not running or self._record.base_url != settings().base_url:
+            return
+        with Client(retries=0, connect_timeout=3.0, timeout=10.0, budget=10.0) as client:
+            for part in running:
+                try:
+                    client.cancel_batch(part.batch_id or "")
+                except DobatchError as error:
+                    log.warning("batch %s of the forgotten job %s may run on: %s", part.batch_id, self.id, error)
 
     # -- answers
 
-    def result(self) -> pd.DataFrame:
+    def result(self, *, wait: bool = True) -> pd.DataFrame:
         """
-        Wait, and return the answer columns that `join` would add, one row a row of the submitted frame.
+        Return the answer columns that `join` would add, one row a row of the submitted frame.
+
+        Parameters
+        ----------
+        wait : bool
+            Wait for the job; else take what is there, with the code ``pending`` on the rest.
 
         Returns
         -------
         pandas.DataFrame
             Indexed as the frame: ``into`` or the fields of the schema, and ``<into>_error``.
         """
-        self.wait()
+        self._ready(wait)
         return self._answers.of_rows()
 
-    def responses(self) -> pd.DataFrame:
+    def responses(self, *, wait: bool = True) -> pd.DataFrame:
         """
-        Wait, and return everything that is known of each row's answer.
+        Return everything that is known of each row's answer.
+
+        Parameters
+        ----------
+        wait : bool
+            Wait for the job; else take what is there, with the code ``pending`` on the rest.
 
         Returns
         -------
@@ -330,12 +473,12 @@ class Job:
             Indexed as the frame: custom_id, status, text, finish_reason, model, prompt_tokens,
             completion_tokens, cached_tokens, request_id, error_code, error_message, batch_id.
         """
-        self.wait()
+        self._ready(wait)
         return self._answers.responses()
 
-    def errors(self) -> pd.DataFrame:
-        """Wait, and return the rows of `responses` that failed."""
-        responses = self.responses()
+    def errors(self, *, wait: bool = True) -> pd.DataFrame:
+        """Return the rows of `responses` that failed."""
+        responses = self.responses(wait=wait)
         return responses[responses["error_code"].notna()]
 
     def usage(self) -> Usage:
@@ -346,29 +489,114 @@ class Job:
         -------
         Usage
         """
-        from dobatch_pandas.prices import usage_of
-
         spent = self._answers.tokens()
-        return usage_of(spent, self.recipe.model, self.recipe.provider, overrides=settings().prices)
+        return usage_of(spent, self._record.model, self._record.provider, overrides=settings().prices)
 
-    def join(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
-        """Wait, and return the columns to add to a frame, matched by what each of its rows asks."""
-        self.wait()
+    def join(self, frame: pd.DataFrame, *, wait: bool = True) -> dict[str, pd.Series]:
+        """
+        Return the columns to add to a frame, matched by what each of its rows asks.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+        wait : bool
+            Wait for the job; else take what is there, with the code ``pending`` on the rest.
+        """
+        self._ready(wait)
         return self._answers.for_frame(frame)
+
+    def _ready(self, wait: bool) -> None:
+        """See to it that the answers can be read: all of them, or with `wait` False those that are there."""
+        if wait:
+            try:
+                self.wait()
+            except (JobFailed, BudgetExceeded):
+                # A job that cannot go on hides no answer that it has.
+                if not self._answers.any():
+                    raise
+        self._ask_again()
+
+
+class _Listener:
+    """Calls one callback, one call at a time, in a thread that is there only while there is news."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self._lock = threading.Lock()
+        self._news = self._running = False
+
+    def notify(self) -> None:
+        with self._lock:
+            self._news = True
+            if self._running:
+                return
+            self._running = True
+        try:
+            threading.Thread(target=self._run, name="dobatch-listener", daemon=True).start()
+        except RuntimeError:  # the interpreter ends: nobody looks any more
+            self._running = False
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._news:
+                    self._running = False
+                    return
+                self._news = False
+            try:
+                self._callback()
+            except Exception:
+                log.exception("a callback of job.subscribe failed; the job goes on")
 
 
 def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
-    loop.call_soon_threadsafe(news.set)
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(news.set)
 
 
-def _over(runner: Runner) -> bool:
-    progress = runner.progress
-    return progress.job.ended is not None or progress.crash is not None or not runner.alive
+def _is_still(live: Live) -> bool:
+    """Whether waiting longer is of no use: over, left, or stuck for good."""
+    return live.gone or live.broken is not None or live.state.ended is not None or _is_still_for_good(live.state)
+
+
+def _is_still_for_good(state: State) -> bool:
+    """Whether nothing moves any more until somebody decides: the budget, or what cannot be done on this machine."""
+    if state.stuck:
+        return True
+    left = [part for part in state.parts.values() if not part.final]
+    held = [part for part in left if part.waits in ("budget", "stuck") and part.doing is None]
+    return state.rendered and bool(held) and len(held) == len(left)
+
+
+def _is_sent(live: Live) -> bool:
+    state = live.state
+    return state.rendered and not any(part.unsent for part in state.parts.values())
+
+
+_retries: dict[tuple[Path, str], threading.Lock] = {}
+_retries_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _retrying(home: Path, job_id: str) -> Generator[None, None, None]:
+    """One retry of a job at a time: whoever comes late finds nothing that failed any more."""
+    with _retries_lock:
+        mine = _retries.setdefault((home, job_id), threading.Lock())
+    with mine:
+        yield
+
+
+def _restored(home: str, job_id: str) -> Job:
+    """Return what a pickle stands for: in the home it was in, or that of the process that reads it."""
+    here = home_here()
+    return Job(here if not Path(home).exists() else Home(Path(home)), job_id)
 
 
 def attach(job_id: str) -> Job:
     """
     Return a job of any earlier session, and have it moved on if it is not over.
+
+    Results that were given up for want of an answer are asked for once more.
 
     Parameters
     ----------
@@ -380,6 +608,6 @@ def attach(job_id: str) -> Job:
     JobNotFound
         This home has no such job.
     """
-    job = Job(store_here(), job_id)
+    job = Job(home_here(), job_id)
     job.resume()
     return job

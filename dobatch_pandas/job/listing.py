@@ -6,8 +6,7 @@ import pandas as pd
 
 from dobatch_pandas.service.client import Client
 
-from .job import Job
-from .open_jobs import store_here
+from .process import home_here
 
 __all__ = ["batches", "jobs"]
 
@@ -61,21 +60,20 @@ def jobs() -> pd.DataFrame:
         Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
         cost (US dollars, null where unknown), batches.
     """
-    store = store_here()
-    found = [Job(store, record.id).snapshot() for record in store.jobs()]
+    found = home_here().rows()
     return pd.DataFrame(
         {
-            "created": pd.to_datetime([s.started for s in found], unit="s", utc=True).floor("s"),
-            "status": pd.array([s.state for s in found], dtype="string"),
-            "rows": [s.rows for s in found],
-            "requests": [s.requests for s in found],
-            "reused": [s.reused for s in found],
-            "completed": [s.completed for s in found],
-            "failed": [s.failed for s in found],
-            "model": pd.array([s.model for s in found], dtype="string"),
-            "into": pd.array([s.into for s in found], dtype="string"),
-            "cost": pd.array([s.cost for s in found], dtype="Float64"),
-            "batches": [len(s.batches) for s in found],
+            "created": pd.to_datetime([row.created for row in found], unit="s", utc=True).floor("s"),
+            "status": pd.array([row.status for row in found], dtype="string"),
+            "rows": [row.rows for row in found],
+            "requests": [row.requests for row in found],
+            "reused": [row.reused for row in found],
+            "completed": [row.completed for row in found],
+            "failed": [row.failed for row in found],
+            "model": pd.array([row.model for row in found], dtype="string"),
+            "into": pd.array([row.into for row in found], dtype="string"),
+            "cost": pd.array([row.cost for row in found], dtype="Float64"),
+            "batches": [row.batches for row in found],
         },
-        index=pd.Index([s.job_id for s in found], name="id", dtype="object"),
+        index=pd.Index([row.id for row in found], name="id", dtype="object"),
     )

@@ -28,7 +28,8 @@ from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
 
 from .input import source_of
 from .result_files import STORED
-from .store import JobFolder, JobRecord
+from .folder import JobFolder, JobRecord
+from .home import JobRow
 
 __all__ = ["output_problems", "write_output"]
 
@@ -37,7 +38,7 @@ ROWS_A_FILE = 1_000_000
 PARTS_IN_MEMORY = 2
 
 
-def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecord]) -> list[str]:
+def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRow]) -> list[str]:
     """
     Say why a new job cannot write to a folder.
 
@@ -47,7 +48,7 @@ def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecor
         The folder.
     folders : iterable of str
         All of whose files are the source.
-    jobs : iterable of JobRecord
+    jobs : iterable of JobRow
         The other jobs.
     """
     problems = [
@@ -70,7 +71,7 @@ def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRecor
     return problems + [
         f"Job {job.id}, which is not over, writes to {target}: name another folder, or cancel it."
         for job in jobs
-        if job.source is not None and job.ended is None and json.loads(job.source)["output"] == target
+        if job.ended is None and job.output == target
     ]
 
 

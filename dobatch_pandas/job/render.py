@@ -2,82 +2,172 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.arrow.keyset import Keys, KeySet, keys_of
 from dobatch_pandas.codes import Fate
-from dobatch_pandas.questions.part_files import Part, ids_of_part
-from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
+from .engine import Live
+from .folder import JobFolder, JobRecord, written_whole
+from .home import Home
 from .input import read_input
-from .progress import JobState
-from .result_files import answered_keys, copy_answers
-from .store import PartRecord, written_whole
+from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered
+from .result_files import copy_answers, scope_of
 
-__all__ = ["render"]
+if TYPE_CHECKING:
+    from .work import OpenJob
+
+__all__ = ["Stopped", "part_ids", "render", "write_part_manifest"]
 
 
-def render(progress: JobState, recipe: Recipe, on_part: Callable[[int], None]) -> None:
+class Stopped(Exception):
+    """This process is to leave the job alone; the job itself goes on."""
+
+
+def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None]) -> Rendered:
     """
-    Turn the input into parts, and hand each one on as soon as it is on disk and in the ledger.
+    Turn the input into parts, and report each one as soon as it is on disk.
 
     A process that died half way is followed by one that begins anew and leaves out what is in a part already.
 
     Parameters
     ----------
-    progress : JobState
-    recipe : Recipe
-    on_part : callable
-        Called with each part's number; may block until there is room for the next.
+    live : Live
+    job : OpenJob
+    report : callable
+        Takes each `PartRendered`.
+    told : callable
+        Called as rows are rendered.
+
+    Raises
+    ------
+    Stopped
+        The job is to be left alone.
     """
-    store, folder, job = progress.store, progress.folder, progress.job
-    sources = json.loads(job.sources)
+    lost = KeySet()
+    while True:
+        rendered, missing = _rendered_once(live, job, report, told, lost)
+        if not len(missing):
+            job.folder.input.unlink(missing_ok=True)
+            return rendered
+        # Another job's answers went away between being found and being copied: these are asked after all.
+        lost.add_new(missing)
+
+
+def _rendered_once(
+    live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None], lost: KeySet
+) -> tuple[Rendered, Keys]:
+    folder, recipe, record = job.folder, job.recipe, job.record
     sent = KeySet()
     requests = skipped = 0
-    for number in progress.parts:
-        ids = ids_of_part(folder.part(number))
+    parts = dict(live.state.parts)
+    for number in parts:
+        ids = part_ids(folder, number)
         sent.add_new(keys_of(ids))
         requests += len(ids)
 
-    def accept(part: Part) -> None:
-        part.path.chmod(0o600)
-        progress.add_part(PartRecord(job.id, part.number, str(uuid.uuid4()), part.requests, part.bytes))
-        on_part(part.number)
+    def accept(part: part_files.Part) -> None:
+        write_part_manifest(folder, part)
+        report(PartRendered(Part(part.number, part.requests, part.bytes)))
+        with job.changed:
+            job.changed.wait_for(lambda: live.gone or _room(live, part.number))
+        if live.gone:
+            raise Stopped
 
+    known = Known(job.home, record, lost)
     writer = RequestWriter(
         recipe,
         folder.parts,
         sent=sent,
-        answered=answered_keys(store, sources),
-        first_part=len(progress.parts),
+        answered=known,  # type: ignore[arg-type]  a set that is looked up rather than held
+        first_part=max(parts, default=-1) + 1,
         on_part=accept,
     )
     reused: list[pa.Array] = []
     with written_whole(folder.manifest) as partial, _Manifest(partial, recipe.samples) as manifest:
-        for frozen, labels in read_input(store, job, recipe):
+        for frozen, labels in read_input(folder, record, recipe):
             rows = writer.add(frozen)
             fate = rows["fate"]
             reused.append(rows["custom_id"].filter(pc.equal(fate, Fate.REUSED)))
             requests += _count(pc.equal(fate, Fate.SENT))
             skipped += _count(pc.greater(fate, Fate.REUSED))
             manifest.write(rows, labels)
-            progress.rows_rendered = manifest.rows
-            progress.tell()
-            progress.check()
+            job.rows_rendered = manifest.rows
+            told()
+            if live.gone:
+                raise Stopped
         writer.close()
     taken = pa.chunked_array(reused, pa.string()).unique()
-    copy_answers(store, sources, taken, folder.reused)
-    progress.set_job(rendered=1, requests=requests + len(taken), reused=len(taken), skipped=skipped)
-    folder.input.unlink(missing_ok=True)
+    copied = copy_answers(job.home, known.found, taken, folder.reused)
+    keys = keys_of(taken)
+    return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
+
+
+def _room(live: Live, number: int) -> bool:
+    """Whether few enough parts lie on disk unsent, this one among them."""
+    state = live.state
+    if number not in state.parts:
+        return False
+    return state.cancelled or sum(part.state == "rendered" for part in state.parts.values()) < PARTS_AHEAD
+
+
+class Known:
+    """
+    The requests that earlier jobs have an answer for, looked up as they are met.
+
+    Parameters
+    ----------
+    home : Home
+    record : JobRecord
+        Its own question: only answers of the same account, service and endpoint count.
+    lost : KeySet
+        What cannot be had after all.
+
+    Attributes
+    ----------
+    found : dict of str to list of numpy.ndarray
+        For each job the keys of what was found in it.
+    """
+
+    def __init__(self, home: Home, record: JobRecord, lost: KeySet | None = None) -> None:
+        self._home, self._scope, self._reuse = home, scope_of(record), record.reuse
+        self._lost = KeySet() if lost is None else lost
+        self.found: dict[str, list[Keys]] = {}
+
+    def __len__(self) -> int:
+        return int(self._reuse)
+
+    def contains(self, keys: Keys) -> Any:
+        """Say of each key whether it is answered."""
+        there = KeySet()
+        for job_id, theirs in self._home.answered(self._scope, keys).items():
+            self.found.setdefault(job_id, []).append(theirs)
+            there.add_new(theirs)
+        return there.contains(keys) & ~self._lost.contains(keys)
+
+
+def write_part_manifest(folder: JobFolder, part: part_files.Part) -> None:
+    """Write down which requests are in a part, before anything relies on it."""
+    with written_whole(folder.part_manifest(part.number)) as partial:
+        pq.write_table(pa.table({"custom_id": part.ids}), partial, compression="zstd")
+    part_files.sync_folder(part.path.parent)
+
+
+def part_ids(folder: JobFolder, number: int) -> pa.Array:
+    """Return the ids of a part's requests."""
+    manifest = folder.part_manifest(number)
+    if manifest.exists():
+        return pq.read_table(manifest)["custom_id"].combine_chunks().cast(pa.string())
+    # A job of version 0.1.0 has them in the part alone.
+    return part_files.ids_of_part(folder.part(number))
 
 
 def _count(mask: Any) -> int:

@@ -6,7 +6,7 @@ Answers that earlier jobs have are found by id, and copied, so that nothing is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,20 @@ from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.endpoints.answer import true
 from dobatch_pandas.questions.recipe import Recipe
 
-from .store import Store, written_whole
+from .folder import JobRecord, written_whole
+from .home import Home
 
 __all__ = [
     "STORED",
     "TOKENS",
     "Doubled",
     "Tally",
-    "answered_keys",
     "copy_answers",
+    "enter_answers",
     "failed_results",
     "read_part",
+    "read_part_into",
+    "scope_of",
     "write_results",
 ]
 
@@ -50,10 +53,11 @@ class Doubled(Exception):
 
 @dataclass
 class Tally:
-    """What results add up to: requests by outcome, tokens, and failures by code."""
+    """What results add up to: requests by outcome and with a line in the files, tokens, and failures by code."""
 
     completed: int = 0
     failed: int = 0
+    lines: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
     failures: dict[str, ErrorGroup] = field(default_factory=dict)
 
@@ -81,6 +85,7 @@ def read_part(
     missing_code: str,
     missing_message: str,
     doubled: bool = False,
+    tally: Tally | None = None,
 ) -> Iterator[pa.Table]:
     """
     Yield exactly one result for every request of a part, out of its batch's files, piece by piece.
@@ -114,6 +119,8 @@ def read_part(
         if pc.any(broken).as_py():
             known = _mark_failed(known, broken, codes, messages)
         yield _named(known, batch_id)
+    if tally is not None:
+        tally.lines = int(seen.sum())
     if not seen.all():
         yield failed_results(ids.filter(pa.array(~seen)), missing_code, missing_message, batch_id)
 
@@ -140,9 +147,21 @@ def _mark_failed(table: pa.Table, rows: Any, code: Any, message: Any) -> pa.Tabl
     return _replace(table, "error_message", pc.if_else(rows, message, table["error_message"]))
 
 
-def write_results(tables: Iterable[pa.Table], target: Path) -> Tally:
+def read_part_into(target: Path, files: Sequence[Path], ids: pa.Array, recipe: Recipe, **options: Any) -> Tally:
+    """Write what `read_part` yields to a file that appears whole or not at all, and return what it adds up to."""
+    for doubled in (False, True):
+        tally = Tally()
+        try:
+            pieces = read_part(files, ids, recipe, doubled=doubled, tally=tally, **options)
+            return write_results(pieces, target, tally)
+        except Doubled:
+            continue
+    raise AssertionError("lines that are merged are not doubled")
+
+
+def write_results(tables: Iterable[pa.Table], target: Path, tally: Tally | None = None) -> Tally:
     """Write results to a file that appears whole or not at all, and return what they add up to."""
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     with (
         written_whole(target) as partial,
         pq.ParquetWriter(partial, STORED, compression="lz4", use_dictionary=_REPEATED) as writer,
@@ -165,39 +184,64 @@ def _large(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def answered_keys(store: Store, job_ids: list[str]) -> KeySet:
-    """Return the keys of all requests that these jobs have an answer for."""
-    keys = KeySet()
-    for file in _files(store, job_ids):
-        table = pq.read_table(file, columns=["custom_id", "status"])
-        ids = table["custom_id"].filter(pc.equal(table["status"], "succeeded"))
-        keys.add_new(keys_of(ids.combine_chunks()))
-    return keys
+def scope_of(record: JobRecord) -> str:
+    """Return whose answers a job may reuse: those of the same account, service and endpoint."""
+    return "\n".join([record.base_url, record.account, record.provider, record.endpoint])
 
 
-def copy_answers(store: Store, job_ids: list[str], ids: pa.Array, target: Path) -> None:
-    """Write the answers of some ids into a job's own folder: forgetting the other job must not lose them."""
+def enter_answers(home: Home, record: JobRecord, file: Path) -> None:
+    """Enter the answers of a result file, so that later jobs find them."""
+    table = pq.read_table(file, columns=["custom_id", "status"])
+    ids = table["custom_id"].filter(pc.equal(table["status"], "succeeded"))
+    # Ids of the user's own say nothing of what was asked.
+    if record.reuse and len(ids):
+        home.add_answers(scope_of(record), record.id, keys_of(ids.combine_chunks()))
+
+
+def copy_answers(home: Home, found: Mapping[str, Sequence[Keys]], ids: pa.Array, target: Path) -> KeySet:
+    """
+    Write the answers of some ids into a job's own folder: forgetting the other job must not lose them.
+
+    Parameters
+    ----------
+    home : Home
+    found : mapping of str to sequence of numpy.ndarray
+        For each job the keys of what it has.
+    ids : pyarrow.Array of string
+    target : pathlib.Path
+
+    Returns
+    -------
+    KeySet
+        The keys of what was found.
+    """
+    copied = KeySet()
     if len(ids):
-        write_results(_answers(_files(store, job_ids), keys_of(ids)), target)
+        write_results(_answers(home, found, keys_of(ids), copied), target)
+    return copied
 
 
-def _answers(files: list[Path], keys: Keys) -> Iterator[pa.Table]:
-    """Yield the answers that have one of these keys, piece by piece; of several the one in the first file."""
-    wanted, found = KeySet(), KeySet()
+def _answers(
+    home: Home, found: Mapping[str, Sequence[Keys]], keys: Keys, copied: KeySet
+) -> Iterator[pa.Table]:
+    """Yield the answers that have one of these keys, piece by piece, each key once."""
+    wanted = KeySet()
     wanted.add_new(keys)
-    for file in files:
-        # Most files of other jobs have nothing that is wanted: their texts are not read.
-        table = pq.read_table(file, columns=["custom_id", "status"])
-        theirs = keys_of(table["custom_id"].combine_chunks())
-        rows = np.flatnonzero(wanted.contains(theirs) & true(pc.equal(table["status"], "succeeded")))
-        rows = rows[found.add_new(theirs[rows])]
-        start = 0
-        for batch in pq.ParquetFile(file).iter_batches() if len(rows) else ():
-            here = rows[(rows >= start) & (rows < start + len(batch))] - start
-            start += len(batch)
-            if len(here):
-                yield pa.Table.from_batches([batch.take(pa.array(here))])
-
-
-def _files(store: Store, job_ids: list[str]) -> list[Path]:
-    return [file for job_id in job_ids for file in store.folder(job_id).result_files()]
+    for job_id in found:
+        for file in home.folder(job_id).result_files():
+            # Most files have nothing that is wanted: their texts are not read.
+            try:
+                table = pq.read_table(file, columns=["custom_id", "status"])
+                theirs = keys_of(table["custom_id"].combine_chunks())
+                rows = np.flatnonzero(wanted.contains(theirs) & true(pc.equal(table["status"], "succeeded")))
+                rows = rows[~copied.contains(theirs[rows])]
+                batches = list(pq.ParquetFile(file).iter_batches()) if len(rows) else []
+            except FileNotFoundError:
+                continue  # forgotten in this very moment
+            rows = rows[copied.add_new(theirs[rows])]
+            start = 0
+            for batch in batches:
+                here = rows[(rows >= start) & (rows < start + len(batch))] - start
+                start += len(batch)
+                if len(here):
+                    yield pa.Table.from_batches([batch.take(pa.array(here))])

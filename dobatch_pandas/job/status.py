@@ -1,121 +1,140 @@
-"""How a job stands: one snapshot out of the ledger's records and the runner's state."""
+"""How a job stands: one snapshot out of its record and state."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
-from dobatch_pandas.display.snapshot import BatchRow, Snapshot, State
+from dobatch_pandas.display.snapshot import BatchRow, Snapshot
+from dobatch_pandas.display.snapshot import State as Word
 from dobatch_pandas.prices import cost, price_of
 
-from .progress import JobState
-from .store import UNSENT, JobRecord, PartRecord, Store
+from .engine import Live
+from .folder import JobRecord
+from .machine import Part, State, problem_of
+from .work import OpenJob
 
-__all__ = ["snapshot_of"]
+__all__ = ["snapshot_of", "word_of"]
 
 
-def snapshot_of(
-    record: JobRecord, parts: dict[int, PartRecord], progress: JobState | None, store: Store
-) -> Snapshot:
+def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
     """Gather what is known of a job at this moment; the network is not asked."""
-    rows = list(parts.values())
-    again = sum(p.requests for p in rows if p.retry)
-    completed = sum(p.completed for p in rows)
-    failed = sum(p.failed for p in rows) - again
-    rendered = record.rows if record.rendered else progress.rows_rendered if progress else 0
-    requests = record.requests if record.rendered else sum(p.requests for p in rows)
-    started = min((p.created_at for p in rows if p.created_at), default=None)
-    problem = record.problem
-    paused = None
-    if progress is not None and record.ended is None:
-        paused = progress.paused or (f"Stopped: {progress.crash}" if progress.crash else None)
-        problem = paused or progress.trouble or problem
-    shares = list(progress.upload_shares.values()) if progress else []
+    parts = list(state.parts.values())
+    open_job: OpenJob | None = live.job if live is not None else None
+    again = sum(p.requests for p in parts if p.round)
+    completed = sum(p.completed for p in parts)
+    failed = max(0, sum(p.failed for p in parts) - again)
+    requests = state.requests if state.rendered else sum(p.requests for p in parts)
+    started = min((p.created_at for p in parts if p.created_at), default=None)
+    shares = list(open_job.shares.values()) if open_job is not None else []
+    problem, _ = problem_of(state)
+    if live is not None:
+        problem = live.broken or live.disk or problem
     return Snapshot(
         job_id=record.id,
-        state=_state(record, rows, paused, progress),
+        state=word_of(state, live),
         model=record.model,
         provider=record.provider,
         endpoint=record.endpoint,
         into=record.into,
         rows=record.rows,
         requests=requests,
-        reused=record.reused,
-        skipped=record.skipped,
-        rendered=rendered,
+        reused=state.reused,
+        skipped=state.skipped,
+        rendered=record.rows if state.rendered else open_job.rows_rendered if open_job else 0,
         completed=completed,
         failed=failed,
-        parts=len(rows) if record.rendered else None,
-        uploaded=sum(p.state not in UNSENT for p in rows),
+        parts=len(parts) if state.rendered else None,
+        uploaded=sum(not p.unsent for p in parts),
         upload_share=sum(shares) / len(shares) if shares else None,
         started=record.created,
-        ended=record.ended,
-        deadline=min((p.deadline for p in rows if p.deadline and p.state == "created"), default=None),
-        eta=_eta(started, completed + failed, requests - record.reused, record),
-        prompt_tokens=sum(p.prompt_tokens for p in rows) or None,
-        completion_tokens=sum(p.completion_tokens for p in rows) or None,
-        cost=_cost(record, rows),
-        errors=store.failures(record.id),
-        batches=tuple(
-            BatchRow(
-                part=p.number,
-                batch_id=p.batch_id,
-                state=p.status or p.state if p.state in ("created", "ended", "read") else p.state,
-                requests=p.requests,
-                completed=p.completed,
-                failed=p.failed,
-                bytes=p.bytes,
-                created_at=p.created_at,
-                deadline=p.deadline,
-                problem=p.problem,
-            )
-            for p in rows
-        ),
+        ended=state.ended,
+        deadline=min((p.deadline for p in parts if p.deadline and p.open), default=None),
+        eta=_eta(started, completed + failed, requests - state.reused, state),
+        prompt_tokens=sum(p.prompt_tokens for p in parts) or None,
+        completion_tokens=sum(p.completion_tokens for p in parts) or None,
+        cost_of=_cost_of(record, parts),
+        errors=errors_of(state),
+        batches=tuple(_row(p) for p in parts),
         problem=problem,
-        attached_elsewhere=progress.elsewhere if progress else False,
+        attached_elsewhere=live.elsewhere if live is not None else False,
     )
 
 
-def _state(
-    record: JobRecord, parts: list[PartRecord], paused: str | None, progress: JobState | None
-) -> State:
-    if record.ended is not None:
-        return record.state
-    if paused:
+def errors_of(state: State) -> tuple[ErrorGroup, ...]:
+    """Failures by code, the most frequent first."""
+    found: dict[str, ErrorGroup] = {}
+    for part in state.parts.values():
+        for group in part.errors:
+            known = found.get(group.code)
+            count = group.count + (known.count if known else 0)
+            found[group.code] = ErrorGroup(group.code, count, known.example if known else group.example)
+    return tuple(sorted(found.values(), key=lambda group: (-group.count, group.code)))
+
+
+def _row(part: Part) -> BatchRow:
+    word = part.state
+    if part.waits in ("room", "budget"):
+        word = "held"  # type: ignore[assignment]
+    elif not part.unsent:
+        word = part.status or part.state  # type: ignore[assignment]
+    return BatchRow(
+        part=part.number,
+        batch_id=part.batch_id,
+        state=word,
+        requests=part.requests,
+        completed=part.completed,
+        failed=part.failed,
+        bytes=part.bytes,
+        created_at=part.created_at,
+        deadline=part.deadline,
+        problem=part.trouble or part.problem,
+    )
+
+
+def word_of(state: State, live: Live | None) -> Word:
+    """Return the one word for how a job stands."""
+    if state.ended is not None and state.outcome is not None:
+        return state.outcome
+    if problem_of(state)[1] or (live is not None and live.broken is not None):
         return "paused"
-    if record.cancel_requested:
+    if state.cancelled:
         return "cancelling"
-    unsent = [p for p in parts if p.state in UNSENT]
-    if not record.rendered and not any(p.state != "rendered" for p in parts):
-        return "rendering" if progress is not None else "recorded"
-    if unsent or not record.rendered:
+    parts = list(state.parts.values())
+    if not state.rendered and all(p.state == "rendered" for p in parts):
+        return "recorded" if live is None else "rendering"
+    if not state.rendered or any(p.unsent for p in parts):
         return "uploading"
-    at_work = [p for p in parts if p.state == "created"]
+    at_work = [p for p in parts if p.open]
     if not at_work:
         return "downloading"
     if all(p.status == "finalizing" or 0 < p.requests <= p.completed + p.failed for p in at_work):
         return "finalizing"
-    if all(p.completed + p.failed == 0 and p.status in _NOT_BEGUN for p in at_work) and len(at_work) == len(
-        parts
-    ):
-        return "queued"
-    return "running"
+    begun = any(p.completed + p.failed > 0 or p.status not in _NOT_BEGUN for p in at_work)
+    return "running" if begun or len(at_work) < len(parts) else "queued"
 
 
 _NOT_BEGUN = (None, "validating", "queued", "awaiting_processing")
 
 
-def _eta(started: float | None, ended: int, total: int, record: JobRecord) -> float | None:
-    if record.ended is not None or started is None or ended <= 0 or not record.rendered:
+def _eta(started: float | None, ended: int, total: int, state: State) -> float | None:
+    if state.ended is not None or started is None or ended <= 0 or not state.rendered:
         return None
     return max(0.0, (time.time() - started) * (total - ended) / ended)
 
 
-def _cost(record: JobRecord, parts: list[PartRecord]) -> float | None:
-    prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
-    if not prompt + completion:
-        return None
-    price = price_of(record.model, record.provider, overrides=settings().prices)
-    if price is None:
-        return None
-    return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
+def _cost_of(record: JobRecord, parts: list[Part]) -> Callable[[], float | None]:
+    """The cost so far, worked out when somebody wants it: to load the price list takes a second."""
+
+    def cost_so_far() -> float | None:
+        prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
+        if not prompt + completion:
+            return None
+        price = price_of(record.model, record.provider, overrides=settings().prices)
+        if price is None:
+            return None
+        return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
+
+    return cost_so_far

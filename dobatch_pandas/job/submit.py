@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -16,17 +16,26 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 from dobatch_pandas.service.client import Client
 
-from .input import check_source, record_of_source, write_input
+from .account import account_here
+from .folder import JobFolder, JobRecord
+from .home import Home
+from .input import as_json, check_source, record_of_source, write_input
 from .job import Job
-from .open_jobs import store_here
+from .machine import State
 from .output import output_problems
-from .store import JobRecord, Store, as_json
+from .process import home_here
 
-__all__ = ["open_store", "submit_dataset", "submit_frame"]
+__all__ = ["salt_here", "submit_dataset", "submit_frame"]
 
 
 def submit_frame(
-    frame: pd.DataFrame, recipe: Recipe, *, fresh: bool = False, display: Any = None, send_only: bool = False
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    *,
+    fresh: bool = False,
+    display: Any = None,
+    send_only: bool = False,
+    max_cost: float | None = None,
 ) -> Job:
     """
     Freeze a frame's input to disk, record the job, and have it moved on.
@@ -42,19 +51,15 @@ def submit_frame(
         False says nothing where the job is an old one.
     send_only : bool
         Leave the job once the service has all of it; another process waits for the answers.
+    max_cost : float, optional
+        US dollars that the job may cost at most.
     """
-    store = open_store()
-    job_id = store.new_id()
-    try:
-        target = store.folder(job_id).create().input
-        fingerprint = write_input(frame, recipe, target, salt=settings().base_url)
-        record = _record(store, _new_record(job_id, fingerprint, recipe, len(frame)), recipe, fresh)
-    except BaseException:
-        store.discard(job_id)
-        raise
-    if record.id != job_id:
-        store.discard(job_id)
-    return _started(store, record, recipe, old=record.id != job_id, display=display, send_only=send_only)
+    home = _home_with_token()
+
+    def freeze(folder: JobFolder) -> str:
+        return write_input(frame, recipe, folder.input, salt=salt_here(home))
+
+    return _submitted(home, recipe, len(frame), freeze, fresh, display, send_only, max_cost)
 
 
 def submit_dataset(
@@ -127,62 +132,76 @@ def submit_dataset(
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
-    store = open_store()
-    unfit = output_problems(target, files.folders, store.jobs())
+    home = _home_with_token()
+    unfit = output_problems(target, files.folders, home.rows())
     try:
-        fingerprint, rows = check_source(files, recipe, salt=f"{settings().base_url} {target}")
+        fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
     except InputError as error:
         raise InputError([*error.problems, *unfit]) from None
-    if unfit and (fresh or store.find(fingerprint) is None):
+    if unfit and (fresh or home.find(fingerprint) is None):
         raise InputError(unfit)
-    job_id = store.new_id()
-    store.folder(job_id).create()
-    record = _new_record(job_id, fingerprint, recipe, rows)
-    record = replace(record, source=record_of_source(files, target))
+    asked_of = record_of_source(files, target)
+    return _submitted(home, recipe, rows, lambda _: fingerprint, fresh, display, False, None, source=asked_of)
+
+
+def salt_here(home: Home) -> str:
+    """Return what makes the same question another one: the service, and the account that asks."""
+    return f"{settings().base_url} {account_here(home)}"
+
+
+def _home_with_token() -> Home:
+    """Return the home that is set now; says what is wrong with the token or the address."""
+    Client().close()
+    return home_here()
+
+
+def _submitted(
+    home: Home,
+    recipe: Recipe,
+    rows: int,
+    freeze: Callable[[JobFolder], str],
+    fresh: bool,
+    display: Any,
+    send_only: bool,
+    max_cost: float | None,
+    *,
+    source: str | None = None,
+) -> Job:
+    job_id = home.new_id()
     try:
-        record = _record(store, record, recipe, fresh)
+        fingerprint = freeze(home.folder(job_id).create())
+        record = None if fresh else home.find(fingerprint)
+        if record is None:
+            _knock()
+            mine = JobRecord(
+                id=job_id,
+                created=time.time(),
+                fingerprint=fingerprint,
+                base_url=settings().base_url,
+                account=account_here(home),
+                provider=recipe.provider,
+                endpoint=recipe.endpoint,
+                model=recipe.model,
+                into=recipe.into,
+                rows=rows,
+                recipe=as_json(recipe.to_json()),
+                source=source,
+                reuse=not fresh and recipe.custom_id is None,
+                max_cost=max_cost,
+            )
+            record = home.add_job(mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=fresh)
     except BaseException:
-        store.discard(job_id)
+        home.discard(job_id)
         raise
     if record.id != job_id:
-        store.discard(job_id)
-    return _started(store, record, recipe, old=record.id != job_id, display=display, send_only=False)
-
-
-def open_store() -> Store:
-    """Return the store of the home that is set now; says what is wrong with the token or the address."""
-    Client().close()
-    return store_here()
-
-
-def _new_record(job_id: str, fingerprint: str, recipe: Recipe, rows: int) -> JobRecord:
-    return JobRecord(
-        id=job_id,
-        created=time.time(),
-        fingerprint=fingerprint,
-        base_url=settings().base_url,
-        recipe=as_json(recipe.to_json()),
-        provider=recipe.provider,
-        endpoint=recipe.endpoint,
-        model=recipe.model,
-        into=recipe.into,
-        rows=rows,
-    )
-
-
-def _record(store: Store, record: JobRecord, recipe: Recipe, fresh: bool) -> JobRecord:
-    """Return the job that asked the same before, or put this one into the ledger."""
-    known = None if fresh else store.find(record.fingerprint)
-    if known is not None:
-        return known
-    _knock()
-    if not fresh and recipe.custom_id is None:
-        record = replace(record, sources=as_json(_sources(store, recipe)))
-    return store.add_job(record, fresh=fresh)
-
-
-def _sources(store: Store, recipe: Recipe) -> list[str]:
-    return store.finished_like(settings().base_url, recipe.provider, recipe.endpoint, recipe.model)
+        home.discard(job_id)
+    job = Job(home, record.id, recipe)
+    if record.id != job_id and display is not False and settings().display is not False:
+        print(
+            f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
+        )
+    job.resume(send_only=send_only)
+    return job
 
 
 def _knock() -> None:
@@ -192,15 +211,3 @@ def _knock() -> None:
             client.list_batches(limit=1)
         except (ServerError, TooManyRequests):
             return  # it is there; the job has the patience to wait for better times
-
-
-def _started(
-    store: Store, record: JobRecord, recipe: Recipe, *, old: bool, display: Any, send_only: bool
-) -> Job:
-    job = Job(store, record.id, recipe)
-    if old and display is not False and settings().display is not False:
-        print(
-            f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
-        )
-    job.resume(send_only=send_only)
-    return job

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from dobatch_pandas.arrow.jsonl import Lines, blocks
 from dobatch_pandas.arrow.keyset import HEX_DIGITS
+from dobatch_pandas.arrow.threads import Threads
 
 __all__ = [
     "FILE_LIMITS",
@@ -26,6 +27,7 @@ __all__ = [
     "copy_lines",
     "ids_of_part",
     "lines_of_part",
+    "sync_folder",
 ]
 
 START = b'{"custom_id":"'  # of every line of ours
@@ -46,12 +48,13 @@ FILE_LIMITS = {"openai": FileLimits(50_000, 200_000_000), "anthropic": FileLimit
 
 @dataclass(frozen=True)
 class Part:
-    """One request file, whole on disk."""
+    """One request file, whole on disk and synced; ``ids`` are those of its requests, in their order."""
 
     number: int
     path: Path
     requests: int
     bytes: int
+    ids: pa.Array = field(repr=False, compare=False)
 
 
 class PartFiles:
@@ -75,11 +78,12 @@ class PartFiles:
         self._directory, self._limits, self._on_part = directory, limits, on_part
         self._number, self._requests, self._bytes = number, 0, 0
         self._file: BinaryIO | None = None
+        self._ids: list[pa.Array] = []
         # One block is on its way to the disk while the next one is rendered.
-        self._disk = ThreadPoolExecutor(1, "dobatch-parts")
+        self._disk = Threads(1, "dobatch-parts")
         self._written: Future[Any] | None = None
 
-    def write(self, lengths: Any, lines: Callable[[int, int], Any]) -> None:
+    def write(self, lengths: Any, lines: Callable[[int, int], Any], ids: pa.Array) -> None:
         """
         Write some lines, going on to the next file wherever one is full.
 
@@ -89,6 +93,8 @@ class PartFiles:
             Of each line in bytes, newline included; none is above the limit.
         lines : callable
             ``lines(start, stop)`` returns those lines as one run of bytes, or a buffer.
+        ids : pyarrow.Array of string
+            Of each line.
         """
         start = 0
         ends = np.cumsum(lengths)
@@ -100,6 +106,7 @@ class PartFiles:
             )
             if stop > start:
                 self._append(lines(start, stop))
+                self._ids.append(ids.slice(start, stop - start))
                 self._requests += stop - start
                 self._bytes += int(ends[stop - 1]) - done
             if stop < len(ends):
@@ -130,18 +137,22 @@ class PartFiles:
         if self._file is None:
             return
         self._settle()
+        os.chmod(self._partial, 0o600)
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
         self._file = None
         os.replace(self._partial, self._path)
-        part = Part(self._number, self._path, self._requests, self._bytes)
-        self._number, self._requests, self._bytes = self._number + 1, 0, 0
+        ids = pa.concat_arrays([piece.cast(pa.string()) for piece in self._ids])
+        part = Part(self._number, self._path, self._requests, self._bytes, ids)
+        self._number, self._requests, self._bytes, self._ids = self._number + 1, 0, 0, []
         if self._on_part is not None:
             self._on_part(part)
 
     def close(self) -> None:
         """Complete the last file."""
         self.finish()
-        self._disk.shutdown()
+        self._disk.close()
 
 
 def lines_of_part(path: Path) -> Iterator[bytes]:
@@ -200,9 +211,25 @@ def compress_part(path: Path) -> Path:
     with open(path, "rb") as plain, pa.CompressedOutputStream(os.fspath(partial), "zstd") as packed:
         while block := plain.read(READ_BYTES):
             packed.write(block)
+    os.chmod(partial, 0o600)
+    with open(partial, "rb+") as written:
+        os.fsync(written.fileno())
     os.replace(partial, target)
-    path.unlink()
+    # Never the last copy: the new one's name is on the disk before the old one goes.
+    sync_folder(target.parent)
+    path.unlink(missing_ok=True)
     return target
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when a power cut cannot take away which files are in a folder."""
+    if os.name == "nt":  # pragma: no cover  Windows opens no folders, and keeps its names by itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def copy_lines(
@@ -236,11 +263,13 @@ def copy_lines(
     files = PartFiles(directory, limits or FILE_LIMITS[recipe.provider], first_part, written.append)
     left = set(ids.to_pylist())
     held: list[bytes] = []
+    names: list[str] = []
 
     def release() -> None:
         lengths = np.fromiter(map(len, held), np.int64, len(held))
-        files.write(lengths, lambda start, stop: b"".join(held[start:stop]))
+        files.write(lengths, lambda start, stop: b"".join(held[start:stop]), pa.array(names, pa.string()))
         held.clear()
+        names.clear()
 
     size = 0
     for path in paths:
@@ -250,6 +279,7 @@ def copy_lines(
                 continue
             left.discard(name)
             held.append(line + b"\n")
+            names.append(name)
             size += len(line)
             if size >= READ_BYTES:
                 release()

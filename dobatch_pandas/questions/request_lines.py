@@ -139,7 +139,9 @@ class RequestWriter:
                 picked = pa.array(chosen)
                 rows, names = rows.take(picked), names.take(picked)
             self._files.write(
-                sizes[chosen], lambda start, stop: self._lines(names[start:stop], rows[start:stop])
+                sizes[chosen],
+                lambda start, stop: self._lines(names[start:stop], rows[start:stop]),
+                ids if len(chosen) == len(ids) else ids.take(pa.array(chosen)),
             )
         return _outcome(ids, fate, present, samples)
 

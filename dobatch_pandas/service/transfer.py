@@ -27,7 +27,7 @@ from urllib3.response import HTTPResponse
 from urllib3.util import Retry, make_headers, parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
-from dobatch_pandas.errors import ConfigurationError, ConnectionFailed, LinkRefused, TransferError, Truncated
+from dobatch_pandas.errors import ConfigurationError, ConnectionFailed, LinkRefused, ObjectGone, TransferError, Truncated
 
 from .network import (
     DEFAULT,
@@ -340,6 +340,8 @@ class _Exchange:
         message = f"Storage at {self.host} answered {status}: {reason}"
         if status in (401, 403) or (status == 400 and "expired" in reason.lower()):
             raise LinkRefused(message)
+        if status in (404, 410):
+            raise ObjectGone(message)
         if status in RETRY_STATUSES:
             raise ConnectionFailed(message)
         raise TransferError(message)

@@ -1,0 +1,77 @@
+"""What an exception means to the machine: the one place where errors of the service, storage and disk become a `Fault`."""
+
+from __future__ import annotations
+
+import re
+
+from dobatch_pandas.errors import (
+    ApiError,
+    ConfigurationError,
+    ConnectionFailed,
+    DobatchError,
+    LinkRefused,
+    ObjectGone,
+    TransferError,
+)
+
+from .machine import Fault, FaultKind
+
+__all__ = ["fault_of"]
+
+_BY_STATUS: dict[int, FaultKind] = {
+    401: "token",
+    403: "token",
+    404: "unknown",
+    407: "strange",
+    408: "strange",
+    409: "conflict",
+    410: "gone",
+    412: "not_ready",
+    425: "not_ready",
+    429: "busy",
+}
+
+# The service's words where it does not find the object that was uploaded; its documentation names no code for it.
+_ABOUT_FILE = re.compile(
+    r"(input|uploaded|request)?[ _-]?(file|object|upload)\w*.{0,60}"
+    r"(not|n't|no such|missing|unknown|invalid file|expired)|not (been )?uploaded|no such (file|object)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Return what an exception means, with words for a person."""
+    words = str(error) or type(error).__name__
+    retry_after = getattr(error, "retry_after", None)
+    if isinstance(error, ApiError):
+        return Fault(
+            _kind_of_status(error),
+            words,
+            retry_after,
+            enqueued=error.no_room,
+            about_file=bool(_ABOUT_FILE.search(error.message)),
+        )
+    if isinstance(error, LinkRefused):
+        return Fault("link", words)
+    if isinstance(error, ObjectGone):
+        return Fault("no_object", words)
+    if isinstance(error, TransferError):
+        return Fault("torn", words)
+    if isinstance(error, ConnectionFailed):
+        return Fault("silent", words, retry_after)
+    if isinstance(error, ConfigurationError):
+        return Fault("token", words)
+    if isinstance(error, OSError):
+        return Fault("disk", f"This machine cannot read or write the job's files: {words}.")
+    if isinstance(error, DobatchError):
+        return Fault("bug", words)
+    return Fault("bug", f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {words}")
+
+
+def _kind_of_status(error: ApiError) -> FaultKind:
+    if error.status in _BY_STATUS:
+        return _BY_STATUS[error.status]
+    if error.status >= 500:
+        return "trouble"
+    # A page, a redirect, or an answer that lacks what the documentation promises: not the service's own word.
+    return "strange" if error.status < 400 else "refused"

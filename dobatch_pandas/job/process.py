@@ -1,0 +1,242 @@
+"""What this process has open: one loop, one home a folder, one client a service; and what happens at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from dobatch_pandas.config import on_change, settings
+from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.service.client import Client
+
+from .account import account_here
+from .engine import Engine, Live, Loop
+from .folder import JobRecord, release_in_child
+from .home import Home
+from .machine import Event, Now, Woken, problem_of
+from .work import OpenJob, Workers
+
+__all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up"]
+
+BUDGET = 60.0  # seconds that one call may take; waiting for better times is the machine's
+
+
+class _Process:
+    """Everything that a forked child must make anew."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.homes: dict[Path, Home] = {}
+        self.clients: dict[str, Client] = {}
+        self.lives: dict[tuple[Path, str], Live] = {}
+        self.workers = Workers(post)
+        self.engine = Engine(self.workers)
+        self.loop = Loop(self.engine, lambda: Now(time.monotonic(), time.time()))
+        self.keeper: threading.Thread | None = None
+
+
+def home_here() -> Home:
+    """Return the home that is set now."""
+    path = settings().home
+    with _here.lock:
+        home = _here.homes.get(path)
+        if home is None:
+            home = _here.homes[path] = Home(path)
+        return home
+
+
+def live_of(home: Home, job_id: str) -> Live | None:
+    """Return a job that this process moves on or watches; None where it does not."""
+    live = _here.lives.get((home.path, job_id))
+    return None if live is None or live.gone else live
+
+
+def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = False) -> Live | None:
+    """
+    Have a job moved on by this process, as soon as no other one does.
+
+    Parameters
+    ----------
+    home : Home
+    job_id : str
+    send_only : bool
+        Leave it once the service has all of it.
+    over : bool
+        Also where it is over: to look once more for results that were given up.
+
+    Returns
+    -------
+    Live or None
+        None where there is nothing to do.
+
+    Raises
+    ------
+    ConfigurationError
+        The job belongs to another service than the one that is set, or to another account.
+    """
+    with _here.lock:
+        live = live_of(home, job_id)
+        if live is not None and live.broken is None and (send_only or not live.send_only):
+            return live
+        folder = home.folder(job_id)
+        record = home.record(job_id)
+        if live is None and not over and folder.state().ended is not None:
+            return None
+        _check_whose(home, record)
+        if live is not None:
+            _here.loop.ask(lambda: _here.engine.drop(live))
+        job = OpenJob(home, record, folder, _client_for(record.base_url))
+        if live is not None:
+            job.listeners = live.job.listeners
+        new = _here.lives[home.path, job_id] = Live(job_id, folder.journal(), job)
+        _here.loop.ask(lambda: _here.engine.take_up(new, send_only=send_only))
+        _keep_alive()
+        return None if new.gone else new
+
+
+def post(live: Live, event: Event) -> None:
+    """Hand an event to the loop; returns at once."""
+    _here.loop.call(lambda: _here.engine.post(live, event))
+
+
+def drop(home: Home, job_id: str) -> None:
+    """Leave a job alone, as the end of the process would; returns when no thread is at its files any more."""
+    live = live_of(home, job_id)
+    if live is None:
+        return
+    _here.loop.ask(lambda: _here.engine.drop(live))
+    job: OpenJob = live.job
+    with job.changed:
+        job.changed.wait_for(lambda: job.at_work == 0, timeout=30)
+    with _here.lock:
+        _here.lives.pop((home.path, job_id), None)
+
+
+def close_home(path: Path) -> None:
+    """Stop moving every job of a home and let go of it, as the end of the process would."""
+    with _here.lock:
+        home = _here.homes.pop(path, None)
+        mine = [job_id for where, job_id in _here.lives if where == path]
+    if home is not None:
+        for job_id in mine:
+            drop(home, job_id)
+        home.close()
+
+
+def _check_whose(home: Home, record: JobRecord) -> None:
+    here = settings().base_url
+    if record.base_url != here:
+        raise ConfigurationError(
+            f"Job {record.id} belongs to {record.base_url}, and {here} is set, whose token must not go there. "
+            f"Set dobatch.configure(base_url={record.base_url!r}, token=...) to go on."
+        )
+    if settings().token and record.account and account_here(home) != record.account:
+        raise ConfigurationError(
+            f"Job {record.id} was submitted by another account than the one that is set. If it is the same account with "
+            'a new token, say so with dobatch.configure(token=..., account="same"); else set the token of the account.'
+        )
+
+
+def _client_for(base_url: str) -> Client:
+    client = _here.clients.get(base_url)
+    if client is None:
+        client = _here.clients[base_url] = Client(
+            token=_TokenFor(base_url), base_url=base_url, retries=0, budget=BUDGET
+        )
+    return client
+
+
+class _TokenFor:
+    """
+    The token that is set now, as long as the service that is set is the job's own.
+
+    A token that was configured for another service since must not go to this one.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._token: str | None = None
+
+    def __call__(self) -> str | None:
+        here = settings()
+        if here.base_url == self._base_url:
+            self._token = here.token
+        return self._token
+
+
+def _wake_everything() -> None:
+    for live in list(_here.lives.values()):
+        if not live.gone:
+            post(live, Woken())
+    # What is over and done with is forgotten here, at the latest.
+    with _here.lock:
+        for key in [key for key, live in _here.lives.items() if live.gone]:
+            del _here.lives[key]
+
+
+# -- the end of the process
+
+
+def _keep_alive() -> None:
+    """Have the process stay until what was submitted has reached the service."""
+    with _here.lock:
+        if _here.keeper is not None and _here.keeper.is_alive():
+            return
+        # Not a daemon: the interpreter waits for it, also where the last line of a script was a submit, where the script
+        # failed or called sys.exit, and where a thread submits while the interpreter waits for that thread.
+        _here.keeper = threading.Thread(target=_keep, name="dobatch-keeper", daemon=False)
+        with contextlib.suppress(RuntimeError):  # too late: the interpreter starts no threads any more
+            _here.keeper.start()
+
+
+def _keep() -> None:
+    said = False
+    while sending := [live for live in list(_here.lives.values()) if _unsent(live)]:
+        if not said and not threading.main_thread().is_alive():
+            said = True
+            ids = ", ".join(live.id for live in sending)
+            if sys.stderr is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    print(
+                        f"dobatch: still sending {ids}; Ctrl+C leaves the rest for dobatch.attach(...)",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+        job: OpenJob = sending[0].job
+        with job.changed:
+            if _unsent(sending[0]):
+                # The main thread's end makes no noise: so look up now and then.
+                job.changed.wait(0.5)
+
+
+def _unsent(live: Live) -> bool:
+    """Whether requests of a job are still to be handed to the service, and no person is needed for that."""
+    if live.gone or live.elsewhere or live.broken is not None:
+        return False
+    state = live.state
+    if state.over or (state.rendered and not any(part.unsent for part in state.parts.values())):
+        return False
+    ours = [part for part in state.parts.values() if part.unsent]
+    held = [part for part in ours if part.waits in ("person", "budget", "stuck")]
+    return not problem_of(state)[1] and not (state.rendered and len(held) == len(ours))
+
+
+# -- fork
+
+
+def _forked() -> None:
+    """A child has none of its parent's threads: it begins anew, and takes nothing of the parent's away."""
+    global _here
+    release_in_child([live.lock.held for live in _here.lives.values() if live.lock is not None])  # type: ignore[attr-defined]
+    _here = _Process()
+
+
+_here: Any = _Process()
+on_change(_wake_everything)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,483 @@
+"""
+What the machine's actions do in a real process: files, calls, bytes. Each is answered by one event.
+
+Work is done by a fixed number of threads for each kind, so that a slow upload holds up no look, and a slow download no
+other job's reading. Waiting for better times is not done here but by the machine: a call is made once.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import orjson
+
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.config import settings
+from dobatch_pandas.errors import DobatchError, NotReady, ObjectGone, is_no_room
+from dobatch_pandas.prices import cost, price_of
+from dobatch_pandas.questions.part_files import compress_part
+from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.service.client import Client
+from dobatch_pandas.service.wire import Batch, ResultLinks
+
+from .engine import Live, Lock
+from .faults import fault_of
+from .folder import JobFolder, JobRecord
+from .home import Home
+from .machine import (
+    Action,
+    BatchSeen,
+    CancelBatch,
+    Create,
+    Event,
+    Failed,
+    Fault,
+    Fetch,
+    Fetched,
+    Find,
+    Found,
+    Look,
+    Now,
+    Operation,
+    OutputWritten,
+    Read,
+    ReadDone,
+    Render,
+    Seen,
+    Upload,
+    Uploaded,
+    WriteOutput,
+)
+from .output import write_output
+from .render import Stopped, part_ids, render
+from .result_files import Tally, enter_answers, read_part_into
+
+__all__ = ["AT_ONCE", "OpenJob", "Workers"]
+
+AT_ONCE = {"upload": 3, "call": 4, "look": 1, "fetch": 4, "read": 1, "index": 1}
+"""How many threads do each kind of work, for all jobs of a process; a read uses several cores by itself."""
+
+log = logging.getLogger("dobatch_pandas")
+
+PAGE = 100
+LIST_FROM = 2  # so many batches are looked up by listing rather than one by one
+IDLE = 5.0  # seconds after which a thread without work ends
+
+
+@dataclass
+class OpenJob:
+    """
+    What the work on one job needs, and what only a display wants to know of it.
+
+    ``rows_rendered`` and ``shares`` (of each upload, 0 to 1) are of this moment.
+    """
+
+    home: Home
+    record: JobRecord
+    folder: JobFolder
+    client: Client
+    rows_rendered: int = 0
+    shares: dict[int, float] = field(default_factory=dict)
+    at_work: int = 0
+    changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
+    listeners: list[Any] = field(default_factory=list)
+    entered: float = 0.0
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.from_json(orjson.loads(self.record.recipe))
+
+
+class Workers:
+    """
+    The world of a real process: threads that do what the machine asks for.
+
+    Parameters
+    ----------
+    report : callable
+        ``report(live, event)`` hands an event to the loop; may be called in any thread.
+    """
+
+    def __init__(self, report: Callable[[Live, Event], None]) -> None:
+        self._report = report
+        self._pools = {kind: _Pool(f"dobatch-{kind}", size) for kind, size in AT_ONCE.items()}
+        self._looks: list[tuple[Live, Look]] = []
+        self._looks_lock = threading.Lock()
+
+    # -- what an engine asks
+
+    def now(self) -> Now:
+        return Now(time.monotonic(), time.time())
+
+    def try_lock(self, live: Live) -> Lock | None:
+        job: OpenJob = live.job
+        held = job.folder.try_lock()
+        return None if held is None else _LockOfJob(held, job)
+
+    def cancel_asked(self, live: Live) -> bool:
+        job: OpenJob = live.job
+        return job.folder.cancel_asked
+
+    def told(self, live: Live) -> None:
+        job: OpenJob = live.job
+        now = time.monotonic()
+        # The index serves lists; every change of a counter need not be in it at once.
+        if live.gone or now - job.entered > 1.0:
+            job.entered = now
+            self._pools["index"].put(partial(_enter, live))
+        with job.changed:
+            job.changed.notify_all()
+            listeners = list(job.listeners)
+        for listener in listeners:
+            listener.notify()
+
+    def start(self, live: Live, action: Action) -> None:
+        job: OpenJob = live.job
+        with job.changed:
+            job.at_work += 1
+        if isinstance(action, Look):
+            with self._looks_lock:
+                self._looks.append((live, action))
+            self._pools["look"].put(self._look)
+        elif isinstance(action, (Render, WriteOutput)):
+            # These may take as long as there are rows, or wait for room: each job has a thread of its own for it.
+            name = f"dobatch-{'render' if isinstance(action, Render) else 'output'}-{live.id}"
+            threading.Thread(target=self._do, args=(live, action), name=name, daemon=True).start()
+        else:
+            self._pools[_POOL_OF[type(action)]].put(partial(self._do, live, action))
+
+    # -- doing it
+
+    def _do(self, live: Live, action: Action) -> None:
+        try:
+            event = self._carried_out(live, action)
+        except Stopped:
+            event = None
+        except BaseException as error:  # noqa: BLE001  told to the machine, which knows what follows
+            event = _failed(action, error)
+        self._finished(live, event)
+
+    def _finished(self, live: Live, event: Event | None) -> None:
+        if event is not None:
+            self._report(live, event)
+        job: OpenJob = live.job
+        with job.changed:
+            job.at_work -= 1
+            job.changed.notify_all()
+
+    def _carried_out(self, live: Live, action: Action) -> Event | None:
+        job: OpenJob = live.job
+        match action:
+            case Render():
+                return render(live, job, lambda event: self._report(live, event), partial(self.told, live))
+            case Upload(number):
+                return Uploaded(number, self._upload(live, job, number))
+            case Create(number, file_id, request_id):
+                batch = job.client.create_batch(
+                    file_id,
+                    provider="anthropic" if job.record.provider == "anthropic" else "openai",
+                    endpoint=job.record.endpoint,
+                    request_id=request_id,
+                    metadata=job.recipe.metadata,
+                )
+                self._report(live, Seen(number, _seen(batch), "create"))
+                _pack(job, number)
+                return None
+            case Find(number, request_id):
+                found = next((b for b in job.client.iter_batches() if b.request_id == request_id), None)
+                return Found(number, None if found is None else _seen(found))
+            case CancelBatch(number, batch_id):
+                return Seen(number, _seen(job.client.cancel_batch(batch_id)), "cancel")
+            case Fetch(number, batch_id, again):
+                _fetch(job, number, batch_id, again)
+                return Fetched(number)
+            case Read(number, code, message):
+                return _read(live, job, number, code, message)
+            case WriteOutput():
+                write_output(job.record, job.recipe, job.folder)
+                return OutputWritten()
+        raise AssertionError(f"nobody does {action!r}")
+
+    def _upload(self, live: Live, job: OpenJob, number: int) -> str:
+        def moved(done: int, total: int) -> None:
+            job.shares[number] = done / total if total else 1.0
+            self.told(live)
+            if live.gone or live.state.cancelled:
+                raise Stopped
+
+        try:
+            return job.client.send_file(
+                job.folder.part(number), file_name=f"{live.id}-{number:05}.jsonl", on_progress=moved
+            )
+        except Stopped:
+            if live.gone:
+                raise
+            raise DobatchError("The upload was stopped, since the job is cancelled.") from None
+        finally:
+            job.shares.pop(number, None)
+
+    # -- looking: one call for as many batches as one answer tells of
+
+    def _look(self) -> None:
+        with self._looks_lock:
+            asked, self._looks = self._looks, []
+        by_client: dict[int, list[tuple[Live, Look]]] = {}
+        for live, look in asked:
+            by_client.setdefault(id(live.job.client), []).append((live, look))
+        for group in by_client.values():
+            self._look_at(group)
+
+    def _look_at(self, group: list[tuple[Live, Look]]) -> None:
+        client: Client = group[0][0].job.client
+        left = {look.batch_id: (live, look) for live, look in group}
+
+        def deliver(batch: Batch) -> bool:
+            asked = left.pop(batch.batch_id, None)
+            if asked is not None:
+                live, look = asked
+                self._finished(live, Seen(look.number, _seen(batch), "look"))
+            return asked is not None
+
+        def fail(error: BaseException) -> None:
+            while left:
+                _, (live, look) = left.popitem()
+                self._finished(live, _failed(look, error))
+
+        try:
+            cursor = None
+            while len(left) >= LIST_FROM:
+                page = client.list_batches(limit=PAGE, after=cursor)
+                found = sum([deliver(batch) for batch in page.batches])
+                cursor = page.next_cursor
+                # A page that holds only one of them costs more than asking for those.
+                if cursor is None or found < LIST_FROM:
+                    break
+        except DobatchError as error:
+            # A key may be allowed to look at its batches and not to list them.
+            if fault_of(error).kind not in ("token", "refused", "unknown"):
+                return fail(error)
+        except BaseException as error:  # noqa: BLE001  told to the machine
+            return fail(error)
+        for live, look in list(left.values()):
+            try:
+                batch = client.get_batch(look.batch_id)
+            except BaseException as error:  # noqa: BLE001  told to the machine
+                left.pop(look.batch_id)
+                self._finished(live, _failed(look, error))
+            else:
+                left.setdefault(batch.batch_id, left.pop(look.batch_id))
+                deliver(batch)
+        return None
+
+
+_POOL_OF: dict[type, str] = {
+    Upload: "upload",
+    Create: "call",
+    Find: "call",
+    CancelBatch: "call",
+    Fetch: "fetch",
+    Read: "read",
+}
+_OPERATION_OF: dict[type, Operation] = {
+    Render: "render",
+    Upload: "upload",
+    Create: "create",
+    Find: "find",
+    Look: "look",
+    CancelBatch: "cancel",
+    Fetch: "fetch",
+    Read: "read",
+    WriteOutput: "output",
+}
+
+
+def _failed(action: Action, error: BaseException) -> Failed:
+    return Failed(getattr(action, "number", None), _OPERATION_OF[type(action)], fault_of(error))
+
+
+class _LockOfJob:
+    """The lock of a job, which comes free only when no thread of ours is at the job's files any more."""
+
+    def __init__(self, held: Any, job: OpenJob) -> None:
+        self.held, self._job = held, job
+
+    def release(self) -> None:
+        with self._job.changed:
+            if self._job.at_work == 0:
+                self.held.release()
+                return
+
+        def later() -> None:
+            with self._job.changed:
+                self._job.changed.wait_for(lambda: self._job.at_work == 0)
+            self.held.release()
+
+        threading.Thread(target=later, name="dobatch-unlock", daemon=True).start()
+
+
+class _Pool:
+    """Some daemon threads that take work from a queue; started when there is work, ended when there is none."""
+
+    # Not concurrent.futures: its executors take nothing any more once the interpreter begins to end, which is just
+    # when a script's last line has to be sent.
+    def __init__(self, name: str, size: int) -> None:
+        self._name, self._size = name, size
+        self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = self._idle = 0
+
+    def put(self, work: Callable[[], object]) -> None:
+        with self._lock:
+            self._work.put(work)
+            if self._idle < self._work.qsize() and self._threads < self._size:
+                self._threads += 1
+                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                work = self._work.get(timeout=IDLE)
+            except queue.Empty:
+                with self._lock:
+                    self._idle -= 1
+                    if self._work.empty():
+                        self._threads -= 1
+                        return
+                continue
+            with self._lock:
+                self._idle -= 1
+            work()
+
+
+def _enter(live: Live) -> None:
+    job: OpenJob = live.job
+    try:
+        job.home.update(job.record, live.state)
+    except DobatchError as error:
+        # The index is only for finding things; it is brought up to the folders when it can be written again.
+        log.warning("job %s is not up to date in the list of jobs: %s", live.id, error)
+
+
+# -- what an answer of the service means here
+
+
+def _seen(batch: Batch) -> BatchSeen:
+    return BatchSeen(
+        batch.batch_id,
+        batch.status,
+        ended=batch.terminal,
+        completed=batch.counts.completed,
+        failed=batch.counts.failed,
+        expires_at=batch.expires_at,
+        problem=_words(batch),
+        enqueued=any(is_no_room(e.message, e.code) for e in batch.errors),
+    )
+
+
+def _words(batch: Batch) -> str | None:
+    """What the service found wrong, the first few of it."""
+    found = []
+    for error in batch.errors[:5]:
+        line = f"line {error.line}: " if error.line is not None else ""
+        said = error.message.lower().startswith(line[:-2]) if line else True
+        found.append(error.message if said else line + error.message)
+    if len(batch.errors) > 5:
+        found.append(f"and {len(batch.errors) - 5:,} more")
+    if not found and batch.status == "failed":
+        return "the service gives no reason"
+    return "; ".join(found) or None
+
+
+def _pack(job: OpenJob, number: int) -> None:
+    """Compress what has been sent; a retry reads it again."""
+    path = job.folder.part(number)
+    if path.suffix != ".zst" and path.exists():
+        compress_part(path)
+
+
+def _fetch(job: OpenJob, number: int, batch_id: str, again: bool) -> None:
+    """Bring in the files that a batch left; `NotReady` where there is none yet."""
+    links = job.client.get_results(batch_id)
+    wanted = (("output_url", job.folder.output(number)), ("error_url", job.folder.error(number)))
+    if not links.available or not (links.output_url or links.error_url):
+        raise NotReady(f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results")
+    had, gone = 0, None
+    for which, target in wanted:
+        url = getattr(links, which)
+        if url is None or (target.exists() and not again):
+            had += target.exists()
+            continue
+        try:
+            job.client.download(url, target, refresh=partial(_link, job.client, batch_id, which))
+            target.chmod(0o600)
+            had += 1
+        except ObjectGone as error:
+            # An address may be given for a file that was never written: the other one tells.
+            had += target.exists()
+            gone = error
+    if gone is not None and not had:
+        raise gone
+
+
+def _link(client: Client, batch_id: str, which: str) -> str:
+    """Ask for a link anew: the one before has expired."""
+    links: ResultLinks = client.get_results(batch_id)
+    link: str | None = getattr(links, which)
+    if link is None:
+        raise ObjectGone(f"The service gives no link to the results of batch {batch_id} any more.")
+    return link
+
+
+def _read(live: Live, job: OpenJob, number: int, code: str, message: str) -> ReadDone:
+    """Write a result for each request of a part, from whatever files are there."""
+    part = live.state.parts[number]
+    folder, recipe = job.folder, job.recipe
+    _pack(job, number)
+    files = [path for path in (folder.output(number), folder.error(number)) if path.exists()]
+    tally: Tally = read_part_into(
+        folder.result(number),
+        files if part.batch_id is not None else [],
+        part_ids(folder, number),
+        recipe,
+        batch_id=part.batch_id,
+        missing_code=code,
+        missing_message=message,
+    )
+    enter_answers(job.home, job.record, folder.result(number))
+    measured = None
+    if live.state.max_cost is not None:
+        measured = _cost(job.record, tally)
+    return ReadDone(
+        number,
+        completed=tally.completed,
+        failed=tally.failed,
+        lines=tally.lines,
+        cost=measured,
+        errors=_groups(tally.failures.values()),
+        **tally.tokens,
+    )
+
+
+def _groups(groups: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.code)))
+
+
+def _cost(record: JobRecord, tally: Tally) -> float | None:
+    price = price_of(record.model, record.provider, overrides=settings().prices)
+    if price is None:
+        return None
+    tokens = tally.tokens
+    return cost(
+        price, tokens["prompt_tokens"], tokens["completion_tokens"], cached_tokens=tokens["cached_tokens"]
+    )
+
+
