@@ -306,7 +306,7 @@ def test_an_object_that_is_not_there_is_said_in_the_stores_words(storage: Storag
 MOVE = """
 import re, sys
 from pathlib import Path
-from dobatch_pandas.transfer import download, upload
+from dobatch_pandas.service.transfer import download, upload
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
