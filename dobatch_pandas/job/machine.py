@@ -260,6 +260,8 @@ class Part:
         What it cost, measured.
     errors : tuple of ErrorGroup
         Its failures by code, those that a later round asks again left out.
+    request_id : str or None
+        The idempotency key of its first batch where version 0.1.0 drew one; else it is derived.
     """
 
     number: int
@@ -286,6 +288,7 @@ class Part:
     reasoning_tokens: int = 0
     cost: float | None = None
     errors: tuple[ErrorGroup, ...] = ()
+    request_id: str | None = None
     # In memory only: what is under way, and when something is next to be done.
     doing: Operation | None = None
     due: float = 0.0
@@ -366,6 +369,8 @@ class State:
 
 def request_id(job_id: str, part: Part) -> str:
     """Return the idempotency key of a part's batch: the same after any restart."""
+    if part.request_id is not None and part.attempt == 0:
+        return part.request_id
     return str(uuid.uuid5(_OURS, f"{job_id}/{part.number}/{part.attempt}"))
 
 

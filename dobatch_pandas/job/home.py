@@ -1,0 +1,478 @@
+"""
+The home: every job under one folder, found quickly by what it asked and by what it answered.
+
+::
+
+    <home>/index.sqlite     a row a job, and the job of each answer; made again from the folders when it is lost
+    <home>/jobs/<job id>/   one job, complete by itself: see `folder`
+    <home>/account          whose jobs are made here: see `account`
+    <home>/ledger.sqlite    of version 0.1.0, read once: see `migration`
+
+The folders are what counts, the index only finds them. A folder with a ``job.json`` is a job; one without is a submit
+under way, here or elsewhere, or one that died: it is left alone. Nothing is deleted that was not asked to be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dobatch_pandas.arrow.keyset import Keys, keys_of
+from dobatch_pandas.display.snapshot import State as Status
+from dobatch_pandas.errors import ConfigurationError, DobatchError, JobNotFound
+
+from .folder import JobFolder, JobRecord
+from .index import Index
+from .machine import State, problem_of
+
+__all__ = ["Home", "JobRow", "scope_of", "status_of"]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_AT_ONCE = 500_000  # keys a statement
+_JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """
+    One job as a list of jobs shows it. Counts are of requests; ``cost`` is in US dollars, None where unknown.
+
+    ``output`` is where a dataset's answers go.
+    """
+
+    id: str
+    created: float
+    status: Status
+    rows: int
+    requests: int
+    reused: int
+    completed: int
+    failed: int
+    batches: int
+    cost: float | None
+    model: str
+    into: str
+    base_url: str
+    account: str
+    output: str | None
+    problem: str | None
+    ended: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens without a person asking for it."""
+        return self.ended is not None
+
+
+_ROW = ", ".join(f'"{f.name}"' for f in fields(JobRow))
+
+
+class Home:
+    """
+    The jobs under one folder. Safe for several threads, several processes, and after fork.
+
+    Parameters
+    ----------
+    path : path
+        Created, private, where it is missing; one that exists keeps its mode.
+
+    Raises
+    ------
+    ConfigurationError
+        From any method: the home cannot be written or read, with the path and what to do; or a newer version of this
+        package has used it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.jobs_dir = self.path / "jobs"
+        self._index = Index(self.path / "index.sqlite")
+        self._no_jobs: set[str] = set()
+        self._make()
+
+    def close(self) -> None:
+        """Let go of the index; the next call opens it again."""
+        self._index.close()
+
+    def _make(self) -> None:
+        try:
+            # What `parents` makes has the mode of every folder, so those that are ours are made one by one.
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self.jobs_dir.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot write to the home folder {self.path}: {error.strerror}. Choose another one with "
+                "dobatch.configure(home=...) or DOBATCH_HOME."
+            ) from error
+
+    # -- one job
+
+    def new_id(self) -> str:
+        """Return a job id that sorts by day and is short enough to type."""
+        alphabet = "23456789abcdefghjkmnpqrstuvwxyz"
+        return time.strftime("%y%m%d-") + "".join(secrets.choice(alphabet) for _ in range(6))
+
+    def folder(self, job_id: str) -> JobFolder:
+        return JobFolder(self.jobs_dir / job_id)
+
+    def add_job(self, record: JobRecord, state: State, *, fresh: bool = False) -> JobRecord:
+        """
+        Write a job down, or return the newest one that asks just the same unless it is to be asked `fresh`.
+
+        Two processes that submit the same plan at once get the same job. When this returns, no power cut takes the
+        job away. The job's folder exists; `discard` takes it away where another job is returned.
+        """
+
+        written = False
+
+        def add(db: sqlite3.Connection) -> JobRecord:
+            nonlocal written
+            if not fresh:
+                self._bring_up(db)
+                known = self._newest(db, record.fingerprint)
+                if known is not None:
+                    return known
+            folder = self.folder(record.id)
+            folder.journal().record(None, state)
+            _insert(db, _columns(record, state))
+            written = True
+            folder.write_record(record)
+            return record
+
+        self._make()
+        try:
+            return self._index.write(add)
+        except DobatchError:
+            if written:
+                # The index did not take it, so that it is no job: asking again must not find half of one.
+                with suppress(OSError):
+                    self.folder(record.id).record_path.unlink(missing_ok=True)
+            raise
+
+    def find(self, fingerprint: str) -> JobRecord | None:
+        """Return the newest job that asked just this."""
+        self._refresh()
+        return self._index.read(lambda db: self._newest(db, fingerprint))
+
+    def record(self, job_id: str) -> JobRecord:
+        """
+        Return what a job asked.
+
+        Raises
+        ------
+        JobNotFound
+            It names the newest jobs there are.
+        """
+        if isinstance(job_id, str) and _NAME.fullmatch(job_id):
+            folder = self.folder(job_id)
+            if not folder.exists:
+                self._migrate([job_id])
+            with suppress(JobNotFound):
+                return folder.record()
+        near = [row.id for row in self.rows()[:5]]
+        known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
+        raise JobNotFound(
+            f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", str(job_id)
+        )
+
+    def update(self, record: JobRecord, state: State) -> None:
+        """Show in the list of jobs how far one has come."""
+        self._put(_columns(record, state))
+
+    def _put(self, columns: dict[str, Any]) -> None:
+        names = ", ".join(f'"{name}" = :{name}' for name in columns)
+        self._index.write(lambda db: db.execute(f"UPDATE jobs SET {names} WHERE id = :id", columns))
+
+    def forget(self, job_id: str) -> None:
+        """Delete everything of a job."""
+
+        def forget(db: sqlite3.Connection) -> None:
+            self.folder(job_id).delete()
+            _drop(db, [job_id])
+
+        self._index.write(forget)
+
+    def discard(self, job_id: str) -> None:
+        """Delete the folder of a submit that did not become a job; a job is left alone."""
+        folder = self.folder(job_id)
+        if not folder.exists:
+            shutil.rmtree(folder.root, ignore_errors=True)
+
+    # -- all jobs
+
+    def rows(self) -> list[JobRow]:
+        """Return all jobs, newest first. Of jobs that are over no file is opened."""
+        self._refresh()
+        found = self._index.read(lambda db: db.execute(f"SELECT {_ROW} FROM jobs").fetchall())
+        rows = [self._fresh(JobRow(*values)) for values in found]
+        # What is there and not in the index cannot be read: it is looked at again each time.
+        unread = [self._seen(job_id) for job_id in self._index.read(self._differences)[0]]
+        rows += [_row(columns) for columns in unread if columns is not None]
+        return sorted(rows, key=lambda row: (-row.created, row.id))
+
+    def _fresh(self, row: JobRow) -> JobRow:
+        """Return the row of a job as its folder has it, unless it is over."""
+        columns = None if row.over else self._seen(row.id)
+        if columns is None:
+            return row
+        if columns["ended"] is not None:
+            self._put(columns)
+        elif columns["problem"] is None and row.problem:
+            # What stands in a job's way is known to the process that moves it, and told by `update`.
+            columns |= {"problem": row.problem, "status": row.status}
+        return _row(columns)
+
+    def _seen(self, job_id: str) -> dict[str, Any] | None:
+        """Return a job's columns as its folder has them; None where it has gone."""
+        folder = self.folder(job_id)
+        try:
+            record = folder.record()
+            return _columns(record, folder.state())
+        except JobNotFound:
+            return None
+        except (DobatchError, OSError) as error:
+            return _unreadable(folder, error)
+
+    def _refresh(self) -> None:
+        """Bring the index up to the folders; jobs of version 0.1.0 become jobs of this one."""
+        self._make()
+        added, gone = self._index.read(self._differences)
+        if added or gone:
+            self._index.write(self._bring_up)
+
+    def _differences(self, db: sqlite3.Connection) -> tuple[list[str], list[str]]:
+        known = {job_id for (job_id,) in db.execute("SELECT id FROM jobs")}
+        there = {entry.name for entry in os.scandir(self.jobs_dir) if entry.is_dir()}
+        new = there - known
+        self._migrate(name for name in new if not self.folder(name).exists)
+        return sorted(name for name in new if self.folder(name).exists), sorted(known - there)
+
+    def _bring_up(self, db: sqlite3.Connection) -> None:
+        added, gone = self._differences(db)
+        for job_id in added:
+            columns = self._seen(job_id)
+            if columns is not None and columns["fingerprint"]:
+                _insert(db, columns)
+        _drop(db, gone)
+
+    def _migrate(self, job_ids: Iterable[str]) -> None:
+        ledger = self.path / "ledger.sqlite"
+        wanted = [job_id for job_id in job_ids if job_id not in self._no_jobs]
+        if wanted and ledger.is_file():
+            from .migration import migrate
+
+            self._no_jobs.update(migrate(ledger, [self.folder(job_id) for job_id in wanted]))
+
+    def _newest(self, db: sqlite3.Connection, fingerprint: str) -> JobRecord | None:
+        sql = "SELECT id FROM jobs WHERE fingerprint = ? ORDER BY created DESC"
+        for (job_id,) in db.execute(sql, (fingerprint,)).fetchall():
+            with suppress(JobNotFound):
+                return self.folder(job_id).record()
+        return None
+
+    # -- answers
+
+    def add_answers(self, answers: Mapping[str, Keys]) -> None:
+        """Enter which requests jobs that are over have answered, by job id."""
+
+        def add(db: sqlite3.Connection) -> None:
+            for job_id, keys in answers.items():
+                found = db.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)).fetchone()
+                if found is None:
+                    continue
+                for values in _as_json(keys):
+                    db.execute(
+                        "INSERT OR IGNORE INTO answers SELECT value, ? FROM json_each(?)", (found[0], values)
+                    )
+                db.execute("UPDATE jobs SET entered = ended WHERE number = ?", found)
+
+        self._index.write(add)
+
+    def enter_answers(self, scopes: Sequence[str]) -> bool:
+        """
+        Enter the answers of the jobs that have ended since, from their files, and say whether any job has ended.
+
+        Parameters
+        ----------
+        scopes : sequence of str
+            From `scope_of`.
+        """
+        self._refresh()
+        ended = f"FROM jobs WHERE scope IN ({_marks(scopes)}) AND ended IS NOT NULL"
+        missing = f"SELECT id {ended} AND entered IS NOT ended"
+        answers: dict[str, Keys] = {}
+        for (job_id,) in self._index.read(lambda db: db.execute(missing, tuple(scopes)).fetchall()):
+            answers[job_id] = _answered_in(self.folder(job_id))
+            if len(answers) >= _JOBS_AT_ONCE:
+                self.add_answers(answers)
+                answers = {}
+        if answers:
+            self.add_answers(answers)
+        return (
+            self._index.read(lambda db: db.execute(f"SELECT 1 {ended} LIMIT 1", tuple(scopes)).fetchone())
+            is not None
+        )
+
+    def answered(self, scopes: Sequence[str], keys: Keys) -> dict[str, Keys]:
+        """
+        Return which of some keys have been entered for which jobs that are over, the newest job first.
+
+        A key may be with several jobs. Keys are short: compare the ids when the answers are read.
+
+        Parameters
+        ----------
+        scopes : sequence of str
+            From `scope_of`.
+        keys : numpy.ndarray of uint64
+            From `keys_of`.
+        """
+
+        def look(db: sqlite3.Connection) -> dict[str, Keys]:
+            found = [np.empty((2, 0), np.int64)]
+            for values in _as_json(keys):
+                # As two texts: a Python object for each key would take most of the time.
+                both = db.execute(
+                    "SELECT json_group_array(a.key), json_group_array(a.job)"
+                    " FROM json_each(?) AS w CROSS JOIN answers AS a ON a.key = w.value",
+                    (values,),
+                ).fetchone()
+                found.append(np.array([orjson.loads(text) for text in both], np.int64))
+            theirs, of_job = np.concatenate(found, axis=1)
+            numbers = orjson.dumps(np.unique(of_job).tolist()).decode()
+            jobs = db.execute(
+                "SELECT number, id FROM jobs WHERE number IN (SELECT value FROM json_each(?))"
+                f" AND scope IN ({_marks(scopes)}) AND ended IS NOT NULL ORDER BY created DESC",
+                (numbers, *scopes),
+            ).fetchall()
+            return {job_id: theirs[of_job == number].view(np.uint64) for number, job_id in jobs}
+
+        return self._index.read(look)
+
+
+def scope_of(base_url: str, account: str, provider: str, endpoint: str) -> str:
+    """Return what two questions must share for one's answer to be the other's: where, by whom and how it is asked."""
+    return blake2b("\0".join((base_url, account, provider, endpoint)).encode(), digest_size=16).hexdigest()
+
+
+def status_of(state: State) -> Status:
+    """Return the word for how far a job has come."""
+    if state.ended is not None:
+        return state.outcome or "completed"
+    if problem_of(state)[1]:
+        return "paused"
+    if state.cancelled:
+        return "cancelling"
+    parts = list(state.parts.values())
+    if not state.rendered and all(part.state == "rendered" for part in parts):
+        return "rendering" if parts else "recorded"
+    if not state.rendered or any(part.unsent for part in parts):
+        return "uploading"
+    at_work = [part for part in parts if part.open]
+    if not at_work:
+        return "downloading"
+    if all(p.status == "finalizing" or 0 < p.requests <= p.completed + p.failed for p in at_work):
+        return "finalizing"
+    if len(at_work) == len(parts) and all(
+        p.completed + p.failed == 0 and p.status in _NOT_BEGUN for p in at_work
+    ):
+        return "queued"
+    return "running"
+
+
+_NOT_BEGUN = (None, "validating", "queued", "awaiting_processing")
+
+
+def _columns(record: JobRecord, state: State) -> dict[str, Any]:
+    """Return a job's row, but for what only the index knows."""
+    parts = list(state.parts.values())
+    again = sum(part.requests for part in parts if part.round)
+    costs = [part.cost for part in parts if part.prompt_tokens or part.completion_tokens]
+    return {
+        "id": record.id,
+        "created": record.created,
+        "fingerprint": record.fingerprint,
+        "scope": scope_of(record.base_url, record.account, record.provider, record.endpoint),
+        "ended": state.ended,
+        "status": status_of(state),
+        "rows": record.rows,
+        "requests": state.requests if state.rendered else sum(part.requests for part in parts),
+        "reused": state.reused,
+        "completed": sum(part.completed for part in parts),
+        "failed": sum(part.failed for part in parts) - again,
+        "batches": len(parts),
+        "cost": sum(costs) if costs and None not in costs else None,
+        "model": record.model,
+        "into": record.into,
+        "base_url": record.base_url,
+        "account": record.account,
+        "output": orjson.loads(record.source).get("output") if record.source else None,
+        "problem": problem_of(state)[0],
+    }
+
+
+def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
+    """Return the row of a job whose folder cannot be read now: it is looked at again each time."""
+    columns: dict[str, Any] = dict.fromkeys(
+        ("rows", "requests", "reused", "completed", "failed", "batches"), 0
+    )
+    columns |= dict.fromkeys(("model", "into", "base_url", "account", "fingerprint", "scope"), "")
+    columns |= dict.fromkeys(("cost", "output", "ended"))
+    with suppress(OSError):
+        columns["created"] = folder.root.stat().st_mtime
+    return {"created": 0.0, **columns, "id": folder.id, "status": "paused", "problem": str(error)}
+
+
+def _row(columns: dict[str, Any]) -> JobRow:
+    return JobRow(**{f.name: columns[f.name] for f in fields(JobRow)})
+
+
+def _insert(db: sqlite3.Connection, columns: dict[str, Any]) -> None:
+    names = ", ".join(f'"{name}"' for name in columns)
+    db.execute(f"INSERT INTO jobs ({names}) VALUES ({_marks(columns)})", tuple(columns.values()))
+
+
+def _drop(db: sqlite3.Connection, job_ids: Sequence[str]) -> None:
+    if job_ids:
+        ids = (orjson.dumps(list(job_ids)).decode(),)
+        which = "(SELECT value FROM json_each(?))"
+        db.execute(f"DELETE FROM answers WHERE job IN (SELECT number FROM jobs WHERE id IN {which})", ids)
+        db.execute(f"DELETE FROM jobs WHERE id IN {which}", ids)
+
+
+def _marks(values: Any) -> str:
+    return ", ".join("?" for _ in values)
+
+
+def _as_json(keys: Keys) -> Iterable[str]:
+    """Yield keys as lists of SQL's integers, sorted: neighbours are on the same pages."""
+    numbers = np.sort(keys.view(np.int64))
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield orjson.dumps(numbers[start : start + _AT_ONCE], option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _answered_in(folder: JobFolder) -> Keys:
+    keys = [np.empty(0, np.uint64)]
+    for file in folder.result_files():
+        # A file that cannot be read has no answer to give; reading the job says so.
+        with suppress(pa.ArrowInvalid, OSError):
+            table = pq.read_table(file, columns=["custom_id", "status"])
+            ids = table["custom_id"].filter(pc.equal(table["status"], "succeeded"))
+            keys.append(keys_of(ids.combine_chunks()))
+    return np.unique(np.concatenate(keys))
