@@ -173,11 +173,6 @@ class Lines:
         starts, ends = self.bounds
         return bytes(self._view[starts[i] : ends[i]])
 
-    def picked(self, numbers: Any) -> Lines:
-        """Some of the lines, as lines of a block of their own."""
-        block = b"\n".join(self[i] for i in numbers.tolist())
-        return Lines(pa.py_buffer(block))
-
     def stretch(self, start: int, stop: int) -> Any:
         """The bytes of lines ``start`` to ``stop``, not copied."""
         starts, ends = self.bounds
