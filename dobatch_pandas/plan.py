@@ -18,8 +18,10 @@ from .config import settings
 from .errors import BudgetExceeded, InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
-from .job.open_jobs import store_here
-from .job.result_files import answered_keys
+from .job.account import account_here
+from .job.home import scope_of
+from .job.process import home_here
+from .job.render import Known
 from .job.submit import submit_frame
 from .questions.freeze import freeze
 from .questions.problems import frame_problems
@@ -119,11 +121,11 @@ class Plan:
         """
         here = settings()
         recipe = self.recipe
-        answered = KeySet()
+        answered = None
         if recipe.custom_id is None:
-            store = store_here()
-            jobs = store.finished_like(here.base_url, recipe.provider, recipe.endpoint, recipe.model)
-            answered = answered_keys(store, jobs)
+            home = home_here()
+            scope = scope_of(here.base_url, account_here(home), recipe.provider, recipe.endpoint)
+            answered = Known(home, scope)
         return estimate_frame(self.frame, recipe, answered=answered, overrides=here.prices)
 
     def to_jsonl(self, directory: str | os.PathLike[str]) -> list[Path]:

@@ -37,6 +37,7 @@ __all__ = [
     "index_of",
     "labels_of",
     "read_input",
+    "read_labels",
     "record_of_source",
     "source_of",
     "write_input",
@@ -155,6 +156,15 @@ def read_input(
         labels = [name for name in names if name.startswith(LABEL)]
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
             yield batch.select(mine), batch.select(labels)
+
+
+def read_labels(folder: JobFolder, job: JobRecord) -> pd.Index:
+    """Return the index of a job's rows before they are all rendered."""
+    if job.source is not None:
+        return pd.RangeIndex(job.rows)
+    with pq.ParquetFile(folder.input) as file:
+        labels = [name for name in file.schema_arrow.names if name.startswith(LABEL)]
+        return index_of(file.read(columns=labels))
 
 
 SIZE = 16  # bytes

@@ -33,7 +33,7 @@ from dobatch_pandas.service.client import Client
 from .engine import Live
 from .folder import JobFolder, JobRecord
 from .home import Home
-from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of
+from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, live_of, post, take_up
 from .render import write_part_manifest
 from .row_answers import JobAnswers
@@ -161,12 +161,11 @@ class Job:
 
     def _repr_html_(self) -> str:
         from dobatch_pandas.display.html import static_html
-        from dobatch_pandas.errors import error_html
 
         try:
             return static_html(self.snapshot())
         except DobatchError as error:
-            return error_html(error)
+            return error._repr_html_()
 
     def _ipython_display_(self) -> None:
         from dobatch_pandas.display import show

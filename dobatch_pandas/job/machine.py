@@ -72,6 +72,7 @@ __all__ = [
     "pause_before_next_look",
     "problem_of",
     "request_id",
+    "retried",
     "step",
 ]
 
@@ -365,6 +366,11 @@ class State:
     def over(self) -> bool:
         """Whether nothing more happens by itself."""
         return self.ended is not None or self.left
+
+
+def retried(state: State, event: Retried) -> State:
+    """Return the state that goes on from a retry: whoever takes the job up next sends the new parts."""
+    return _after(state, event, Now(0.0, 0.0))
 
 
 def request_id(job_id: str, part: Part) -> str:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from dobatch_pandas.config import on_change, settings
 from dobatch_pandas.errors import ConfigurationError
@@ -19,7 +18,7 @@ from .engine import Engine, Live, Loop
 from .folder import JobRecord, release_in_child
 from .home import Home
 from .machine import Event, Now, Woken, problem_of
-from .work import OpenJob, Workers
+from .work import LockOfJob, OpenJob, Workers
 
 __all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up"]
 
@@ -232,11 +231,12 @@ def _unsent(live: Live) -> bool:
 def _forked() -> None:
     """A child has none of its parent's threads: it begins anew, and takes nothing of the parent's away."""
     global _here
-    release_in_child([live.lock.held for live in _here.lives.values() if live.lock is not None])  # type: ignore[attr-defined]
+    held = [live.lock for live in _here.lives.values() if isinstance(live.lock, LockOfJob)]
+    release_in_child([lock.held for lock in held])
     _here = _Process()
 
 
-_here: Any = _Process()
+_here = _Process()
 on_change(_wake_everything)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,16 +17,16 @@ from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .engine import Live
-from .folder import JobFolder, JobRecord, written_whole
-from .home import Home
+from .folder import JobFolder, written_whole
+from .home import Home, scope_of
 from .input import read_input
 from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered
-from .result_files import copy_answers, scope_of
+from .result_files import copy_answers
 
 if TYPE_CHECKING:
     from .work import OpenJob
 
-__all__ = ["Stopped", "part_ids", "render", "write_part_manifest"]
+__all__ = ["Known", "Stopped", "part_ids", "render", "write_part_manifest"]
 
 
 class Stopped(Exception):
@@ -82,12 +83,13 @@ def _rendered_once(
         if live.gone:
             raise Stopped
 
-    known = Known(job.home, record, lost)
+    scope = scope_of(record.base_url, record.account, record.provider, record.endpoint)
+    known = Known(job.home, scope, lost) if record.reuse else None
     writer = RequestWriter(
         recipe,
         folder.parts,
         sent=sent,
-        answered=known,  # type: ignore[arg-type]  a set that is looked up rather than held
+        answered=known,
         first_part=max(parts, default=-1) + 1,
         on_part=accept,
     )
@@ -106,7 +108,7 @@ def _rendered_once(
                 raise Stopped
         writer.close()
     taken = pa.chunked_array(reused, pa.string()).unique()
-    copied = copy_answers(job.home, known.found, taken, folder.reused)
+    copied = copy_answers(job.home, known.found if known is not None else {}, taken, folder.reused)
     keys = keys_of(taken)
     return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
 
@@ -119,16 +121,16 @@ def _room(live: Live, number: int) -> bool:
     return state.cancelled or sum(part.state == "rendered" for part in state.parts.values()) < PARTS_AHEAD
 
 
-class Known:
+class Known(KeySet):
     """
-    The requests that earlier jobs have an answer for, looked up as they are met.
+    The requests that earlier jobs have an answer for: a set that is looked up as it is asked, and not held.
 
     Parameters
     ----------
     home : Home
-    record : JobRecord
-        Its own question: only answers of the same account, service and endpoint count.
-    lost : KeySet
+    scope : str
+        From `scope_of`: only answers of the same account, service and endpoint count.
+    lost : KeySet, optional
         What cannot be had after all.
 
     Attributes
@@ -137,18 +139,20 @@ class Known:
         For each job the keys of what was found in it.
     """
 
-    def __init__(self, home: Home, record: JobRecord, lost: KeySet | None = None) -> None:
-        self._home, self._scope, self._reuse = home, scope_of(record), record.reuse
+    def __init__(self, home: Home, scope: str, lost: KeySet | None = None) -> None:
+        super().__init__()
+        self._home, self._scopes = home, [scope]
+        self._any = home.enter_answers(self._scopes)
         self._lost = KeySet() if lost is None else lost
         self.found: dict[str, list[Keys]] = {}
 
     def __len__(self) -> int:
-        return int(self._reuse)
+        return int(self._any)
 
-    def contains(self, keys: Keys) -> Any:
+    def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Say of each key whether it is answered."""
         there = KeySet()
-        for job_id, theirs in self._home.answered(self._scope, keys).items():
+        for job_id, theirs in self._home.answered(self._scopes, keys).items():
             self.found.setdefault(job_id, []).append(theirs)
             there.add_new(theirs)
         return there.contains(keys) & ~self._lost.contains(keys)

@@ -25,7 +25,7 @@ from .machine import State
 from .output import output_problems
 from .process import home_here
 
-__all__ = ["salt_here", "submit_dataset", "submit_frame"]
+__all__ = ["home_with_token", "salt_here", "submit_dataset", "submit_frame"]
 
 
 def submit_frame(
@@ -54,7 +54,7 @@ def submit_frame(
     max_cost : float, optional
         US dollars that the job may cost at most.
     """
-    home = _home_with_token()
+    home = home_with_token()
 
     def freeze(folder: JobFolder) -> str:
         return write_input(frame, recipe, folder.input, salt=salt_here(home))
@@ -132,7 +132,7 @@ def submit_dataset(
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
-    home = _home_with_token()
+    home = home_with_token()
     unfit = output_problems(target, files.folders, home.rows())
     try:
         fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
@@ -149,7 +149,7 @@ def salt_here(home: Home) -> str:
     return f"{settings().base_url} {account_here(home)}"
 
 
-def _home_with_token() -> Home:
+def home_with_token() -> Home:
     """Return the home that is set now; says what is wrong with the token or the address."""
     Client().close()
     return home_here()
