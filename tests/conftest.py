@@ -15,8 +15,7 @@ from hypothesis import settings as hypothesis_settings
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import config
-from dobatch_pandas.job import poller
-from dobatch_pandas.job.open_jobs import close_home
+from dobatch_pandas.job.process import close_home
 from dobatch_pandas.service import limiter
 
 hypothesis_settings.register_profile(
@@ -37,7 +36,6 @@ for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
 def unknown_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing known of any host: a server may get the port of an earlier one, whose limits are not its own."""
     monkeypatch.setattr(limiter, "_limiters", {})
-    monkeypatch.setattr(poller, "_pollers", {})
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from .engine import Live
 from .folder import JobFolder, JobRecord
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
-from .process import drop, home_here, live_of, post, take_up
+from .process import drop, home_here, live_of, post, take_up, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
 from .status import snapshot_of
@@ -608,5 +608,7 @@ def attach(job_id: str) -> Job:
         This home has no such job.
     """
     job = Job(home_here(), job_id)
-    job.resume()
+    live = job.resume()
+    if live is not None:
+        wake(live)
     return job

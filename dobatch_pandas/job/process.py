@@ -20,7 +20,7 @@ from .home import Home
 from .machine import Event, Now, Woken, problem_of
 from .work import LockOfJob, OpenJob, Workers
 
-__all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up"]
+__all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up", "wake"]
 
 BUDGET = 60.0  # seconds that one call may take; waiting for better times is the machine's
 
@@ -101,6 +101,11 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
 def post(live: Live, event: Event) -> None:
     """Hand an event to the loop; returns at once."""
     _here.loop.call(lambda: _here.engine.post(live, event))
+
+
+def wake(live: Live) -> None:
+    """Have whatever waits tried at once, also what waits for a person; returns when the job knows."""
+    _here.loop.ask(lambda: _here.engine.post(live, Woken()))
 
 
 def drop(home: Home, job_id: str) -> None:
