@@ -223,8 +223,8 @@ class ApiError(DobatchError):
 
 def is_no_room(message: str, code: str | None = None) -> bool:
     """Say whether an error's words are those of a limit on enqueued tokens."""
-    text = f"{message} {code or ''}".lower().replace("_", " ")
-    return "token limit" in text or "enqueued" in text
+    # "token limit" alone is not enough: the limit of an answer's tokens is one too, and no waiting mends it.
+    return code == "token_limit_exceeded" or "enqueued" in f"{message} {code or ''}".lower()
 
 
 def _api_error(

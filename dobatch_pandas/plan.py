@@ -12,10 +12,9 @@ import pandas as pd
 
 from .answers.by_hand import table_of
 from .answers.join import answer_columns, joined
-from .arrow.keyset import KeySet
 from .codes import Fate
 from .config import settings
-from .errors import BudgetExceeded, InputError
+from .errors import InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
 from .job.account import account_here
@@ -163,28 +162,7 @@ class Plan:
         -------
         Job
         """
-        if max_cost is not None:
-            self._refuse_beyond(max_cost)
-        return submit_frame(self.frame, self.recipe, fresh=fresh, display=display)
-
-    def _refuse_beyond(self, max_cost: float) -> None:
-        estimate = self.estimate()
-        if estimate.cost_batch is None:
-            raise BudgetExceeded(
-                f"max_cost is {max_cost} US dollars, and the price of {self.recipe.model!r} is unknown: give it with "
-                "dobatch.configure(prices={model: dobatch.Prices(input=..., output=...)}), or leave out max_cost."
-            )
-        least, most = estimate.cost_batch
-        if most is None:
-            raise BudgetExceeded(
-                f"max_cost is {max_cost} US dollars, and answers of any length may come back: the questions alone cost "
-                f"about {least:.4f}. Limit the answers with max_tokens, or leave out max_cost."
-            )
-        if most > max_cost:
-            raise BudgetExceeded(
-                f"This may cost up to {most:.4f} US dollars, and max_cost is {max_cost}. Nothing was sent. "
-                "plan.estimate() shows what it is made of."
-            )
+        return submit_frame(self.frame, self.recipe, fresh=fresh, display=display, max_cost=max_cost)
 
     def join(self, results: pd.DataFrame) -> pd.DataFrame:
         """

@@ -28,7 +28,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 # A key of the developer's must never reach a test.
-for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
+for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME", "DOBATCH_ACCOUNT"):
     os.environ.pop(name, None)
 
 
@@ -44,6 +44,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # A call that failed is repeated after a tenth of the time.
     monkeypatch.setitem(dobatch.Client.__init__.__kwdefaults__, "backoff", 0.05)
     folder = tmp_path / "home"
+    monkeypatch.setattr(config, "_chosen", config._chosen)  # what the test configures ends with it
     with config.configured(home=folder, display=False):
         yield folder
     close_home(folder)

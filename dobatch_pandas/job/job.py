@@ -30,6 +30,7 @@ from dobatch_pandas.questions.part_files import copy_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
+from .budget import bound_of, check_max_cost
 from .engine import Live
 from .folder import JobFolder, JobRecord
 from .home import Home
@@ -319,8 +320,12 @@ class Job:
         max_cost : float or None
             US dollars; None takes the limit away.
         """
-        if max_cost is not None and not max_cost >= 0:
-            raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, or None for no limit.")
+        check_max_cost(max_cost)
+        if max_cost is not None and self._state.max_cost is None:
+            raise InputError(
+                f"Job {self.id} was submitted without max_cost, so nobody has counted what its parts may cost. Cancel "
+                "it, and submit it again with max_cost."
+            )
         live = take_up(self._home, self.id)
         if live is not None and live.elsewhere:
             raise JobNotReady(
@@ -388,7 +393,17 @@ class Job:
             for part in written:
                 write_part_manifest(folder, part)
             again = 1 + max((part.round for part in state.parts.values()), default=0)
-            parts = tuple(Part(part.number, part.requests, part.bytes, round=again) for part in written)
+            record = self._record
+            bounds = [
+                bound_of(part.path, record.model, record.provider, record.endpoint)
+                if state.max_cost is not None
+                else None
+                for part in written
+            ]
+            parts = tuple(
+                Part(part.number, part.requests, part.bytes, round=again, bound=bound)
+                for part, bound in zip(written, bounds, strict=True)
+            )
             folder.cancel_path.unlink(missing_ok=True)
             after = retried(state, Retried(parts, codes))
             journal.record(state, after)

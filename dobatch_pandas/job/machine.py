@@ -761,6 +761,9 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         failed=batch.failed,
         deadline=batch.expires_at or part.deadline,
     )
+    if operation == "create":
+        # What is said of a batch in the moment it is made, or found again, is checked by a look of its own.
+        return replace(part, due=now.ticks)
     if batch.ended and batch.status == "failed" and batch.enqueued and not batch.completed:
         # The same file again, as a new batch, when there is room at the provider.
         part = replace(part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None)
@@ -772,7 +775,7 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         share = 1.0
     asked = operation == "cancel" or batch.status in ("cancelling", "finalizing")
     pause = pause_before_next_look(now.ticks - part.born, share)
-    return replace(part, cancel_asked=asked, due=now.ticks + (0.0 if operation == "create" else pause))
+    return replace(part, cancel_asked=asked, due=now.ticks + pause)
 
 
 def _no_room(state: State, part: Part, words: str, now: Now) -> Part:

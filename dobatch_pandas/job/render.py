@@ -16,6 +16,7 @@ from dobatch_pandas.codes import Fate
 from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
+from .budget import bound_of
 from .engine import Live
 from .folder import JobFolder, written_whole
 from .home import Home, scope_of
@@ -77,7 +78,7 @@ def _rendered_once(
 
     def accept(part: part_files.Part) -> None:
         write_part_manifest(folder, part)
-        report(PartRendered(Part(part.number, part.requests, part.bytes)))
+        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=_bound(job, live, part))))
         with job.changed:
             job.changed.wait_for(lambda: live.gone or _room(live, part.number))
         if live.gone:
@@ -111,6 +112,12 @@ def _rendered_once(
     copied = copy_answers(job.home, known.found if known is not None else {}, taken, folder.reused)
     keys = keys_of(taken)
     return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
+
+
+def _bound(job: OpenJob, live: Live, part: part_files.Part) -> float | None:
+    if live.state.max_cost is None:
+        return None
+    return bound_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 
 
 def _room(live: Live, number: int) -> bool:
