@@ -58,6 +58,11 @@ class Journal:
         self._lines = 0
         self._clean = True
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing when it was last read: a job that is no more."""
+        return self._lines == 0
+
     def load(self) -> State:
         """Return the state as it was last written down."""
         data = self._file.read()

@@ -28,6 +28,7 @@ from ..codes import ErrorGroup
 
 __all__ = [
     "DURABLE",
+    "OPERATION_OF",
     "POLICY",
     "Action",
     "Allow",
@@ -60,6 +61,7 @@ __all__ = [
     "Rendered",
     "Retried",
     "Seen",
+    "SendOnly",
     "State",
     "Tick",
     "Upload",
@@ -400,9 +402,19 @@ def _committed(part: Part) -> float:
 
 @dataclass(frozen=True)
 class Began:
-    """This process moves the job on from here; of a job that is over, provisional results are asked for again."""
+    """
+    This process moves the job on from here; of a job that is over, provisional results are asked for again.
+
+    ``cancelled``: its end was asked for while nobody moved it.
+    """
 
     send_only: bool = False
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class SendOnly:
+    """The process is about to end: what is not sent is sent, and then the job is left to whoever comes."""
 
 
 @dataclass(frozen=True)
@@ -523,6 +535,7 @@ class Tick:
 
 Event = (
     Began
+    | SendOnly
     | PartRendered
     | Rendered
     | Uploaded
@@ -611,6 +624,19 @@ class Leave:
     """Let go of the job: it is over, or another process is to see it through."""
 
 
+OPERATION_OF: Mapping[type, Operation] = {
+    Render: "render",
+    Upload: "upload",
+    Create: "create",
+    Find: "find",
+    Look: "look",
+    CancelBatch: "cancel",
+    Fetch: "fetch",
+    Read: "read",
+    WriteOutput: "output",
+}
+"""The operation that an action begins."""
+
 Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | WriteOutput | Leave
 
 
@@ -647,8 +673,11 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Began():
             state = replace(state, send_only=event.send_only, left=False)
             state = replace(state, doing=None, due=now.ticks, failures=0, trouble=None, stuck=False)
+            state = replace(state, cancelled=state.cancelled or event.cancelled)
             state = _each(state, lambda part: _resumed(part, now))
             return _ask_again(state, now)
+        case SendOnly():
+            return replace(state, send_only=True)
         case AskAgain():
             return _ask_again(state, now)
         case PartRendered():
