@@ -267,7 +267,9 @@ class Engine:
                 break
             except Exception as error:  # a fault of ours must not stand still every other job
                 log.exception("job %s cannot take in %r", live.id, live.backlog[0])
-                live.broken = f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
+                live.broken = (
+                    f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
+                )
                 break
             live.disk, live.disk_failures = None, 0
             live.backlog.popleft()

@@ -23,7 +23,9 @@ FORMAT = 2
 """Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
 
 LONG = 4_000  # lines, after which a journal is written anew
-_JOB = tuple("rendered requests reused skipped cancelled max_cost output written ended outcome problem".split())
+_JOB = tuple(
+    "rendered requests reused skipped cancelled max_cost output written ended outcome problem".split()
+)
 _PART_DEFAULTS = {f.name: f.default for f in fields(Part)}
 
 

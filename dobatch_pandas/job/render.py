@@ -84,8 +84,9 @@ def _rendered_once(
         if live.gone:
             raise Stopped
 
-    scope = scope_of(record.base_url, record.account, record.provider, record.endpoint)
-    known = Known(job.home, scope, lost) if record.reuse else None
+    known = None
+    if record.reuse:
+        known = Known(job.home, record.base_url, record.account, record.provider, record.endpoint, lost)
     writer = RequestWriter(
         recipe,
         folder.parts,
@@ -135,8 +136,8 @@ class Known(KeySet):
     Parameters
     ----------
     home : Home
-    scope : str
-        From `scope_of`: only answers of the same account, service and endpoint count.
+    base_url, account, provider, endpoint : str
+        Only answers of the same ones count, and those of version 0.1.0, which knew no accounts.
     lost : KeySet, optional
         What cannot be had after all.
 
@@ -146,9 +147,20 @@ class Known(KeySet):
         For each job the keys of what was found in it.
     """
 
-    def __init__(self, home: Home, scope: str, lost: KeySet | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        base_url: str,
+        account: str,
+        provider: str,
+        endpoint: str,
+        lost: KeySet | None = None,
+    ) -> None:
         super().__init__()
-        self._home, self._scopes = home, [scope]
+        self._home = home
+        self._scopes = [
+            scope_of(base_url, whose, provider, endpoint) for whose in dict.fromkeys((account, ""))
+        ]
         self._any = home.enter_answers(self._scopes)
         self._lost = KeySet() if lost is None else lost
         self.found: dict[str, list[Keys]] = {}

@@ -58,7 +58,8 @@ def _brief(word: object) -> str:
     told = ", ".join(
         f"{f.name}={_brief(value)}"
         for f in fields(word)
-        if f.name not in ("number", "request_id", "operation") and (value := getattr(word, f.name)) != f.default
+        if f.name not in ("number", "request_id", "operation")
+        and (value := getattr(word, f.name)) != f.default
     )
     number = getattr(word, "number", None)
     operation = getattr(word, "operation", "")
@@ -267,7 +268,9 @@ def _check_all(sim: Simulation) -> None:
             if batch.file.job == job_id
         )
         if asked.most is not None and paid > asked.most + 1e-6:
-            raise Broken("e", f"{job_id} has cost {paid:.3f}, and max_cost was never more than {asked.most:.3f}")
+            raise Broken(
+                "e", f"{job_id} has cost {paid:.3f}, and max_cost was never more than {asked.most:.3f}"
+            )
         if state.outcome == "failed" and any(not result.startswith("!") for result in found.values()):
             raise Broken("h", f"{job_id} says that it failed, and there are answers")
         newest = max((part.round for part in state.parts.values()), default=0)
@@ -288,5 +291,9 @@ def _just(asked: Asked, number: int) -> bool:
     again = sum(times.get(kind, 0) for kind in ("unknown", "not_ready", "about_file", "conflict"))
     storage = times.get("link", 0) + times.get("no_object", 0)
     return bool(
-        times.get("refused") or times.get("gone") or again >= 4 or storage >= 4 or times.get("enqueued", 0) >= 8
+        times.get("refused")
+        or times.get("gone")
+        or again >= 4
+        or storage >= 4
+        or times.get("enqueued", 0) >= 8
     )

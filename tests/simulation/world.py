@@ -24,7 +24,18 @@ _NETWORK = "busy strange trouble silent".split()
 _ANSWERS = "token refused unknown conflict gone not_ready".split()
 KINDS: dict[m.Operation, list[str]] = {
     "render": ["disk", "disk", "bug"],
-    "upload": ["token", "refused", "link", "no_object", "unknown", "conflict", "gone", "torn", "disk", *_NETWORK],
+    "upload": [
+        "token",
+        "refused",
+        "link",
+        "no_object",
+        "unknown",
+        "conflict",
+        "gone",
+        "torn",
+        "disk",
+        *_NETWORK,
+    ],
     "create": ["about_file", "enqueued", *_ANSWERS, *_NETWORK],
     "find": ["token", "unknown", "refused", *_NETWORK],
     "look": [*_ANSWERS, *_NETWORK],
@@ -104,7 +115,9 @@ class Asked:
         self.seen: dict[str, str] = {}  # answers that were read once
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.forgotten = False
-        self.retry_in: int | None = None  # the process in which a retry waits for results that were asked for again
+        self.retry_in: int | None = (
+            None  # the process in which a retry waits for results that were asked for again
+        )
 
 
 class Simulation:
@@ -198,7 +211,9 @@ class Simulation:
                 if number not in job.parts or len(job.parts[number].ids) != part.requests:
                     raise Broken("i", f"part {number} of {job_id} is not on disk as the journal says")
                 if part.final and number not in job.results:
-                    raise Broken("i", f"part {number} of {job_id} has no results, though the journal says read")
+                    raise Broken(
+                        "i", f"part {number} of {job_id} has no results, though the journal says read"
+                    )
 
     # -- what a user sees
 
@@ -324,7 +339,9 @@ class Process:
             self.end()
             self.come_back()
 
-    def later(self, delay: float, function: Callable[[], None], *, outlives: Callable[[], None] | None = None) -> None:
+    def later(
+        self, delay: float, function: Callable[[], None], *, outlives: Callable[[], None] | None = None
+    ) -> None:
         """Run something in this process later; where it is gone by then, `outlives` instead."""
         generation = self.generation
 
@@ -367,7 +384,9 @@ class Process:
 
     def sync_fails(self) -> bool:
         weather = self.sim.weather
-        fails = not weather.quiet and bool(weather.sync_fails) and self.sim.random.random() < weather.sync_fails
+        fails = (
+            not weather.quiet and bool(weather.sync_fails) and self.sim.random.random() < weather.sync_fails
+        )
         self.sim.faults["disk"] += fails
         return fails
 
@@ -603,9 +622,14 @@ class Process:
         if action.request_id in sim.service.by_request:
             return
         if state.cancelled:
-            raise Broken("d", f"part {action.number} of {live.id} is created after the cancel was written down")
+            raise Broken(
+                "d", f"part {action.number} of {live.id} is created after the cancel was written down"
+            )
         if asked.cancelled_at is not None and sim.t > asked.cancelled_at + 1.5 and not self.frozen_until:
-            raise Broken("d", f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel")
+            raise Broken(
+                "d",
+                f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel",
+            )
         if state.max_cost is None:
             return
         spent = sum(
@@ -676,7 +700,9 @@ class Process:
     def _upload(self, live: Live, action: m.Upload, kind: str | None) -> m.Event:
         if kind is not None and kind != "silent_after":
             return self._fault(live, action.number, "upload", kind)
-        return m.Uploaded(action.number, self.sim.service.put(self.sim.disk.jobs[live.id].parts[action.number]))
+        return m.Uploaded(
+            action.number, self.sim.service.put(self.sim.disk.jobs[live.id].parts[action.number])
+        )
 
     def _create(self, live: Live, action: m.Create, kind: str | None) -> m.Event:
         sim = self.sim
@@ -693,12 +719,21 @@ class Process:
                 sim.service.create(action.file_id, action.request_id, sim.t)
         if kind is not None and kind != "silent_after":
             return self._fault(live, action.number, "create", kind)
-        return self._seen(sim.service.create(action.file_id, action.request_id, sim.t), action.number, "create")
+        return self._seen(
+            sim.service.create(action.file_id, action.request_id, sim.t), action.number, "create"
+        )
 
     def _seen(self, batch: Batch, number: int, operation: m.Operation) -> m.Seen:
         look = self.sim.service.look(batch, self.sim.t)
         seen = m.BatchSeen(
-            look.batch_id, look.status, look.ended, look.completed, look.failed, None, look.problem, look.enqueued
+            look.batch_id,
+            look.status,
+            look.ended,
+            look.completed,
+            look.failed,
+            None,
+            look.problem,
+            look.enqueued,
         )
         return m.Seen(number, seen, operation)
 
@@ -706,7 +741,9 @@ class Process:
         if kind is not None:
             return self._fault(live, action.number, "find", kind)
         batch = self.sim.service.find(action.request_id, self.sim.t)
-        return m.Found(action.number, None if batch is None else self._seen(batch, action.number, "find").batch)
+        return m.Found(
+            action.number, None if batch is None else self._seen(batch, action.number, "find").batch
+        )
 
     def _look(self, live: Live, action: m.Look, kind: str | None) -> m.Event:
         service = self.sim.service
@@ -719,7 +756,11 @@ class Process:
 
     def _cancel(self, live: Live, action: m.CancelBatch, kind: str | None) -> m.Event:
         batch = self.sim.service.batches[action.batch_id]
-        acts = kind is None or kind == "silent_after" or (kind in MAY_HAVE_ACTED and self.sim.random.random() < 0.5)
+        acts = (
+            kind is None
+            or kind == "silent_after"
+            or (kind in MAY_HAVE_ACTED and self.sim.random.random() < 0.5)
+        )
         taken = acts and not batch.lost and self.sim.service.cancel(batch, self.sim.t)
         if kind is not None or not taken:
             return self._fault(live, action.number, "cancel", kind or "conflict")
@@ -755,7 +796,10 @@ class Process:
         if kind is not None or self.disk_is_full():
             return self._fault(live, action.number, "read", kind or "disk")
         job = sim.disk.jobs[live.id]
-        lines = {**job.files.get((action.number, "error"), {}), **job.files.get((action.number, "output"), {})}
+        lines = {
+            **job.files.get((action.number, "error"), {}),
+            **job.files.get((action.number, "output"), {}),
+        }
         results, codes = {}, Counter()
         for custom_id in job.parts[action.number].ids:
             line = lines.get(custom_id)
