@@ -182,7 +182,7 @@ class Home:
         """
         if isinstance(job_id, str) and _NAME.fullmatch(job_id):
             folder = self.folder(job_id)
-            if not folder.exists:
+            if not folder.exists and folder.root.is_dir():
                 self._migrate([job_id])
             with suppress(JobNotFound):
                 return folder.record()
