@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -232,6 +232,8 @@ class Home:
         columns = None if row.over else self._seen(row.id)
         if columns is None:
             return row
+        if not columns["fingerprint"]:
+            return replace(row, status="paused", problem=columns["problem"])
         if columns["ended"] is not None:
             self._put(columns)
         elif columns["problem"] is None and row.problem:
@@ -247,7 +249,7 @@ class Home:
             return _columns(record, folder.state())
         except JobNotFound:
             return None
-        except (DobatchError, OSError) as error:
+        except (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             return _unreadable(folder, error)
 
     def _refresh(self) -> None:
@@ -283,7 +285,7 @@ class Home:
     def _newest(self, db: sqlite3.Connection, fingerprint: str) -> JobRecord | None:
         sql = "SELECT id FROM jobs WHERE fingerprint = ? ORDER BY created DESC"
         for (job_id,) in db.execute(sql, (fingerprint,)).fetchall():
-            with suppress(JobNotFound):
+            with suppress(DobatchError):
                 return self.folder(job_id).record()
         return None
 

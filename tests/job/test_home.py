@@ -196,7 +196,10 @@ def test_rows_open_no_file_of_a_job_that_is_over(here):
     assert (row.status, row.output) == ("completed", "/answers")
 
 
-def test_a_job_that_cannot_be_read_is_listed_with_the_reason(here, place):
+@pytest.mark.parametrize(
+    "content", [b"torn", b"", b"[]", b"{}", b"7", b'{"format": "x"}', b'{"format": 99}', b"\xff"]
+)
+def test_a_job_that_cannot_be_read_is_listed_with_the_reason(here, place, content):
     """
     One damaged folder hides no other job, and is looked at again when it was mended.
     """
@@ -204,15 +207,30 @@ def test_a_job_that_cannot_be_read_is_listed_with_the_reason(here, place):
     kept = here.folder(bad).record_path.read_bytes()
     here.close()
     (place / "index.sqlite").unlink()
-    here.folder(bad).record_path.write_bytes(b"torn")
+    here.folder(bad).record_path.write_bytes(content)
+    with pytest.raises(ConfigurationError):
+        here.record(bad)
     rows = {row.id: row for row in here.rows()}
     assert rows[good].problem is None
-    assert "job.json" in (rows[bad].problem or "")
+    assert "job.json" in (rows[bad].problem or "") or "newer version" in (rows[bad].problem or "")
     assert here.find("bad") is None
     here.folder(bad).record_path.write_bytes(kept)
     found = here.find("bad")
     assert found is not None
     assert found.id == bad
+
+
+@pytest.mark.parametrize("line", [b'{"job": 7}', b'{"parts": {"x": {}}}', b'{"parts": {"0": {"errors": 5}}}'])
+def test_a_journal_that_no_version_wrote_hides_no_other_job(here, line):
+    """
+    The job is listed with the reason, and so are all others.
+    """
+    good, bad = _add(here, "good", created=2.0), _add(here, "bad", created=1.0)
+    with here.folder(bad).journal_path.open("ab") as file:
+        file.write(line + b"\n")
+    rows = here.rows()
+    assert [row.id for row in rows] == [good, bad]
+    assert rows[1].problem
 
 
 # -- nothing is deleted by inference
