@@ -90,7 +90,13 @@ class JobFolder:
     def create(self) -> JobFolder:
         """Make the folder and those in it; it is no job until `record` is written."""
         for folder in (self.root, self.parts, self.results, self.root / "output", self.root / "error"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"Cannot write to the home folder {self.root.parent.parent}: {error.strerror or error}. Make it "
+                    "writable, or choose another one with dobatch.configure(home=...) or DOBATCH_HOME."
+                ) from error
         return self
 
     # -- what is in it

@@ -180,14 +180,20 @@ class Home:
         JobNotFound
             It names the newest jobs there are.
         """
+        known = ""
         if isinstance(job_id, str) and _NAME.fullmatch(job_id):
             folder = self.folder(job_id)
-            if not folder.exists and folder.root.is_dir():
-                self._migrate([job_id])
-            with suppress(JobNotFound):
+            try:
+                if not folder.exists and folder.root.is_dir():
+                    self._migrate([job_id])
                 return folder.record()
-        near = [row.id for row in self.rows()[:5]]
-        known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
+            except JobNotFound:
+                pass
+            except OSError as error:
+                raise ConfigurationError(f"Cannot read {folder.root}: {error.strerror or error}.") from error
+        with suppress(ConfigurationError):
+            near = [row.id for row in self.rows()[:5]]
+            known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
         raise JobNotFound(
             f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", str(job_id)
         )
@@ -204,8 +210,8 @@ class Home:
         """Delete everything of a job."""
 
         def forget(db: sqlite3.Connection) -> None:
-            self.folder(job_id).delete()
             _drop(db, [job_id])
+            self.folder(job_id).delete()
 
         self._index.write(forget)
 
