@@ -123,7 +123,7 @@ class Plan:
         answered = None
         if recipe.custom_id is None:
             home = home_here()
-            scope = scope_of(here.base_url, account_here(home), recipe.provider, recipe.endpoint)
+            scope = scope_of(here.base_url, account_here(home.path), recipe.provider, recipe.endpoint)
             answered = Known(home, scope)
         return estimate_frame(self.frame, recipe, answered=answered, overrides=here.prices)
 

@@ -165,7 +165,7 @@ def submit_dataset(
 
 def salt_here(home: Home) -> str:
     """Return what makes the same question another one: the service, and the account that asks."""
-    return f"{settings().base_url} {account_here(home)}"
+    return f"{settings().base_url} {account_here(home.path)}"
 
 
 def home_with_token() -> Home:
@@ -200,7 +200,7 @@ def _submitted(
                 created=time.time(),
                 fingerprint=fingerprint,
                 base_url=settings().base_url,
-                account=account_here(home),
+                account=account_here(home.path),
                 provider=recipe.provider,
                 endpoint=recipe.endpoint,
                 model=recipe.model,
@@ -232,7 +232,7 @@ def _submitted(
 def _answered(home: Home, recipe: Recipe) -> KeySet | None:
     if recipe.custom_id is not None:
         return None
-    return Known(home, scope_of(settings().base_url, account_here(home), recipe.provider, recipe.endpoint))
+    return Known(home, scope_of(settings().base_url, account_here(home.path), recipe.provider, recipe.endpoint))
 
 
 def _knock() -> None:
