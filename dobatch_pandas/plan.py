@@ -18,7 +18,6 @@ from .errors import InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
 from .job.account import account_here
-from .job.home import scope_of
 from .job.process import home_here
 from .job.render import Known
 from .job.submit import submit_frame
@@ -123,8 +122,8 @@ class Plan:
         answered = None
         if recipe.custom_id is None:
             home = home_here()
-            scope = scope_of(here.base_url, account_here(home.path), recipe.provider, recipe.endpoint)
-            answered = Known(home, scope)
+            account = account_here(home.path)
+            answered = Known(home, here.base_url, account, recipe.provider, recipe.endpoint)
         return estimate_frame(self.frame, recipe, answered=answered, overrides=here.prices)
 
     def to_jsonl(self, directory: str | os.PathLike[str]) -> list[Path]:

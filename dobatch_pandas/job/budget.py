@@ -38,7 +38,9 @@ def bound_of(path: Path, model: str, provider: str, endpoint: str) -> float | No
 
 def check_max_cost(max_cost: float | None) -> None:
     """Raise InputError for what is no sum of money."""
-    if max_cost is not None and (isinstance(max_cost, bool) or not isinstance(max_cost, (int, float)) or not max_cost >= 0):
+    if max_cost is not None and (
+        isinstance(max_cost, bool) or not isinstance(max_cost, (int, float)) or not max_cost >= 0
+    ):
         raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, such as 0.5, or None for no limit.")
 
 

@@ -359,7 +359,9 @@ class Job:
         chosen = RETRYABLE if codes is None else frozenset([codes] if isinstance(codes, str) else codes)
         unknown = sorted(code for code in chosen - set(EXPLANATIONS) if not code.startswith("http_"))
         if unknown:
-            raise InputError(f"There are no codes {', '.join(map(repr, unknown))}; dobatch.RETRYABLE has those of a retry.")
+            raise InputError(
+                f"There are no codes {', '.join(map(repr, unknown))}; dobatch.RETRYABLE has those of a retry."
+            )
         with _retrying(self._home.path, self.id):
             self._ask_again()
             state = self._state
@@ -424,7 +426,8 @@ class Job:
         live = self._live
         if live is not None and self._state.ended is None:
             raise JobNotReady(
-                f"Job {self.id} is not over ({self.status}): job.cancel(), then job.wait(), then forget it.", self.id
+                f"Job {self.id} is not over ({self.status}): job.cancel(), then job.wait(), then forget it.",
+                self.id,
             )
         drop(self._home, self.id)
         if not self._folder.exists:
@@ -451,7 +454,9 @@ class Job:
                 try:
                     client.cancel_batch(part.batch_id or "")
                 except DobatchError as error:
-                    log.warning("batch %s of the forgotten job %s may run on: %s", part.batch_id, self.id, error)
+                    log.warning(
+                        "batch %s of the forgotten job %s may run on: %s", part.batch_id, self.id, error
+                    )
 
     # -- answers
 
@@ -570,7 +575,9 @@ def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
 
 def _is_still(live: Live) -> bool:
     """Whether waiting longer is of no use: over, left, or stuck for good."""
-    return live.gone or live.broken is not None or live.state.ended is not None or _is_still_for_good(live.state)
+    return (
+        live.gone or live.broken is not None or live.state.ended is not None or _is_still_for_good(live.state)
+    )
 
 
 def _is_still_for_good(state: State) -> bool:

@@ -23,7 +23,9 @@ FORMAT = 2
 """Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
 
 LONG = 4_000  # lines, after which a journal is written anew
-_JOB = tuple("rendered requests reused skipped cancelled max_cost output written ended outcome problem".split())
+_JOB = tuple(
+    "rendered requests reused skipped cancelled max_cost output written ended outcome problem".split()
+)
 _PART_DEFAULTS = {f.name: f.default for f in fields(Part)}
 
 
@@ -57,6 +59,11 @@ class Journal:
         self._file, self._id = file, job_id
         self._lines = 0
         self._clean = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing when it was last read: a job that is no more."""
+        return self._lines == 0
 
     def load(self) -> State:
         """Return the state as it was last written down."""

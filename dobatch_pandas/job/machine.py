@@ -28,6 +28,7 @@ from ..codes import ErrorGroup
 
 __all__ = [
     "DURABLE",
+    "OPERATION_OF",
     "POLICY",
     "Action",
     "Allow",
@@ -60,6 +61,7 @@ __all__ = [
     "Rendered",
     "Retried",
     "Seen",
+    "SendOnly",
     "State",
     "Tick",
     "Upload",
@@ -400,9 +402,19 @@ def _committed(part: Part) -> float:
 
 @dataclass(frozen=True)
 class Began:
-    """This process moves the job on from here; of a job that is over, provisional results are asked for again."""
+    """
+    This process moves the job on from here; of a job that is over, provisional results are asked for again.
+
+    ``cancelled``: its end was asked for while nobody moved it.
+    """
 
     send_only: bool = False
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class SendOnly:
+    """The process is about to end: what is not sent is sent, and then the job is left to whoever comes."""
 
 
 @dataclass(frozen=True)
@@ -523,6 +535,7 @@ class Tick:
 
 Event = (
     Began
+    | SendOnly
     | PartRendered
     | Rendered
     | Uploaded
@@ -611,6 +624,19 @@ class Leave:
     """Let go of the job: it is over, or another process is to see it through."""
 
 
+OPERATION_OF: Mapping[type, Operation] = {
+    Render: "render",
+    Upload: "upload",
+    Create: "create",
+    Find: "find",
+    Look: "look",
+    CancelBatch: "cancel",
+    Fetch: "fetch",
+    Read: "read",
+    WriteOutput: "output",
+}
+"""The operation that an action begins."""
+
 Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | WriteOutput | Leave
 
 
@@ -647,8 +673,11 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Began():
             state = replace(state, send_only=event.send_only, left=False)
             state = replace(state, doing=None, due=now.ticks, failures=0, trouble=None, stuck=False)
+            state = replace(state, cancelled=state.cancelled or event.cancelled)
             state = _each(state, lambda part: _resumed(part, now))
             return _ask_again(state, now)
+        case SendOnly():
+            return replace(state, send_only=True)
         case AskAgain():
             return _ask_again(state, now)
         case PartRendered():
@@ -694,7 +723,9 @@ def _after(state: State, event: Event, now: Now) -> State:
     state = _with(state, part)
     if before.open and not part.open:
         # Room at the provider has come free.
-        state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "room" and p is not part else p)
+        state = _each(
+            state, lambda p: replace(p, due=now.ticks) if p.waits == "room" and p is not part else p
+        )
     if part.final:
         # What was measured is less than its bound.
         state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "budget" else p)
@@ -766,7 +797,9 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         return replace(part, due=now.ticks)
     if batch.ended and batch.status == "failed" and batch.enqueued and not batch.completed:
         # The same file again, as a new batch, when there is room at the provider.
-        part = replace(part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None)
+        part = replace(
+            part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None
+        )
         return _no_room(state, part, batch.problem or "no room for more enqueued tokens", now)
     if batch.ended:
         return replace(part, state="ended", problem=batch.problem)
@@ -789,7 +822,9 @@ def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
     if alone and part.refusals >= ROOM_TRIES:
         return _refused(part, words)
     pause = min(FIRST_PAUSE * 2.0**part.refusals, HOLD) if alone else HOLD
-    part = replace(part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}")
+    part = replace(
+        part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}"
+    )
     return replace(part, due=now.ticks + pause, refusals=part.refusals + 1)
 
 
@@ -803,12 +838,16 @@ def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
     if part.files_sent < TRIES and part.status != "refused":
         # The service may not have found the file: once more from the start, under the same request_id.
         pause = FIRST_PAUSE * 2.0**part.files_sent
-        return replace(part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause)
+        return replace(
+            part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause
+        )
     return _refused(part, part.problem or "the service refused the batch")
 
 
 def _read(part: Part, event: ReadDone, now: Now) -> Part:
-    promised = part.requests if part.status == "completed" else min(part.requests, part.completed + part.failed)
+    promised = (
+        part.requests if part.status == "completed" else min(part.requests, part.completed + part.failed)
+    )
     part = replace(
         part,
         state="read",
@@ -834,11 +873,15 @@ def _read(part: Part, event: ReadDone, now: Now) -> Part:
 
 
 def _dropped(part: Part) -> Part:
-    return replace(part, state="fetched", status="dropped", doing=None, waits=None, trouble=None, problem=None)
+    return replace(
+        part, state="fetched", status="dropped", doing=None, waits=None, trouble=None, problem=None
+    )
 
 
 def _refused(part: Part, words: str) -> Part:
-    return replace(part, state="fetched", status="refused", doing=None, waits=None, trouble=None, problem=words)
+    return replace(
+        part, state="fetched", status="refused", doing=None, waits=None, trouble=None, problem=words
+    )
 
 
 # -- faults
@@ -906,7 +949,9 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
                 trouble=f"{fault.words} Sending the file again.",
             )
         case Verdict.FIND:
-            return replace(part, problem=fault.words, seek=True, due=now.ticks + (pause if part.files_sent else 0.0))
+            return replace(
+                part, problem=fault.words, seek=True, due=now.ticks + (pause if part.files_sent else 0.0)
+            )
         case Verdict.REFUSED:
             return _refused(part, fault.words)
         case Verdict.NEXT_LOOK:
@@ -1021,7 +1066,9 @@ def _over_budget(state: State, part: Part) -> str | None:
         return None
     cure = "job.allow(max_cost=...) goes on, job.cancel() ends the job with what is answered."
     if part.bound is None:
-        return f"Part {part.number} is held: nobody can say what it costs at most, and max_cost is set. {cure}"
+        return (
+            f"Part {part.number} is held: nobody can say what it costs at most, and max_cost is set. {cure}"
+        )
     spent = committed(state)
     # A tolerance far below a cent: sums of bounds are not exact.
     if spent + part.bound <= state.max_cost + 1e-9:
@@ -1101,7 +1148,9 @@ def problem_of(state: State) -> tuple[str | None, bool]:
             return part.trouble, True
     troubled = [part.trouble for part in parts if part.trouble]
     # What is held up for a person may have others beside it that go on.
-    return state.trouble or next(iter(troubled), None), bool(held) and len(held) == len(parts) and state.rendered
+    return state.trouble or next(iter(troubled), None), bool(held) and len(held) == len(
+        parts
+    ) and state.rendered
 
 
 # -- small things

@@ -13,7 +13,7 @@ from dobatch_pandas.config import on_change, settings
 from dobatch_pandas.errors import ConfigurationError
 from dobatch_pandas.service.client import Client
 
-from .account import account_here
+from .account import is_ours
 from .engine import Engine, Live, Loop
 from .folder import JobRecord, release_in_child
 from .home import Home
@@ -139,7 +139,7 @@ def _check_whose(home: Home, record: JobRecord) -> None:
             f"Job {record.id} belongs to {record.base_url}, and {here} is set, whose token must not go there. "
             f"Set dobatch.configure(base_url={record.base_url!r}, token=...) to go on."
         )
-    if settings().token and record.account and account_here(home.path) != record.account:
+    if settings().token and not is_ours(home.path, record):
         raise ConfigurationError(
             f"Job {record.id} was submitted by another account than the one that is set. If it is the same account with "
             'a new token, say so with dobatch.configure(token=..., account="same"); else set the token of the account.'

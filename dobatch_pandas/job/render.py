@@ -54,6 +54,8 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
     Stopped
         The job is to be left alone.
     """
+    if job.record.source is None and not job.folder.input.exists():
+        return _rendered_before(live, job)
     lost = KeySet()
     while True:
         rendered, missing = _rendered_once(live, job, report, told, lost)
@@ -62,6 +64,14 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
             return rendered
         # Another job's answers went away between being found and being copied: these are asked after all.
         lost.add_new(missing)
+
+
+def _rendered_before(live: Live, job: OpenJob) -> Rendered:
+    """Tell from the manifest what a process had rendered that died before it could say so."""
+    manifest = pq.read_table(job.folder.manifest, columns=["custom_id", "fate"])
+    reused = pc.count_distinct(manifest["custom_id"].filter(pc.equal(manifest["fate"], Fate.REUSED))).as_py()
+    sent = sum(part.requests for part in live.state.parts.values())
+    return Rendered(sent + reused, reused, _count(pc.greater(manifest["fate"], Fate.REUSED)))
 
 
 def _rendered_once(
@@ -84,8 +94,9 @@ def _rendered_once(
         if live.gone:
             raise Stopped
 
-    scope = scope_of(record.base_url, record.account, record.provider, record.endpoint)
-    known = Known(job.home, scope, lost) if record.reuse else None
+    known = None
+    if record.reuse:
+        known = Known(job.home, record.base_url, record.account, record.provider, record.endpoint, lost)
     writer = RequestWriter(
         recipe,
         folder.parts,
@@ -135,8 +146,8 @@ class Known(KeySet):
     Parameters
     ----------
     home : Home
-    scope : str
-        From `scope_of`: only answers of the same account, service and endpoint count.
+    base_url, account, provider, endpoint : str
+        Only answers of the same ones count, and those of version 0.1.0, which knew no accounts.
     lost : KeySet, optional
         What cannot be had after all.
 
@@ -146,9 +157,20 @@ class Known(KeySet):
         For each job the keys of what was found in it.
     """
 
-    def __init__(self, home: Home, scope: str, lost: KeySet | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        base_url: str,
+        account: str,
+        provider: str,
+        endpoint: str,
+        lost: KeySet | None = None,
+    ) -> None:
         super().__init__()
-        self._home, self._scopes = home, [scope]
+        self._home = home
+        self._scopes = [
+            scope_of(base_url, whose, provider, endpoint) for whose in dict.fromkeys((account, ""))
+        ]
         self._any = home.enter_answers(self._scopes)
         self._lost = KeySet() if lost is None else lost
         self.found: dict[str, list[Keys]] = {}

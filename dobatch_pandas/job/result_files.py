@@ -145,7 +145,9 @@ def _mark_failed(table: pa.Table, rows: Any, code: Any, message: Any) -> pa.Tabl
     return _replace(table, "error_message", pc.if_else(rows, message, table["error_message"]))
 
 
-def read_part_into(target: Path, files: Sequence[Path], ids: pa.Array, recipe: Recipe, **options: Any) -> Tally:
+def read_part_into(
+    target: Path, files: Sequence[Path], ids: pa.Array, recipe: Recipe, **options: Any
+) -> Tally:
     """Write what `read_part` yields to a file that appears whole or not at all, and return what it adds up to."""
     for doubled in (False, True):
         tally = Tally()

@@ -137,7 +137,11 @@ class JobAnswers:
             lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
             record = self._record
             same_size = len(frame) == record.rows and record.source is None
-            if same_size and fingerprint_of(frame, recipe, f"{record.base_url} {record.account}", lenient) == record.fingerprint:
+            if (
+                same_size
+                and fingerprint_of(frame, recipe, f"{record.base_url} {record.account}", lenient)
+                == record.fingerprint
+            ):
                 # The very rows that were submitted, most often: their ids are on disk.
                 return self._asked()[:2]
             return ids_of(frame, lenient)

@@ -23,7 +23,7 @@ from dobatch_pandas.service.client import Client
 from .account import account_here
 from .budget import check_max_cost, refuse_beyond
 from .folder import JobFolder, JobRecord
-from .home import Home, scope_of
+from .home import Home
 from .input import as_json, check_source, record_of_source, write_input
 from .job import Job
 from .machine import State
@@ -211,7 +211,9 @@ def _submitted(
                 reuse=not fresh and recipe.custom_id is None,
                 max_cost=max_cost,
             )
-            record = home.add_job(mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=fresh)
+            record = home.add_job(
+                mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=fresh
+            )
     except BaseException:
         home.discard(job_id)
         raise
@@ -232,7 +234,7 @@ def _submitted(
 def _answered(home: Home, recipe: Recipe) -> KeySet | None:
     if recipe.custom_id is not None:
         return None
-    return Known(home, scope_of(settings().base_url, account_here(home.path), recipe.provider, recipe.endpoint))
+    return Known(home, settings().base_url, account_here(home.path), recipe.provider, recipe.endpoint)
 
 
 def _knock() -> None:

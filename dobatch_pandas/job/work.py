@@ -409,7 +409,9 @@ def _fetch(job: OpenJob, number: int, batch_id: str, again: bool) -> None:
     links = job.client.get_results(batch_id)
     wanted = (("output_url", job.folder.output(number)), ("error_url", job.folder.error(number)))
     if not links.available or not (links.output_url or links.error_url):
-        raise NotReady(f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results")
+        raise NotReady(
+            f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results"
+        )
     had, gone = 0, None
     for which, target in wanted:
         url = getattr(links, which)
@@ -478,5 +480,3 @@ def _cost(record: JobRecord, tally: Tally) -> float | None:
     return cost(
         price, tokens["prompt_tokens"], tokens["completion_tokens"], cached_tokens=tokens["cached_tokens"]
     )
-
-
