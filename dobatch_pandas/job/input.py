@@ -266,7 +266,7 @@ def source_of(job: JobRecord, recipe: Recipe) -> Source:
     source = Source.from_json(kept)
     if source.versions() != kept["versions"]:
         # A file that was copied or touched may say the same as ever.
-        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {kept['output']}")
+        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {job.account} {kept['output']}")
         if fingerprint != job.fingerprint:
             raise InputError(
                 "The source's files have changed since the job was submitted: put them back as they were. "

@@ -54,6 +54,8 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
     Stopped
         The job is to be left alone.
     """
+    if job.record.source is None and not job.folder.input.exists():
+        return _rendered_before(live, job)
     lost = KeySet()
     while True:
         rendered, missing = _rendered_once(live, job, report, told, lost)
@@ -62,6 +64,14 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
             return rendered
         # Another job's answers went away between being found and being copied: these are asked after all.
         lost.add_new(missing)
+
+
+def _rendered_before(live: Live, job: OpenJob) -> Rendered:
+    """Tell from the manifest what a process had rendered that died before it could say so."""
+    manifest = pq.read_table(job.folder.manifest, columns=["custom_id", "fate"])
+    reused = pc.count_distinct(manifest["custom_id"].filter(pc.equal(manifest["fate"], Fate.REUSED))).as_py()
+    sent = sum(part.requests for part in live.state.parts.values())
+    return Rendered(sent + reused, reused, _count(pc.greater(manifest["fate"], Fate.REUSED)))
 
 
 def _rendered_once(

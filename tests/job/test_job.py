@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pandas as pd
 import pytest
@@ -239,6 +240,8 @@ dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", di
 dobatch.attach({job.id!r}).cancel()
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    while "cancel_batch" not in server.calls:
+        time.sleep(0.02)
     server.release()
     job.wait()
     assert job.status == "cancelled"
@@ -266,10 +269,10 @@ def test_interrupting_wait_leaves_the_job(server, monkeypatch):
     def interrupt(self, deadline, timeout):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dobatch.Job, "_wait_until", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"goes on.*attach.*cancel"):
-        job.wait()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(dobatch.Job, "_wait_until", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=r"goes on.*attach.*cancel"):
+            job.wait()
     server.release()
     assert dobatch.attach(job.id).wait().status == "completed"
 
