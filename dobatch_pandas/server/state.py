@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 import threading
@@ -99,7 +100,12 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        if os.name != "nt":
+            # Made here, so that nobody else can read it; SQLite gives its other files the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            path.chmod(0o600)
+        # Whoever holds it longer is waited for by the executor, and calls are told to come again.
+        self._connection = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         self._connection.execute("pragma journal_mode=wal")
         self._connection.execute("pragma synchronous=normal")
         self._connection.execute("create table if not exists meta (name text primary key, value blob)")
