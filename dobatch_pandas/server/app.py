@@ -15,7 +15,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .control import control_routes
+from .openapi import describe
 from .operation import Handler, Operation, problem_response
+from .plain import to_json
 from .replies import ApiProblem
 from .service import Service
 from .shapes import ENDPOINTS
@@ -57,6 +59,13 @@ def build_app(
         route("/v1/models/{model:path}", "GET", "infer", service.model),
         *control_routes(service),
     ]
+    described = to_json(describe(routes, service.options))
+
+    async def openapi(request: Request) -> Response:
+        """The description of everything that is served."""
+        return Response(described, media_type="application/json")
+
+    routes.append(Route("/openapi.json", openapi, methods=["GET"]))
 
     async def unexpected(request: Request, problem: Exception) -> Response:
         _log.error("%s %s", request.method, request.scope["path"], exc_info=problem)

@@ -143,6 +143,11 @@ class Executor:
             run.close()
 
     @property
+    def asking(self) -> int:
+        """Requests that are at the model at this moment."""
+        return self._asking
+
+    @property
     def busy(self) -> int:
         """Requests and steps of batches that are under way at this moment."""
         return self._busy
@@ -206,6 +211,19 @@ class Executor:
         with self._wake:
             self._held.clear()
             self._wake.notify()
+
+    def reset(self) -> None:
+        """Let go of every batch; what is at the model for them is nobody's when it comes."""
+        with self._wake:
+            for run in self._runs.values():
+                run.phase = "ended"
+                run.close()
+            self._runs.clear()
+            self._held.clear()
+            if self.executed is not None:
+                self.executed.clear()
+        for path in self._folder.iterdir():
+            path.unlink(missing_ok=True)
 
     @property
     def held(self) -> dict[str, int]:

@@ -56,6 +56,11 @@ class RateLimiter:
         """Count a call, unless it must be refused; refused calls are not counted."""
         return self._ask(token, 1)
 
+    def clear(self) -> None:
+        """Forget every call."""
+        with self._lock:
+            self._calls.clear()
+
     def look(self, token: str) -> Allowance:
         """What is left, without counting a call."""
         return self._ask(token, 0)

@@ -264,6 +264,10 @@ class LocalServer:
         service.executor.wake()
         service.purge()
 
+    def reset(self) -> None:
+        """Forget every batch, file, fault and call, and set the time back: as new, at the same address."""
+        self._running().reset()
+
     def hold(
         self, stage: Literal["validating", "in_progress", "finalizing"] = "in_progress", *, after: int = 0
     ) -> None:
@@ -335,6 +339,7 @@ class LocalServer:
 
         state = State(home / "server.sqlite")
         inputs, outputs = Objects(home / "inputs"), Objects(home / "outputs")
+        inputs.clear(left_over=True)
         executor = Executor(
             state,
             inputs,

@@ -40,7 +40,7 @@ class Operation:
     """
 
     def __init__(self, name: str, handler: Handler, service: Service, signed: bool = False) -> None:
-        self.name, self._handler, self._service, self._signed = name, handler, service, signed
+        self.name, self.handler, self._service, self.signed = name, handler, service, signed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
@@ -74,20 +74,20 @@ class Operation:
         headers: dict[str, str] = {}
         request_id = str(uuid.uuid4())
         try:
-            if not self._signed:
+            if not self.signed:
                 headers = self._service.allowance(request)
             if fault is not None and (fault.status is not None or (fault.expire and fault.cut is None)):
                 response = self._faulty(fault, request_id)
                 headers = {} if fault.body is not None else headers
             else:
-                if not self._signed:
+                if not self.signed:
                     token = self._service.authorize(request)
                     allowance = self._service.count(token) if self.name != "infer" else None
                     if allowance is not None:
                         headers = allowance.headers()
                         if allowance.retry_after is not None:
                             raise ApiProblem(429, "API Rate limit exceeded.")
-                response = await self._handler(request)
+                response = await self.handler(request)
         except ApiProblem as problem:
             response = problem_response(problem, request_id)
         except Refused as refused:
@@ -96,7 +96,7 @@ class Operation:
             # A full disk, no descriptors, a busy ledger: it passes, and nothing was done.
             _log.warning("%s cannot be done now: %s: %s", self.name, type(trouble).__name__, trouble)
             again = {"retry-after": "1"}
-            if self._signed:
+            if self.signed:
                 response = _storage_error(503, "SlowDown", "Please reduce your request rate.", again)
             else:
                 response = problem_response(
@@ -112,7 +112,7 @@ class Operation:
         headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
         if fault.body is not None:
             return Response(fault.body, status, headers)
-        if self._signed:
+        if self.signed:
             return _storage_error(
                 status, "AccessDenied" if status == 403 else "SlowDown", "Request has expired", headers
             )

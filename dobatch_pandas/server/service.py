@@ -406,6 +406,20 @@ class Service:
                     self.outputs.delete(f"{file_id}.jsonl")
             self.inputs.delete(f"{batch.input_file_id}.jsonl")
             self.state.change(batch.batch_id, purged=True)
+        for file_id in self.state.drop_unused_files(self.clock.now() - _KEPT):
+            self.inputs.delete(f"{file_id}.jsonl")
+
+    def reset(self) -> None:
+        """Forget every batch, file, fault and call, and set the time back."""
+        self.executor.reset()
+        self.state.clear()
+        self.inputs.clear()
+        self.outputs.clear()
+        self.faults.clear()
+        self.calls.clear()
+        self.clock.offset = 0.0
+        if self.limiter is not None:
+            self.limiter.clear()
 
     def authorize(self, request: Request) -> str:
         """The token of a call; 401 where there is none, or a wrong one."""

@@ -153,6 +153,32 @@ class State:
             row = self._connection.execute("select * from files where file_id = ?", [file_id]).fetchone()
         return File(*row) if row else None
 
+    def files(self, limit: int) -> list[File]:
+        """Input files, newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "select * from files order by rowid desc limit ?", [limit]
+            ).fetchall()
+        return [File(*row) for row in rows]
+
+    def drop_unused_files(self, before: float) -> list[str]:
+        """Forget input files announced before a moment that no batch was made of; returns their ids."""
+        unused = "created_at < ? and file_id not in (select input_file_id from batches)"
+        with self._lock:
+            ids = [
+                row[0]
+                for row in self._connection.execute(f"select file_id from files where {unused}", [before])
+            ]
+            if ids:
+                self._connection.execute(f"delete from files where {unused}", [before])
+        return ids
+
+    def clear(self) -> None:
+        """Forget every file and batch."""
+        with self._lock:
+            self._connection.execute("delete from files")
+            self._connection.execute("delete from batches")
+
     def uploaded(self, file_id: str, size: int) -> None:
         """Note that the bytes of an input file are there."""
         with self._lock:

@@ -136,6 +136,11 @@ class Objects:
             partial.unlink(missing_ok=True)
         return f'"{digest.hexdigest()}"'
 
+    def clear(self, left_over: bool = False) -> None:
+        """Remove every object, or only what uploads left that a crash broke off."""
+        for path in self.folder.glob("*.partial" if left_over else "*"):
+            path.unlink(missing_ok=True)
+
     def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
         self.path(name).unlink(missing_ok=True)
