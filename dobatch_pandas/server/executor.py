@@ -307,7 +307,7 @@ class Executor:
             if future.set_running_or_notify_cancel():
                 return _Task(partial(self._call, work, future), None, True)
         # The batch with the least left goes first: none waits for a larger one, and they end one by one.
-        for run in sorted(self._runs.values(), key=lambda run: run.left):
+        for run in sorted(self._runs.values(), key=lambda run: run.turn):
             task = self._step(run, may_ask)
             if task is not None:
                 return task

@@ -127,7 +127,7 @@ def _responses(endpoint: Any, method: str, path: str, options: Options) -> dict[
     if not isinstance(endpoint, Operation):
         return _responses_of_control(method, path)
     if endpoint.signed:
-        answers = {"200": {"description": "Stored" if method == "PUT" else "The lines"}}
+        answers: dict[str, Any] = {"200": {"description": "Stored" if method == "PUT" else "The lines"}}
         if method == "GET":
             answers["206"] = {"description": "The bytes of a range"}
             answers["416"] = {"description": "No such range"}
@@ -145,7 +145,7 @@ def _responses(endpoint: Any, method: str, path: str, options: Options) -> dict[
     headers = {
         name: {"description": words, "schema": {"type": "string"}} for name, words in _RATE_HEADERS.items()
     }
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     if path in (CHAT, RESPONSES, MESSAGES):
         content["text/event-stream"] = {"schema": {"type": "string"}}
     answers = {good: {"description": "Done", "headers": headers, "content": content}}
@@ -172,7 +172,7 @@ def _responses(endpoint: Any, method: str, path: str, options: Options) -> dict[
         refs = [{"$ref": "#/components/schemas/Error"}]
         if error != "Error":
             refs.append({"$ref": f"#/components/schemas/{error}"})
-        schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+        schema: dict[str, Any] = refs[0] if len(refs) == 1 else {"anyOf": refs}
         answers[status] = {
             "description": words,
             "headers": headers,

@@ -92,6 +92,11 @@ class Run:
         """Requests not yet handed out."""
         return len(self._order) - self._next + len(self._again)
 
+    @property
+    def turn(self) -> tuple[bool, int]:
+        """Whose turn it is: the least left first, and last who has only what the model did not take before."""
+        return self._next == len(self._order) and bool(self._again), self.left
+
     def take(self, count: int) -> array[int]:
         """Hand out the numbers of the next lines: so many, or fewer where they are long."""
         first = self._next

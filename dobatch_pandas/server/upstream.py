@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -379,7 +380,9 @@ def _no_route(reply: Reply, model: str) -> bool:
         return True
     error = reply.body.get("error")
     said = " ".join(map(str, error.values())) if isinstance(error, Mapping) else str(reply.body)
-    names_model = (model and model in said) or "model" in said.lower()
+    # A short name may stand in any text by chance, a quoted one does not.
+    quoted = rf"""['"`]{re.escape(model)}['"`]""" if len(model) < 3 else rf"(?<![\w.-]){re.escape(model)}(?![\w-])"
+    names_model = bool(re.search(quoted, said)) or "model" in said.lower()
     return reply.status in _NO_ROUTE and not names_model
 
 
