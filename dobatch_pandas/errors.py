@@ -56,6 +56,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Problem",
+    "RequirementNotMet",
     "ServerError",
     "ServerProblem",
     "TooManyRequests",
@@ -126,6 +127,10 @@ class InputError(DobatchError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (list(self.problems),)
+
+
+class RequirementNotMet(DobatchError, AssertionError):
+    """An evaluation is not as good as was required; the message says in what."""
 
 
 class ConfigurationError(DobatchError):
