@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..errors import DobatchError
 from .journal import Journal
 from .machine import (
     OPERATION_OF,
@@ -33,6 +32,7 @@ from .machine import (
     Look,
     LookAlong,
     Now,
+    Retried,
     SendOnly,
     State,
     Tick,
@@ -171,9 +171,13 @@ class Engine:
 
     def post(self, live: Live, event: Event) -> None:
         """Take in something that has happened; where another process moves the job, when it no longer does."""
-        if not live.gone and live.broken is None:
+        if live.gone or live.broken is not None:
+            return
+        if isinstance(event, Cancel):
+            self._hurry(live)
+        else:
             live.backlog.append(event)
-            self._work_off(live)
+        self._work_off(live)
 
     def tick(self) -> None:
         """Do whatever is due."""
@@ -252,6 +256,18 @@ class Engine:
                 live.disk_due = self._world.now().ticks + A_LOOK_AROUND
                 self._tell(live)
 
+    @staticmethod
+    def _hurry(live: Live) -> None:
+        """Have a cancel come before whatever waits for the disk, so that nothing new begins meanwhile."""
+        waiting = live.backlog
+        if any(isinstance(event, Cancel) for event in waiting):
+            return
+        if waiting and isinstance(waiting[0], Began):
+            waiting[0] = replace(waiting[0], cancelled=True)
+        else:
+            # Of a job that is over there is nothing to cancel before its retry has begun.
+            waiting.insert(1 if waiting and isinstance(waiting[0], Retried) else 0, Cancel())
+
     def _work_off(self, live: Live) -> None:
         """Let a job's events happen, one after the other, each written down before it has consequences."""
         now = self._world.now()
@@ -267,7 +283,9 @@ class Engine:
                 break
             except Exception as error:  # a fault of ours must not stand still every other job
                 log.exception("job %s cannot take in %r", live.id, live.backlog[0])
-                live.broken = f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
+                live.broken = (
+                    f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
+                )
                 break
             live.disk, live.disk_failures = None, 0
             live.backlog.popleft()

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from ..codes import ErrorGroup
-from ..errors import ConfigurationError
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.errors import ConfigurationError
+
 from .machine import DURABLE, Part, State
 
 __all__ = ["FORMAT", "Journal", "JournalFile", "folded"]
@@ -23,7 +24,16 @@ FORMAT = 2
 """Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
 
 LONG = 4_000  # lines, after which a journal is written anew
-_JOB = ("rendered", "requests", "reused", "skipped", "cancelled", "max_cost", "output", "written")
+_JOB: tuple[str, ...] = (
+    "rendered",
+    "requests",
+    "reused",
+    "skipped",
+    "cancelled",
+    "max_cost",
+    "output",
+    "written",
+)
 _JOB += ("ended", "outcome", "problem")
 _PART_DEFAULTS = {f.name: f.default for f in fields(Part)}
 

@@ -22,8 +22,12 @@ class JobOnDisk:
     exists: bool = False
     cancel: bool = False
     parts: dict[int, PartFile] = field(default_factory=dict)
-    files: dict[tuple[int, str], dict[str, str]] = field(default_factory=dict)  # as received, by part and name
-    results: dict[int, dict[str, str]] = field(default_factory=dict)  # an answer or "!code", by part and custom_id
+    files: dict[tuple[int, str], dict[str, str]] = field(
+        default_factory=dict
+    )  # as received, by part and name
+    results: dict[int, dict[str, str]] = field(
+        default_factory=dict
+    )  # an answer or "!code", by part and custom_id
     output: dict[str, str] | None = None
 
 

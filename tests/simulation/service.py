@@ -191,7 +191,9 @@ class Service:
         done = batch.order[: batch.executed(now)]
         completed = sum(batch.outcomes[i] == "ok" for i in done)
         failed = len(done) - completed
-        if self.counts == "zero" or (self.counts == "zero_when_stopped" and status in ("cancelled", "expired")):
+        if self.counts == "zero" or (
+            self.counts == "zero_when_stopped" and status in ("cancelled", "expired")
+        ):
             completed = failed = 0
         enqueued = ended and batch.fate == "enqueued"
         problem = "the model is closed" if status == "failed" else None
@@ -244,7 +246,9 @@ class Service:
             self.executions[key] = self.executions.get(key, 0) + 1
             self.spent[file.job] = self.spent.get(file.job, 0) + 1
             if self.executions[key] > 1:
-                raise Broken("a", f"{key[1]} of {key[0]} was executed twice in round {key[2]}, now by {batch.id}")
+                raise Broken(
+                    "a", f"{key[1]} of {key[0]} was executed twice in round {key[2]}, now by {batch.id}"
+                )
 
     def account_all(self, now: float) -> None:
         for batch in self.batches.values():

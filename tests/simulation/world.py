@@ -20,11 +20,22 @@ from .service import Batch, PartFile, Service
 A_REQUEST = 0.01  # the most that a request can cost
 REAL_COST = 0.008  # what it does cost
 
-_NETWORK = "busy strange trouble silent".split()
-_ANSWERS = "token refused unknown conflict gone not_ready".split()
+_NETWORK = ["busy", "strange", "trouble", "silent"]
+_ANSWERS = ["token", "refused", "unknown", "conflict", "gone", "not_ready"]
 KINDS: dict[m.Operation, list[str]] = {
     "render": ["disk", "disk", "bug"],
-    "upload": ["token", "refused", "link", "no_object", "unknown", "conflict", "gone", "torn", "disk", *_NETWORK],
+    "upload": [
+        "token",
+        "refused",
+        "link",
+        "no_object",
+        "unknown",
+        "conflict",
+        "gone",
+        "torn",
+        "disk",
+        *_NETWORK,
+    ],
     "create": ["about_file", "enqueued", *_ANSWERS, *_NETWORK],
     "find": ["token", "unknown", "refused", *_NETWORK],
     "look": [*_ANSWERS, *_NETWORK],
@@ -102,9 +113,12 @@ class Asked:
         self.curse: tuple[str, str] | None = None  # an operation that fails for this job alone, and how
         self.cancelled_at: float | None = None  # when the user was told that it will end
         self.seen: dict[str, str] = {}  # answers that were read once
+        self.let_through: set[str] = set()  # request_ids that have passed the gate
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.forgotten = False
-        self.retry_in: int | None = None  # the process in which a retry waits for results that were asked for again
+        self.retry_in: int | None = (
+            None  # the process in which a retry waits for results that were asked for again
+        )
 
 
 class Simulation:
@@ -198,7 +212,9 @@ class Simulation:
                 if number not in job.parts or len(job.parts[number].ids) != part.requests:
                     raise Broken("i", f"part {number} of {job_id} is not on disk as the journal says")
                 if part.final and number not in job.results:
-                    raise Broken("i", f"part {number} of {job_id} has no results, though the journal says read")
+                    raise Broken(
+                        "i", f"part {number} of {job_id} has no results, though the journal says read"
+                    )
 
     # -- what a user sees
 
@@ -324,7 +340,9 @@ class Process:
             self.end()
             self.come_back()
 
-    def later(self, delay: float, function: Callable[[], None], *, outlives: Callable[[], None] | None = None) -> None:
+    def later(
+        self, delay: float, function: Callable[[], None], *, outlives: Callable[[], None] | None = None
+    ) -> None:
         """Run something in this process later; where it is gone by then, `outlives` instead."""
         generation = self.generation
 
@@ -367,7 +385,9 @@ class Process:
 
     def sync_fails(self) -> bool:
         weather = self.sim.weather
-        fails = not weather.quiet and bool(weather.sync_fails) and self.sim.random.random() < weather.sync_fails
+        fails = (
+            not weather.quiet and bool(weather.sync_fails) and self.sim.random.random() < weather.sync_fails
+        )
         self.sim.faults["disk"] += fails
         return fails
 
@@ -603,11 +623,17 @@ class Process:
         if action.request_id in sim.service.by_request:
             return
         if state.cancelled:
-            raise Broken("d", f"part {action.number} of {live.id} is created after the cancel was written down")
+            raise Broken(
+                "d", f"part {action.number} of {live.id} is created after the cancel was written down"
+            )
         if asked.cancelled_at is not None and sim.t > asked.cancelled_at + 1.5 and not self.frozen_until:
-            raise Broken("d", f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel")
-        if state.max_cost is None:
+            raise Broken(
+                "d",
+                f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel",
+            )
+        if state.max_cost is None or action.request_id in asked.let_through:
             return
+        asked.let_through.add(action.request_id)
         spent = sum(
             self.cost(batch, batch.executed(sim.t) if sim.t >= batch.over_at else len(batch.order))
             for batch in sim.service.batches.values()
@@ -676,7 +702,9 @@ class Process:
     def _upload(self, live: Live, action: m.Upload, kind: str | None) -> m.Event:
         if kind is not None and kind != "silent_after":
             return self._fault(live, action.number, "upload", kind)
-        return m.Uploaded(action.number, self.sim.service.put(self.sim.disk.jobs[live.id].parts[action.number]))
+        return m.Uploaded(
+            action.number, self.sim.service.put(self.sim.disk.jobs[live.id].parts[action.number])
+        )
 
     def _create(self, live: Live, action: m.Create, kind: str | None) -> m.Event:
         sim = self.sim
@@ -693,12 +721,23 @@ class Process:
                 sim.service.create(action.file_id, action.request_id, sim.t)
         if kind is not None and kind != "silent_after":
             return self._fault(live, action.number, "create", kind)
-        return self._seen(sim.service.create(action.file_id, action.request_id, sim.t), action.number, "create")
+        return self._seen(
+            sim.service.create(action.file_id, action.request_id, sim.t), action.number, "create"
+        )
 
     def _seen(self, batch: Batch, number: int, operation: m.Operation) -> m.Seen:
         look = self.sim.service.look(batch, self.sim.t)
+        if look.enqueued:
+            self.sim.asked[batch.file.job].refusals[number, "enqueued"] += 1
         seen = m.BatchSeen(
-            look.batch_id, look.status, look.ended, look.completed, look.failed, None, look.problem, look.enqueued
+            look.batch_id,
+            look.status,
+            look.ended,
+            look.completed,
+            look.failed,
+            None,
+            look.problem,
+            look.enqueued,
         )
         return m.Seen(number, seen, operation)
 
@@ -706,7 +745,9 @@ class Process:
         if kind is not None:
             return self._fault(live, action.number, "find", kind)
         batch = self.sim.service.find(action.request_id, self.sim.t)
-        return m.Found(action.number, None if batch is None else self._seen(batch, action.number, "find").batch)
+        return m.Found(
+            action.number, None if batch is None else self._seen(batch, action.number, "find").batch
+        )
 
     def _look(self, live: Live, action: m.Look, kind: str | None) -> m.Event:
         service = self.sim.service
@@ -719,7 +760,11 @@ class Process:
 
     def _cancel(self, live: Live, action: m.CancelBatch, kind: str | None) -> m.Event:
         batch = self.sim.service.batches[action.batch_id]
-        acts = kind is None or kind == "silent_after" or (kind in MAY_HAVE_ACTED and self.sim.random.random() < 0.5)
+        acts = (
+            kind is None
+            or kind == "silent_after"
+            or (kind in MAY_HAVE_ACTED and self.sim.random.random() < 0.5)
+        )
         taken = acts and not batch.lost and self.sim.service.cancel(batch, self.sim.t)
         if kind is not None or not taken:
             return self._fault(live, action.number, "cancel", kind or "conflict")
@@ -755,7 +800,10 @@ class Process:
         if kind is not None or self.disk_is_full():
             return self._fault(live, action.number, "read", kind or "disk")
         job = sim.disk.jobs[live.id]
-        lines = {**job.files.get((action.number, "error"), {}), **job.files.get((action.number, "output"), {})}
+        lines = {
+            **job.files.get((action.number, "error"), {}),
+            **job.files.get((action.number, "output"), {}),
+        }
         results, codes = {}, Counter()
         for custom_id in job.parts[action.number].ids:
             line = lines.get(custom_id)
