@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from .journal import Journal
+from .journal import OF_THE_JOB, Journal
 from .machine import (
     OPERATION_OF,
     Action,
@@ -331,12 +331,9 @@ class Engine:
         live.disk_failures += 1
 
 
-_COUNTERS = frozenset(["completed", "failed", "status", "deadline"])
-
-
 def _matters(before: State, after: State) -> bool:
     """Whether a power cut may not take away what has changed: anything but a running batch's counters."""
-    if replace(before, parts={}) != replace(after, parts={}):
+    if any(getattr(before, name) != getattr(after, name) for name in OF_THE_JOB):
         return True
     return any(
         part is not before.parts.get(number)
@@ -372,9 +369,11 @@ class Loop:
         """Have a function called in the loop; returns at once."""
         with self._news:
             self._calls.append(function)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                # It is ours only once it runs: where no thread can be started, the next call tries again.
+                thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
+                thread.start()
+                self._thread = thread
             self._news.notify()
 
     def ask(self, function: Callable[[], Any]) -> Any:

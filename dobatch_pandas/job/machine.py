@@ -307,6 +307,7 @@ class Part:
     sure: bool = False
     seek: bool = False
     asked_at: float = 0.0
+    near: float | None = None
     cancel_asked: bool = False
     last_ask: bool = False
     reads: int = 0
@@ -342,6 +343,7 @@ _MEMORY = frozenset(
         "sure",
         "seek",
         "asked_at",
+        "near",
         "cancel_asked",
         "last_ask",
         "reads",
@@ -850,6 +852,13 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         share = 1.0
     asked = operation == "cancel" or batch.status in ("cancelling", "finalizing")
     pause = pause_before_next_look(now.ticks - part.born, share)
+    if share < 0.95:
+        part = replace(part, near=None)
+    elif part.near is None:
+        part = replace(part, near=now.ticks)
+    else:
+        # An end that takes hours is looked at like anything that takes hours.
+        pause = max(pause, pause_before_next_look(now.ticks - part.near, 0.0))
     return replace(
         part,
         cancel_asked=asked,
