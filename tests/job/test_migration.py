@@ -31,7 +31,9 @@ ALL = [OPEN, FAILED, RETRIED, MESSAGES, SAMPLES, SCHEMA, PLAIN]
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     with tarfile.open(Path(__file__).parent / "data" / "home_0_1_0.tar.gz") as archive:
-        archive.extractall(tmp_path / "home")
+        archive.extractall(
+            tmp_path / "home", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )
     return tmp_path / "home"
 
 
