@@ -24,7 +24,7 @@ from .service import Client
 
 if TYPE_CHECKING:
     from . import datasets, evals
-    from .evals import Comparison, Evaluation, compare
+    from .evals import Comparison, Evaluation, compare, evaluations
     from .magics import load_ipython_extension
     from .prices import Prices
     from .server import LocalServer
@@ -50,6 +50,7 @@ __all__ = [
     "datasets",
     "errors",
     "evals",
+    "evaluations",
     "jobs",
     "load_ipython_extension",
     "matrix",
@@ -64,6 +65,7 @@ _LATER = {
     "LocalServer": "server",
     "Prices": "prices",
     "compare": "evals",
+    "evaluations": "evals",
     "load_ipython_extension": "magics",
 }
 

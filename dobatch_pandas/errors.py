@@ -59,6 +59,7 @@ __all__ = [
     "NotReady",
     "ObjectGone",
     "Problem",
+    "RequirementNotMet",
     "ServerError",
     "ServerProblem",
     "TooManyRequests",
@@ -148,6 +149,10 @@ class InputError(DobatchError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (list(self.problems),)
+
+
+class RequirementNotMet(DobatchError, AssertionError):
+    """An evaluation is not as good as was required; the message says in what."""
 
 
 class ConfigurationError(DobatchError):

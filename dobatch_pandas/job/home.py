@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -180,14 +180,20 @@ class Home:
         JobNotFound
             It names the newest jobs there are.
         """
+        known = ""
         if isinstance(job_id, str) and _NAME.fullmatch(job_id):
             folder = self.folder(job_id)
-            if not folder.exists:
-                self._migrate([job_id])
-            with suppress(JobNotFound):
+            try:
+                if not folder.exists and folder.root.is_dir():
+                    self._migrate([job_id])
                 return folder.record()
-        near = [row.id for row in self.rows()[:5]]
-        known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
+            except JobNotFound:
+                pass
+            except OSError as error:
+                raise ConfigurationError(f"Cannot read {folder.root}: {error.strerror or error}.") from error
+        with suppress(ConfigurationError):
+            near = [row.id for row in self.rows()[:5]]
+            known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
         raise JobNotFound(
             f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", str(job_id)
         )
@@ -204,8 +210,8 @@ class Home:
         """Delete everything of a job."""
 
         def forget(db: sqlite3.Connection) -> None:
-            self.folder(job_id).delete()
             _drop(db, [job_id])
+            self.folder(job_id).delete()
 
         self._index.write(forget)
 
@@ -232,6 +238,8 @@ class Home:
         columns = None if row.over else self._seen(row.id)
         if columns is None:
             return row
+        if not columns["fingerprint"]:
+            return replace(row, status="paused", problem=columns["problem"])
         if columns["ended"] is not None:
             self._put(columns)
         elif columns["problem"] is None and row.problem:
@@ -247,7 +255,7 @@ class Home:
             return _columns(record, folder.state())
         except JobNotFound:
             return None
-        except (DobatchError, OSError) as error:
+        except (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             return _unreadable(folder, error)
 
     def _refresh(self) -> None:
@@ -283,7 +291,7 @@ class Home:
     def _newest(self, db: sqlite3.Connection, fingerprint: str) -> JobRecord | None:
         sql = "SELECT id FROM jobs WHERE fingerprint = ? ORDER BY created DESC"
         for (job_id,) in db.execute(sql, (fingerprint,)).fetchall():
-            with suppress(JobNotFound):
+            with suppress(DobatchError):
                 return self.folder(job_id).record()
         return None
 

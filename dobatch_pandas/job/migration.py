@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ from .machine import Part, PartState, State
 
 __all__ = ["migrate"]
 
+# What early builds did not have yet.
+_LATER = dict.fromkeys(
+    ("retry", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), 0
+)
+
 # "held" waited for room at the provider; "dropped" was cancelled before it was sent.
 _STATES: Mapping[str, PartState] = {
     "rendered": "rendered",
@@ -38,7 +43,7 @@ _STATES: Mapping[str, PartState] = {
 }
 
 
-def migrate(ledger: Path, folders: Iterable[JobFolder]) -> list[str]:
+def migrate(ledger: Path, folders: Sequence[JobFolder]) -> list[str]:
     """
     Give each folder whose job is in the ledger a record and a journal.
 
@@ -46,7 +51,7 @@ def migrate(ledger: Path, folders: Iterable[JobFolder]) -> list[str]:
     ----------
     ledger : pathlib.Path
         ``ledger.sqlite`` of version 0.1.0.
-    folders : iterable of JobFolder
+    folders : sequence of JobFolder
         Those without a record.
 
     Returns
@@ -55,20 +60,28 @@ def migrate(ledger: Path, folders: Iterable[JobFolder]) -> list[str]:
         Ids that the ledger does not know, or that it cannot tell of. A job that a process of 0.1.0 still moves on is
         not among them: it can be taken over later.
     """
-    unknown = []
+    left: list[str] = []
     try:
         with _opened(ledger) as db:
             for folder in folders:
-                if not _migrate(db, folder):
-                    unknown.append(folder.id)
+                try:
+                    if not _migrate(db, folder):
+                        left.append(folder.id)
+                except (LookupError, TypeError, ValueError) as error:
+                    left.append(folder.id)
+                    _warn(ledger, f"Job {folder.id}", error)
     except sqlite3.Error as error:
-        warnings.warn(
-            f"Jobs of version 0.1.0 cannot be listed: {ledger} cannot be read ({error}). Their files are in "
-            f"{ledger.parent / 'jobs'}, untouched.",
-            stacklevel=2,
-        )
-        return [folder.id for folder in folders]
-    return unknown
+        left += [folder.id for folder in folders]
+        _warn(ledger, "Jobs", error)
+    return left
+
+
+def _warn(ledger: Path, what: str, error: Exception) -> None:
+    warnings.warn(
+        f"{what} of version 0.1.0 cannot be listed: {ledger} cannot be read ({type(error).__name__}: {error}). The files "
+        f"are in {ledger.parent / 'jobs'}, untouched.",
+        stacklevel=2,
+    )
 
 
 @contextlib.contextmanager
@@ -113,7 +126,9 @@ def _migrate(db: sqlite3.Connection, folder: JobFolder) -> bool:
             folder.create()
             # One that is there is of a migration that was interrupted.
             folder.journal_path.unlink(missing_ok=True)
-            folder.journal().record(None, _state(job, map(dict, parts), map(dict, failures), folder))
+            folder.journal().record(
+                None, _state(job, [_LATER | dict(part) for part in parts], map(dict, failures), folder)
+            )
             folder.write_record(_record(job))
     finally:
         lock.release()

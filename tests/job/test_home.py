@@ -8,6 +8,9 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -196,7 +199,10 @@ def test_rows_open_no_file_of_a_job_that_is_over(here):
     assert (row.status, row.output) == ("completed", "/answers")
 
 
-def test_a_job_that_cannot_be_read_is_listed_with_the_reason(here, place):
+@pytest.mark.parametrize(
+    "content", [b"torn", b"", b"[]", b"{}", b"7", b'{"format": "x"}', b'{"format": 99}', b"\xff"]
+)
+def test_a_job_that_cannot_be_read_is_listed_with_the_reason(here, place, content):
     """
     One damaged folder hides no other job, and is looked at again when it was mended.
     """
@@ -204,15 +210,30 @@ def test_a_job_that_cannot_be_read_is_listed_with_the_reason(here, place):
     kept = here.folder(bad).record_path.read_bytes()
     here.close()
     (place / "index.sqlite").unlink()
-    here.folder(bad).record_path.write_bytes(b"torn")
+    here.folder(bad).record_path.write_bytes(content)
+    with pytest.raises(ConfigurationError):
+        here.record(bad)
     rows = {row.id: row for row in here.rows()}
     assert rows[good].problem is None
-    assert "job.json" in (rows[bad].problem or "")
+    assert "job.json" in (rows[bad].problem or "") or "newer version" in (rows[bad].problem or "")
     assert here.find("bad") is None
     here.folder(bad).record_path.write_bytes(kept)
     found = here.find("bad")
     assert found is not None
     assert found.id == bad
+
+
+@pytest.mark.parametrize("line", [b'{"job": 7}', b'{"parts": {"x": {}}}', b'{"parts": {"0": {"errors": 5}}}'])
+def test_a_journal_that_no_version_wrote_hides_no_other_job(here, line):
+    """
+    The job is listed with the reason, and so are all others.
+    """
+    good, bad = _add(here, "good", created=2.0), _add(here, "bad", created=1.0)
+    with here.folder(bad).journal_path.open("ab") as file:
+        file.write(line + b"\n")
+    rows = here.rows()
+    assert [row.id for row in rows] == [good, bad]
+    assert rows[1].problem
 
 
 # -- nothing is deleted by inference
@@ -466,24 +487,47 @@ def test_a_full_disk_is_told_when_a_job_is_written_down(here, monkeypatch):
     assert len(here.rows()) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_home_that_cannot_be_written_is_told(here, place):
-    """
-    Jobs can be listed; a submit names the folder and the cure.
-    """
-    job_id = _add(here, state=_done("a"))
-    here.close()
-    paths = [place, place / "jobs", place / "index.sqlite"]
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in paths]
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+import dobatch_pandas.job.migration
+from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.job.home import Home
+if os.geteuid() == 0:  # root may write anywhere
+    os.setuid(65534)
+home, job_id = Home(Path(sys.argv[1])), sys.argv[2]
+assert [row.id for row in home.rows()] == [job_id]
+assert home.record(job_id).id == job_id
+for refused in (lambda: home.folder(home.new_id()).create(), lambda: home.forget(job_id)):
     try:
-        for path in paths:
-            path.chmod(0o500 if path.is_dir() else 0o400)
-        assert [row.id for row in here.rows()] == [job_id]
-        with pytest.raises(ConfigurationError, match=str(place)):
-            here.forget(job_id)
+        refused()
+    except ConfigurationError as error:
+        assert sys.argv[1] in str(error), error
+    else:
+        raise AssertionError("nothing was said")
+assert home.record(job_id).id == job_id
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are of POSIX")
+def test_a_home_that_cannot_be_written_is_told(here):
+    """
+    Jobs can be listed and read; a submit names the folder and the cure; what was not deleted is there as it was.
+    """
+    place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        home = Home(place / "home")
+        job_id = _add(home, state=_done("a"))
+        home.close()
+        for path in [*home.path.rglob("*"), home.path, place]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        command = [sys.executable, "-c", READ_ONLY, str(home.path), job_id]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     finally:
-        for path, mode in zip(paths, modes, strict=True):
-            path.chmod(mode)
+        for path in [place, home.path, *home.path.rglob("*")]:
+            path.chmod(0o700)
+        shutil.rmtree(place)
 
 
 def test_what_is_made_is_private_and_what_was_there_keeps_its_mode(place):
