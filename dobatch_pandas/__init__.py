@@ -16,7 +16,7 @@ from .answers.join import matrix
 from .config import configure
 from .errors import DobatchError, InputError
 from .job.job import Job, attach
-from .job.listing import batches, jobs
+from .job.listing import batches, jobs, spending
 from .job.submit import submit_dataset
 from .plan import Plan
 from .questions.prompts import col
@@ -55,6 +55,7 @@ __all__ = [
     "load_ipython_extension",
     "matrix",
     "read_results",
+    "spending",
     "submit_dataset",
 ]
 

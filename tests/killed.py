@@ -1,7 +1,7 @@
 """
 A process that submits a job and kills itself with SIGKILL at one point of it.
 
-    python killed.py HOME BASE_URL POINT
+    python killed.py HOME BASE_URL POINT KIND
 """
 
 from __future__ import annotations
@@ -34,10 +34,29 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame({"text": [f"row {number % 50} – “quoted”" for number in range(ROWS)]})
 
 
-def submit() -> dobatch.Job:
+TEMPLATE = "Echo: {text}"
+# What a process that comes later must make just the same requests of.
+KINDS: dict[str, dict[str, Any]] = {
+    "template": {"prompt": TEMPLATE},
+    "schema": {"prompt": TEMPLATE, "schema": {"reason": str, "label": ["pos", "neg"]}},
+    "messages": {
+        "prompt": [
+            {"role": "system", "content": "Repeat."},
+            {"role": "user", "content": [{"type": "text", "text": TEMPLATE}]},
+        ],
+        "stop": ["\n\n", "END"],
+        "logit_bias": {"50256": -100, "11": 1},
+    },
+    "function": {"prompt": lambda row: f"Echo: {row.text}"},
+    "samples": {"prompt": TEMPLATE, "samples": 2},
+}
+
+
+def submit(kind: str) -> dobatch.Job:
     """The cell that runs, is killed, and runs again."""
     part_files.FILE_LIMITS["openai"] = part_files.FileLimits(requests=PART, bytes=200_000_000)
-    return frame().dobatch.submit("Echo: {text}", model="echo", into="answer")
+    asked = dict(KINDS[kind])
+    return frame().dobatch.submit(asked.pop("prompt"), model="echo", into="answer", **asked)
 
 
 def die() -> None:
@@ -140,7 +159,7 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
-    home, base_url, point = sys.argv[1:]
+    home, base_url, point, kind = sys.argv[1:]
     dobatch.configure(home=home, base_url=base_url, token="local", display=False)
     POINTS[point]()
-    frame().dobatch.join(submit())
+    frame().dobatch.join(submit(kind))

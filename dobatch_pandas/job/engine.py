@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..errors import DobatchError
-from .journal import Journal
+from .journal import OF_THE_JOB, Journal
 from .machine import (
     OPERATION_OF,
     Action,
@@ -33,6 +32,7 @@ from .machine import (
     Look,
     LookAlong,
     Now,
+    Retried,
     SendOnly,
     State,
     Tick,
@@ -171,9 +171,13 @@ class Engine:
 
     def post(self, live: Live, event: Event) -> None:
         """Take in something that has happened; where another process moves the job, when it no longer does."""
-        if not live.gone and live.broken is None:
+        if live.gone or live.broken is not None:
+            return
+        if isinstance(event, Cancel):
+            self._hurry(live)
+        else:
             live.backlog.append(event)
-            self._work_off(live)
+        self._work_off(live)
 
     def tick(self) -> None:
         """Do whatever is due."""
@@ -252,6 +256,18 @@ class Engine:
                 live.disk_due = self._world.now().ticks + A_LOOK_AROUND
                 self._tell(live)
 
+    @staticmethod
+    def _hurry(live: Live) -> None:
+        """Have a cancel come before whatever waits for the disk, so that nothing new begins meanwhile."""
+        waiting = live.backlog
+        if any(isinstance(event, Cancel) for event in waiting):
+            return
+        if waiting and isinstance(waiting[0], Began):
+            waiting[0] = replace(waiting[0], cancelled=True)
+        else:
+            # Of a job that is over there is nothing to cancel before its retry has begun.
+            waiting.insert(1 if waiting and isinstance(waiting[0], Retried) else 0, Cancel())
+
     def _work_off(self, live: Live) -> None:
         """Let a job's events happen, one after the other, each written down before it has consequences."""
         now = self._world.now()
@@ -315,12 +331,9 @@ class Engine:
         live.disk_failures += 1
 
 
-_COUNTERS = frozenset(["completed", "failed", "status", "deadline"])
-
-
 def _matters(before: State, after: State) -> bool:
     """Whether a power cut may not take away what has changed: anything but a running batch's counters."""
-    if replace(before, parts={}) != replace(after, parts={}):
+    if any(getattr(before, name) != getattr(after, name) for name in OF_THE_JOB):
         return True
     return any(
         part is not before.parts.get(number)
@@ -356,9 +369,11 @@ class Loop:
         """Have a function called in the loop; returns at once."""
         with self._news:
             self._calls.append(function)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                # It is ours only once it runs: where no thread can be started, the next call tries again.
+                thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
+                thread.start()
+                self._thread = thread
             self._news.notify()
 
     def ask(self, function: Callable[[], Any]) -> Any:

@@ -37,8 +37,8 @@ from typing import Any
 import filelock
 import orjson
 
-from ..errors import ConfigurationError, JobNotFound
-from ..questions.part_files import sync_folder
+from dobatch_pandas.errors import ConfigurationError, JobNotFound
+from dobatch_pandas.questions.part_files import sync_folder
 from .journal import FORMAT, Journal
 from .machine import State
 

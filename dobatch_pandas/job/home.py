@@ -51,7 +51,7 @@ _JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
 @dataclass(frozen=True)
 class JobRow:
     """
-    One job as a list of jobs shows it. Counts are of requests; ``cost`` is in US dollars, None where unknown.
+    One job as a list of jobs shows it. Counts are of requests, and of tokens paid for.
 
     ``output`` is where a dataset's answers go.
     """
@@ -65,7 +65,10 @@ class JobRow:
     completed: int
     failed: int
     batches: int
-    cost: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    provider: str
     model: str
     into: str
     base_url: str
@@ -411,7 +414,6 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
     """Return a job's row, but for what only the index knows."""
     parts = list(state.parts.values())
     again = sum(part.requests for part in parts if part.round)
-    costs = [part.cost for part in parts if part.prompt_tokens or part.completion_tokens]
     return {
         "id": record.id,
         "created": record.created,
@@ -425,7 +427,10 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
         "completed": sum(part.completed for part in parts),
         "failed": sum(part.failed for part in parts) - again,
         "batches": len(parts),
-        "cost": sum(costs) if costs and None not in costs else None,
+        "prompt_tokens": sum(part.prompt_tokens for part in parts),
+        "completion_tokens": sum(part.completion_tokens for part in parts),
+        "cached_tokens": sum(part.cached_tokens for part in parts),
+        "provider": record.provider,
         "model": record.model,
         "into": record.into,
         "base_url": record.base_url,
@@ -441,7 +446,7 @@ def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
         ("rows", "requests", "reused", "completed", "failed", "batches"), 0
     )
     columns |= dict.fromkeys(("model", "into", "base_url", "account", "fingerprint", "scope"), "")
-    columns |= dict.fromkeys(("cost", "output", "ended"))
+    columns |= dict.fromkeys(("output", "ended"))
     with suppress(OSError):
         columns["created"] = folder.root.stat().st_mtime
     return {"created": 0.0, **columns, "id": folder.id, "status": "paused", "problem": str(error)}

@@ -36,7 +36,8 @@ _APPLICATION = 0x646F6261  # "doba": tells our file from somebody else's
 _TABLES = (
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,"
     " fingerprint TEXT, scope TEXT, ended REAL, entered REAL, status TEXT NOT NULL, rows INTEGER, requests INTEGER,"
-    " reused INTEGER, completed INTEGER, failed INTEGER, batches INTEGER, cost REAL, model TEXT, \"into\" TEXT,"
+    " reused INTEGER, completed INTEGER, failed INTEGER, batches INTEGER,"
+    " prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER, provider TEXT, model TEXT, \"into\" TEXT,"
     " base_url TEXT, account TEXT, output TEXT, problem TEXT)",
     "CREATE INDEX jobs_fingerprint ON jobs (fingerprint, created)",
     "CREATE INDEX jobs_unfinished ON jobs (id) WHERE ended IS NULL",

@@ -33,7 +33,7 @@ from dobatch_pandas.service.client import Client
 
 from .budget import bound_of
 from .engine import Live
-from .folder import JobFolder, JobRecord
+from .folder import JobFolder
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, live_of, post, take_up, wake

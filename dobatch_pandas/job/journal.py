@@ -13,19 +13,22 @@ from typing import Any, Protocol
 
 import orjson
 
-from ..codes import ErrorGroup
-from ..errors import ConfigurationError
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.errors import ConfigurationError
+
 from .machine import DURABLE, Part, State
 
-__all__ = ["FORMAT", "Journal", "JournalFile", "folded"]
+__all__ = ["FORMAT", "OF_THE_JOB", "Journal", "JournalFile", "folded"]
 
 FORMAT = 2
 """Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
 
 LONG = 4_000  # lines, after which a journal is written anew
-_JOB = tuple(
-    "rendered requests reused skipped cancelled max_cost output written ended outcome problem".split()
+OF_THE_JOB: tuple[str, ...] = tuple(
+    "rendered requests reused skipped cancelled max_cost output written ended outcome problem".split()  # noqa: SIM905
 )
+"""Names of a job's own fields that outlive the process."""
+
 _PART_DEFAULTS = {f.name: f.default for f in fields(Part)}
 
 
@@ -124,7 +127,7 @@ def folded(job_id: str, data: bytes) -> State:
         job.update(entry.get("job", {}))
         for number, changed in entry.get("parts", {}).items():
             parts.setdefault(int(number), {}).update(changed)
-    known = {name: value for name, value in job.items() if name in _JOB}
+    known = {name: value for name, value in job.items() if name in OF_THE_JOB}
     return State(job_id, **known, parts={number: _part(number, parts[number]) for number in sorted(parts)})
 
 
@@ -137,7 +140,9 @@ def _part(number: int, kept: Mapping[str, Any]) -> Part:
 
 def _changes(before: State | None, after: State) -> dict[str, Any] | None:
     entry: dict[str, Any] = {} if before is not None else {"format": FORMAT}
-    job = {n: getattr(after, n) for n in _JOB if before is None or getattr(before, n) != getattr(after, n)}
+    job = {
+        n: getattr(after, n) for n in OF_THE_JOB if before is None or getattr(before, n) != getattr(after, n)
+    }
     if job:
         entry["job"] = job
     parts = {}

@@ -7,6 +7,7 @@ The ledger is read and never written, so that 0.1.0 finds it as it was.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
@@ -129,13 +131,13 @@ def _migrate(db: sqlite3.Connection, folder: JobFolder) -> bool:
             folder.journal().record(
                 None, _state(job, [_LATER | dict(part) for part in parts], map(dict, failures), folder)
             )
-            folder.write_record(_record(job))
+            folder.write_record(_record(job, folder))
     finally:
         lock.release()
     return True
 
 
-def _record(job: Mapping[str, Any]) -> JobRecord:
+def _record(job: Mapping[str, Any], folder: JobFolder) -> JobRecord:
     return JobRecord(
         id=job["id"],
         created=job["created"],
@@ -147,10 +149,59 @@ def _record(job: Mapping[str, Any]) -> JobRecord:
         model=job["model"],
         into=job["into"],
         rows=job["rows"],
-        recipe=job["recipe"],
+        recipe=_recipe(job["recipe"], folder),
         source=job["source"],
         reuse=bool(orjson.loads(job["sources"] or "[]")),
     )
+
+
+def _recipe(kept: str, folder: JobFolder) -> str:
+    """
+    Return a recipe with its keys in the order in which they were asked.
+
+    0.1.0 sorted them, and an id is a hash of bytes: a schema or messages were never found again. What was sent has the
+    order still.
+    """
+    sent = _sent_body(folder)
+    return (
+        kept
+        if sent is None
+        else json.dumps(_in_order(json.loads(kept), list(_inside(sent))), ensure_ascii=False)
+    )
+
+
+def _sent_body(folder: JobFolder) -> Any:
+    """Return the body of the first request that is on disk; None where there is none that can be read."""
+    for path in sorted(folder.parts.glob("part-*.jsonl*")):
+        line = b""
+        with contextlib.suppress(OSError, pa.ArrowInvalid, ValueError, LookupError, TypeError):
+            with pa.input_stream(str(path), compression="detect") as stream:
+                while b"\n" not in line and (block := stream.read(1 << 16)):
+                    line += block
+            request = json.loads(line.partition(b"\n")[0])
+            return request["body"] if "body" in request else request["params"]
+    return None
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _inside(inner)
+
+
+def _in_order(value: Any, sent: list[Any]) -> Any:
+    """Return a value as it stands among those that were sent; where it is filled in per row, its keys as there."""
+    if isinstance(value, list):
+        return [_in_order(inner, sent) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    alike = [other for other in sent if isinstance(other, dict) and other.keys() >= value.keys()]
+    for other in alike:
+        if other == value:
+            return other
+    names = [name for name in alike[0] if name in value] if alike else list(value)
+    return {name: _in_order(value[name], sent) for name in names}
 
 
 def _state(

@@ -38,7 +38,6 @@ from .machine import (
     Create,
     Event,
     Failed,
-    Fault,
     Fetch,
     Fetched,
     Find,

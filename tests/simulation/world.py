@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable
@@ -20,8 +21,8 @@ from .service import Batch, PartFile, Service
 A_REQUEST = 0.01  # the most that a request can cost
 REAL_COST = 0.008  # what it does cost
 
-_NETWORK = "busy strange trouble silent".split()
-_ANSWERS = "token refused unknown conflict gone not_ready".split()
+_NETWORK = ["busy", "strange", "trouble", "silent"]
+_ANSWERS = ["token", "refused", "unknown", "conflict", "gone", "not_ready"]
 KINDS: dict[m.Operation, list[str]] = {
     "render": ["disk", "disk", "bug"],
     "upload": [
@@ -113,6 +114,7 @@ class Asked:
         self.curse: tuple[str, str] | None = None  # an operation that fails for this job alone, and how
         self.cancelled_at: float | None = None  # when the user was told that it will end
         self.seen: dict[str, str] = {}  # answers that were read once
+        self.let_through: set[str] = set()  # request_ids that have passed the gate
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.forgotten = False
         self.retry_in: int | None = (
@@ -307,6 +309,8 @@ class Process:
         """Be gone, as by kill -9: the system takes back the locks."""
         self.alive = False
         self.frozen_until = 0.0
+        self.engine = Engine(self)
+        self._due = None
         self.generation += 1
         self.busy.clear()
         locks = self.sim.disk.locks
@@ -546,7 +550,8 @@ class Process:
         sim = self.sim
         if not sim.weather.quiet and sim.weather.lock_fails and sim.random.random() < sim.weather.lock_fails:
             sim.faults["disk"] += 1
-            raise OSError(errno_of_lock, "Input/output error")
+            sim.poke()
+            raise OSError(errno.EIO, "Input/output error")
         if live.id in sim.disk.locks:
             return None
         sim.disk.locks[live.id] = self
@@ -630,7 +635,9 @@ class Process:
                 "d",
                 f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel",
             )
-        if state.max_cost is None:
+        known = action.request_id in asked.let_through
+        asked.let_through.add(action.request_id)
+        if state.max_cost is None or known:
             return
         spent = sum(
             self.cost(batch, batch.executed(sim.t) if sim.t >= batch.over_at else len(batch.order))
@@ -695,7 +702,10 @@ class Process:
             part = m.Part(number, len(ids), 10, 0, len(ids) * A_REQUEST if asked.bounded else None)
             self.engine.post(live, m.PartRendered(part))
             progress = done | set(ids), number + 1
-        self.later(sim.random.random() * 0.5, lambda: self._render(live, progress))
+            pause = 0.5
+        else:
+            pause = 30.0
+        self.later(sim.random.random() * pause, lambda: self._render(live, progress))
 
     def _upload(self, live: Live, action: m.Upload, kind: str | None) -> m.Event:
         if kind is not None and kind != "silent_after":
@@ -725,6 +735,8 @@ class Process:
 
     def _seen(self, batch: Batch, number: int, operation: m.Operation) -> m.Seen:
         look = self.sim.service.look(batch, self.sim.t)
+        if look.enqueued:
+            self.sim.asked[batch.file.job].refusals[number, "enqueued"] += 1
         seen = m.BatchSeen(
             look.batch_id,
             look.status,
@@ -827,6 +839,3 @@ class Process:
             return self._fault(live, None, "output", kind or "disk")
         self.sim.disk.jobs[live.id].output = self.sim.answers(live.id)
         return m.OutputWritten()
-
-
-errno_of_lock = 5
