@@ -311,6 +311,7 @@ class Part:
     cancel_asked: bool = False
     last_ask: bool = False
     reads: int = 0
+    woken: bool = False
 
     @property
     def final(self) -> bool:
@@ -347,6 +348,7 @@ _MEMORY = frozenset(
         "cancel_asked",
         "last_ask",
         "reads",
+        "woken",
     ]
 )
 DURABLE: tuple[str, ...] = tuple(name for name in Part.__dataclass_fields__ if name not in _MEMORY)
@@ -797,7 +799,8 @@ def _woken(state: State, now: Now) -> State:
     def woken(part: Part) -> Part:
         if part.doing is None and not part.final:
             return replace(part, due=now.ticks, failures=0)
-        return part
+        # What is under way may still have had the old token.
+        return part if part.final else replace(part, woken=True)
 
     return replace(_each(state, woken), due=now.ticks, failures=0, stuck=False)
 
@@ -821,6 +824,7 @@ def _well(part: Part, now: Now, *, keep: bool = False) -> Part:
         brief=None,
         trouble=None,
         waits=None,
+        woken=False,
         problem=kept,
     )
 
@@ -980,7 +984,9 @@ def _verdict(part: Part, operation: Operation, fault: Fault) -> Verdict:
 def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: Now) -> Part:
     verdict = _verdict(part, operation, fault)
     pause = _backoff(part, fault)
-    part = replace(part, doing=None)
+    if part.woken and verdict in (Verdict.PERSON, Verdict.STUCK):
+        return replace(part, doing=None, woken=False, due=now.ticks)
+    part = replace(part, doing=None, woken=False)
     if operation == "create" and fault.kind in ("strange", "trouble", "silent", "disk", "bug"):
         # It may have acted all the same.
         part = replace(part, sure=False)
@@ -1088,19 +1094,17 @@ def _plan(state: State, now: Now) -> tuple[State, list[Action]]:
         if action is not None:
             actions.append(action)
     settled = state.rendered or (state.cancelled and state.stuck)
-    if settled and all(part.final for part in state.parts.values()):
-        if state.output and not state.written:
-            if state.doing is None and state.due <= now.ticks and not state.send_only:
-                state = replace(state, doing="output")
-                actions.append(WriteOutput())
-        else:
-            state = _ended(state, now)
-    elif (
-        state.send_only
-        and (state.rendered or state.stuck)
-        and not any(_to_send(state, p) for p in state.parts.values())
-    ):
-        state = replace(state, left=True)
+    if settled and all(part.final for part in state.parts.values()) and (state.written or not state.output):
+        state = _ended(state, now)
+    elif state.send_only:
+        if (state.rendered or state.stuck) and not any(
+            _to_send(state, part) for part in state.parts.values()
+        ):
+            state = replace(state, left=True)
+    elif settled and all(part.final for part in state.parts.values()):
+        if state.doing is None and state.due <= now.ticks:
+            state = replace(state, doing="output")
+            actions.append(WriteOutput())
     return state, actions
 
 

@@ -563,6 +563,10 @@ class Process:
 
     def told(self, live: Live) -> None:
         self._due = None
+        if live.gone and live.state.left:
+            unsent = [p for p in live.state.parts.values() if p.unsent and p.waits is None]
+            if unsent or not (live.state.rendered or live.state.stuck):
+                raise Broken("exit", f"process {self.number} leaves {live.id} with {unsent} to send")
         if live.elsewhere or live.gone or live.state.over or live.disk is not None:
             return
         if live.broken is not None:
