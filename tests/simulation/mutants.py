@@ -6,6 +6,7 @@ A simulation that finds nothing may be blind: `test_mutants` holds that each of 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
 from collections.abc import Callable
@@ -296,10 +297,8 @@ def a_raise_of_the_world_is_forgotten(patch: Patch) -> None:
         if isinstance(action, m.Leave):
             self.drop(live)
             return
-        try:
+        with contextlib.suppress(RuntimeError):
             self._world.start(live, action)
-        except RuntimeError:
-            pass
 
     patch.setattr(Engine, "_begin", begin)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from simulation.checks import PROMISES
 from simulation.mutants import MUTANTS
 from simulation.scenario import Found, run
 
@@ -28,8 +27,7 @@ def test_a_fault_in_the_machine_is_found(name: str, monkeypatch: pytest.MonkeyPa
     for seed in (*FOUND_BY.get(name, ()), *range(MORE)):
         try:
             run(seed)
-        except Found as found:
-            assert found.promise in PROMISES or found.promise == "crash"
+        except Found:
             return
     pytest.fail(f"{name} is not found")
 

@@ -691,7 +691,7 @@ class Process:
         if progress is None:
             parts = [p for p in live.state.parts.values() if p.round == 0]
             done = {i for p in parts for i in job.parts[p.number].ids}
-            progress = done, max((p.number for p in parts), default=-1) + 1
+            progress = done, max(live.state.parts, default=-1) + 1
         done, number = progress
         left = [i for i in asked.ids[asked.reused :] if i not in done]
         if not left:
