@@ -64,7 +64,7 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     if not isinstance(entry, dict):
         return None
     custom_id = words(entry.get("custom_id"))
-    if not custom_id:
+    if not custom_id or _is_request(entry):
         return None
     if isinstance(entry.get("result"), dict) and not isinstance(entry.get("response"), dict):
         status, request_id, answer = _of_result(entry["result"])
@@ -90,6 +90,12 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     )
 
 
+def _is_request(entry: dict[str, Any]) -> bool:
+    """Whether a line asks: it has a body, and no word of what came of it."""
+    asks = isinstance(entry.get("body"), dict) or isinstance(entry.get("params"), dict)
+    return asks and not any(word in entry for word in ("response", "result", "error"))
+
+
 def _failed(status: int | None, error: Any) -> Answer:
     code, message = failure(status, error)
     return Answer(code=code, message=message)
@@ -105,6 +111,7 @@ def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]
         with suppress(orjson.JSONDecodeError):
             body = orjson.loads(body)
     inner = path(body, "error")
+    error, inner = _told(error), _told(inner)
     if error or inner or (status is not None and not 200 <= status < 300):
         return status, request_id, _failed(status, error or inner or body)
     if not body:
@@ -112,10 +119,15 @@ def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]
     return status, request_id, _read_body(body)
 
 
+def _told(error: Any) -> Any:
+    """An error that says anything; some services write an object of empty members where there is none."""
+    return error if not isinstance(error, dict) or any(map(_told, error.values())) else None
+
+
 def _of_result(result: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
     """A line of the `anthropic` kind: `result`, of one of four types."""
     kind = result.get("type")
-    error = result.get("error")
+    error = _told(result.get("error"))
     if kind == "succeeded" and not error:
         body = result.get("message")
         answer = _read_body(body) if body else _failed(None, None)
