@@ -95,7 +95,9 @@ class Plan:
         """
         import orjson
 
-        first, *_ = freeze(self.recipe, self.frame.iloc[: max(n, 1)])  # to its end: there it says what is wrong
+        first, *_ = freeze(
+            self.recipe, self.frame.iloc[: max(n, 1)]
+        )  # to its end: there it says what is wrong
         first = first.slice(0, n)
         lines: dict[str, dict[str, Any]] = {}
         with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.alike import Shapes, few
 from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
-from dobatch_pandas.arrow.jsonl import Lines, blocks, load, parsed
+from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.codes import failure
@@ -111,7 +111,7 @@ def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]
         with suppress(orjson.JSONDecodeError):
             body = orjson.loads(body)
     inner = path(body, "error")
-    error, inner = _told(error), _told(inner)
+    error, inner = _reported(error), _reported(inner)
     if error or inner or (status is not None and not 200 <= status < 300):
         return status, request_id, _failed(status, error or inner or body)
     if not body:
@@ -119,15 +119,15 @@ def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]
     return status, request_id, _read_body(body)
 
 
-def _told(error: Any) -> Any:
+def _reported(error: Any) -> Any:
     """An error that says anything; some services write an object of empty members where there is none."""
-    return error if not isinstance(error, dict) or any(map(_told, error.values())) else None
+    return error if not isinstance(error, dict) or any(map(_reported, error.values())) else None
 
 
 def _of_result(result: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
     """A line of the `anthropic` kind: `result`, of one of four types."""
     kind = result.get("type")
-    error = _told(result.get("error"))
+    error = _reported(result.get("error"))
     if kind == "succeeded" and not error:
         body = result.get("message")
         answer = _read_body(body) if body else _failed(None, None)
@@ -381,7 +381,8 @@ def iter_results(
     Parameters
     ----------
     source : path
-        JSONL as the service wrote it; ``.gz``, ``.zst`` and ``.bz2`` are unpacked on the way.
+        JSONL as the service wrote it; what is packed (gzip, zstd, bz2, told by its first bytes) or UTF-16 is made
+        UTF-8 on the way.
     endpoint : str, optional
         What was asked, for speed alone; told from the lines by default. Lines of any kind are understood.
     on_bad_line : callable, optional
@@ -391,7 +392,7 @@ def iter_results(
     shapes = Shapes()
     pool = Threads(WORKERS, "dobatch-read")
     try:
-        with pa.input_stream(os.fspath(source), compression="detect") as stream:
+        with opened(source) as stream:
             for block in blocks(stream, _BLOCK):
                 pending.append(pool.submit(read_block, block, endpoint, shapes))
                 del block
@@ -414,9 +415,9 @@ def _told(
     yield from table.to_batches()
 
 
-def results_of(*paths: str | os.PathLike[str]) -> Any:
+def results_of(*paths: str | os.PathLike[str], on_bad_line: Callable[[bytes], None] | None = None) -> Any:
     """One table of `RESULTS` from output and error files; one row a ``custom_id``, as `merge_results` says."""
-    batches = (batch for path in paths for batch in iter_results(path))
+    batches = (batch for path in paths for batch in iter_results(path, on_bad_line=on_bad_line))
     return merge_results(batches, room=sum(os.path.getsize(path) for path in paths))
 
 

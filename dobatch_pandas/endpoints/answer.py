@@ -12,7 +12,20 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.codes import EXPLANATIONS
 
-__all__ = ["BROKEN_OFF", "Answer", "broken_off", "calls_as_text", "count", "failed", "first", "is_thought", "path", "plural", "true", "words"]
+__all__ = [
+    "BROKEN_OFF",
+    "Answer",
+    "broken_off",
+    "calls_as_text",
+    "count",
+    "failed",
+    "first",
+    "is_thought",
+    "path",
+    "plural",
+    "true",
+    "words",
+]
 
 
 class Answer(NamedTuple):

@@ -7,7 +7,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answer import BROKEN_OFF, Answer, broken_off, calls_as_text, count, failed, first, is_thought, path, plural, true, words
+from .answer import (
+    BROKEN_OFF,
+    Answer,
+    broken_off,
+    calls_as_text,
+    count,
+    failed,
+    first,
+    is_thought,
+    path,
+    plural,
+    true,
+    words,
+)
 from .limits import CHAT, takes_completion_tokens
 
 __all__ = [

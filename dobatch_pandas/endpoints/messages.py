@@ -7,7 +7,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answer import BROKEN_OFF, Answer, broken_off, calls_as_text, count, failed, first, is_thought, path, plural, true, words
+from .answer import (
+    BROKEN_OFF,
+    Answer,
+    broken_off,
+    calls_as_text,
+    count,
+    failed,
+    first,
+    is_thought,
+    path,
+    plural,
+    true,
+    words,
+)
 from .limits import MESSAGES
 
 __all__ = [
@@ -160,7 +173,11 @@ def plain(body: Any) -> tuple[Any, dict[str, Any]]:
     cached = pc.struct_field(body, ["usage", "cache_read_input_tokens"])
     created = pc.struct_field(body, ["usage", "cache_creation_input_tokens"])
     prompt = pc.struct_field(body, ["usage", "input_tokens"])
-    ok = true(pc.equal(first(content, "type"), "text")) & (plural(content) == 1) & true(pc.greater(pc.binary_length(text), 0))
+    ok = (
+        true(pc.equal(first(content, "type"), "text"))
+        & (plural(content) == 1)
+        & true(pc.greater(pc.binary_length(text), 0))
+    )
     return ok & ~true(ended), {
         "text": text,
         "finish_reason": finish,

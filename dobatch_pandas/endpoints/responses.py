@@ -128,7 +128,10 @@ BODY = pa.struct(
                 pa.struct(
                     [
                         ("type", pa.string()),
-                        ("content", pa.list_(pa.struct([("type", pa.string()), ("text", pa.large_string())]))),
+                        (
+                            "content",
+                            pa.list_(pa.struct([("type", pa.string()), ("text", pa.large_string())])),
+                        ),
                     ]
                 )
             ),
@@ -166,7 +169,12 @@ def plain(body: Any) -> tuple[Any, dict[str, Any]]:
         text = text.take(last)
         single = true(pa.array(single).take(last))
     status = pc.struct_field(body, "status")
-    ok = single & (thoughts == counts - 1) & true(pc.greater(pc.binary_length(text), 0)) & true(pc.equal(status, "completed"))
+    ok = (
+        single
+        & (thoughts == counts - 1)
+        & true(pc.greater(pc.binary_length(text), 0))
+        & true(pc.equal(status, "completed"))
+    )
     ok &= ~true(pc.is_valid(pc.struct_field(body, ["incomplete_details", "reason"])))
     return ok, {
         "text": text,
