@@ -381,7 +381,9 @@ def _no_route(reply: Reply, model: str) -> bool:
     error = reply.body.get("error")
     said = " ".join(map(str, error.values())) if isinstance(error, Mapping) else str(reply.body)
     # A short name may stand in any text by chance, a quoted one does not.
-    quoted = rf"""['"`]{re.escape(model)}['"`]""" if len(model) < 3 else rf"(?<![\w.-]){re.escape(model)}(?![\w-])"
+    quoted = (
+        rf"""['"`]{re.escape(model)}['"`]""" if len(model) < 3 else rf"(?<![\w.-]){re.escape(model)}(?![\w-])"
+    )
     names_model = bool(re.search(quoted, said)) or "model" in said.lower()
     return reply.status in _NO_ROUTE and not names_model
 

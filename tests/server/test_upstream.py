@@ -179,9 +179,11 @@ def test_one_request_that_is_pushed_back_for_ever_holds_up_nothing(serve, stub, 
     """
     monkeypatch.setattr("dobatch_pandas.server.executor._PUSHED", 3)
     upstream = stub(
-        lambda call: (429, {"error": {"message": "too large"}}, {"Retry-After": "0"})
-        if call.text == "text 0"
-        else _echo(call)
+        lambda call: (
+            (429, {"error": {"message": "too large"}}, {"Retry-After": "0"})
+            if call.text == "text 0"
+            else _echo(call)
+        )
     )
     api = serve(upstream.url, concurrency=1)
     batch_id = api.create(chat_lines(6))
@@ -249,7 +251,9 @@ def test_so_many_requests_are_at_the_model_at_once(serve, stub, concurrency):
     api = serve(upstream.url, concurrency=concurrency)
     batch_id = api.create(chat_lines(2 * concurrency))
     calls = [
-        threading.Thread(target=api.call, args=["POST", CHAT], kwargs={"json": {"model": "m", "messages": TURNS}})
+        threading.Thread(
+            target=api.call, args=["POST", CHAT], kwargs={"json": {"model": "m", "messages": TURNS}}
+        )
         for _ in range(5)
     ]
     for call in calls:
@@ -297,7 +301,11 @@ def test_a_model_that_is_missing_at_one_endpoint_changes_nothing_elsewhere(serve
 
     upstream = stub(answer)
     api = serve(upstream.url)
-    body = {"input": "hi", "tools": [{"type": "function", "name": "f", "parameters": {}}], "reasoning": {"effort": "low"}}
+    body = {
+        "input": "hi",
+        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "reasoning": {"effort": "low"},
+    }
     statuses = [
         api.call("POST", RESPONSES, json={"model": model, **body}).status_code for model in ("m", "nope", "m")
     ]
@@ -308,7 +316,13 @@ def test_a_model_that_is_missing_at_one_endpoint_changes_nothing_elsewhere(serve
 
 @pytest.mark.parametrize(
     "missing",
-    [(404, b"404 page not found"), (404, {"detail": "Not Found"}), (405, b""), (501, {"error": {"message": "no"}}), None],
+    [
+        (404, b"404 page not found"),
+        (404, {"detail": "Not Found"}),
+        (405, b""),
+        (501, {"error": {"message": "no"}}),
+        None,
+    ],
     ids=["go", "fastapi", "405", "501", "an answer of chat"],
 )
 @pytest.mark.parametrize("endpoint", [RESPONSES, MESSAGES])
@@ -408,7 +422,10 @@ def test_nothing_of_a_responses_request_is_lost_on_the_way_to_chat():
         "model": "m",
         "max_tokens": 9,
         "reasoning_effort": "low",
-        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SHAPE, "strict": True}},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": SHAPE, "strict": True},
+        },
         "tools": [{"type": "function", "function": {**TOOL, "parameters": SHAPE}}],
         "tool_choice": {"type": "function", "function": {"name": "f"}},
         "messages": [
@@ -441,7 +458,11 @@ def test_what_chat_cannot_express_is_refused_by_name(serve, stub, endpoint, fiel
     """
     upstream = stub(lambda call: _echo(call) if call.path == CHAT else (404, b"404 page not found"))
     api = serve(upstream.url)
-    body = {"model": "m", **({"input": "x"} if endpoint == RESPONSES else {"max_tokens": 9, "messages": TURNS}), **field}
+    body = {
+        "model": "m",
+        **({"input": "x"} if endpoint == RESPONSES else {"max_tokens": 9, "messages": TURNS}),
+        **field,
+    }
     answer = api.call("POST", endpoint, json=body)
     assert answer.status_code == 400
     assert "chat cannot express" in answer.json()["error"]["message"]
@@ -455,13 +476,17 @@ def test_calls_of_tools_come_back_from_chat(serve, stub, endpoint):
     """
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
     upstream = stub(
-        lambda asked: chat(None, "tool_calls", tool_calls=[call, call]) if asked.path == CHAT else (404, b"no")
+        lambda asked: (
+            chat(None, "tool_calls", tool_calls=[call, call]) if asked.path == CHAT else (404, b"no")
+        )
     )
     api = serve(upstream.url)
     body = {"input": "x"} if endpoint == RESPONSES else {"max_tokens": 9, "messages": TURNS}
     answer = api.call("POST", endpoint, json={"model": "m", **body}).json()
     if endpoint == RESPONSES:
-        calls = [(one["name"], one["arguments"]) for one in answer["output"] if one["type"] == "function_call"]
+        calls = [
+            (one["name"], one["arguments"]) for one in answer["output"] if one["type"] == "function_call"
+        ]
         assert (answer["status"], calls) == ("completed", [("f", '{"x": 1}')] * 2)
     else:
         assert answer["stop_reason"] == "tool_use"
