@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import stat
@@ -244,7 +245,7 @@ def test_an_altered_address_is_refused(api):
     altered += [f"{url}&{name}={value}" for name, value in pairs]
     altered += [f"{base}?{name}={value}0&{query}" for name, value in pairs]
     names = sorted(pair for pair in pairs if pair[0] != "signature")
-    for (name, value), (following, moved) in zip(names, names[1:], strict=False):
+    for (name, value), (following, moved) in itertools.pairwise(names):
         rest = [pair for pair in pairs if pair[0] not in (name, following)]
         for joint in ("\n", "&", "%0A", "\r\n"):
             altered.append(f"{base}?{urlencode([*rest, (name, f'{value}{joint}{following}={moved}')])}")
@@ -258,7 +259,7 @@ def test_the_path_that_is_verified_is_the_path_that_is_served(api):
     A Host header cannot make another path of it.
     """
     links = []
-    for text in ("mine", "yours"):
+    for _ in range(2):
         batch_id = api.create(chat_lines(1))
         api.until(batch_id, "completed")
         links.append(urlsplit(api.results(batch_id).json()["output_file_url"]))
