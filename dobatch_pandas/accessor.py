@@ -277,6 +277,6 @@ class DobatchAccessor:
         if job is not None:
             options.setdefault("responses", job.responses())
             options.setdefault(
-                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).T.to_string()
+                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).iloc[0].to_dict()
             )
         return explore(self._frame, **options)
