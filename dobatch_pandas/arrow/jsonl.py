@@ -205,6 +205,11 @@ class Lines:
         starts, ends = self.bounds
         return bytes(self._view[starts[i] : ends[i]])
 
+    def between(self, start: int, stop: int) -> Lines:
+        """Some of the lines, of the same block."""
+        starts, ends = self.bounds
+        return Lines(self.block, (starts[start:stop], ends[start:stop]))
+
     def stretch(self, start: int, stop: int) -> Any:
         """The bytes of lines ``start`` to ``stop``, not copied."""
         starts, ends = self.bounds
