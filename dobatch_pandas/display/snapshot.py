@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Literal
 
 from dobatch_pandas.codes import ErrorGroup
@@ -75,8 +73,8 @@ class Snapshot:
         Unix seconds; the deadline is the earliest end of a batch's window.
     eta : float or None
         Seconds left, estimated from the pace so far.
-    cost_of : callable or None
-        Works out `cost`.
+    cost : float or None
+        US dollars so far, from what the service reported; None where no price is known.
     problem : str or None
         Why it failed or paused, in words, with what to do.
     """
@@ -103,17 +101,11 @@ class Snapshot:
     eta: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    cost_of: Callable[[], float | None] | None = field(default=None, repr=False, compare=False)
+    cost: float | None = None
     errors: tuple[ErrorGroup, ...] = ()
     batches: tuple[BatchRow, ...] = ()
     problem: str | None = None
     attached_elsewhere: bool = False
-
-    @cached_property
-    def cost(self) -> float | None:
-        """US dollars so far, from what the service reported; None where no price is known."""
-        # Only now: the price list takes a second to load, and nobody needs it to learn whether a job is over.
-        return None if self.cost_of is None else self.cost_of()
 
     @property
     def over(self) -> bool:

@@ -39,7 +39,7 @@ from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, 
 from .process import drop, home_here, live_of, post, take_up, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
-from .status import snapshot_of
+from .status import snapshot_of, word_of
 from .work import OpenJob
 
 __all__ = ["Job", "attach"]
@@ -104,12 +104,12 @@ class Job:
     @property
     def status(self) -> str:
         """One word: ``rendering``, ``uploading``, ``queued``, ``running`` ... ``completed``."""
-        return self.snapshot().state
+        return word_of(self._state, self._live)
 
     @property
     def counts(self) -> dict[str, int]:
         """Requests so far: ``total``, ``completed``, ``failed``, ``reused``, and rows ``skipped``."""
-        now = self.snapshot()
+        now = snapshot_of(self._record, self._state, self._live, priced=False)
         return {
             "total": now.requests,
             "completed": now.completed + now.reused,
@@ -121,7 +121,7 @@ class Job:
     @property
     def batches(self) -> pd.DataFrame:
         """The batches of this job, a row each."""
-        rows = [vars(row) for row in self.snapshot().batches]
+        rows = [vars(row) for row in snapshot_of(self._record, self._state, self._live, priced=False).batches]
         frame = pd.DataFrame(rows, columns=list(BatchRow.__dataclass_fields__))
         for name in ("created_at", "deadline"):
             frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
@@ -20,8 +19,12 @@ from .work import OpenJob
 __all__ = ["snapshot_of", "word_of"]
 
 
-def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
-    """Gather what is known of a job at this moment; the network is not asked."""
+def snapshot_of(record: JobRecord, state: State, live: Live | None, *, priced: bool = True) -> Snapshot:
+    """
+    Gather what is known of a job at this moment; the network is not asked.
+
+    Without `priced` it has no cost: to load the price list takes a second, which nobody needs to learn whether a job is over.
+    """
     parts = list(state.parts.values())
     open_job: OpenJob | None = live.job if live is not None else None
     again = sum(p.requests for p in parts if p.round)
@@ -56,7 +59,7 @@ def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
         eta=_eta(started, completed + failed, requests - state.reused, state),
         prompt_tokens=sum(p.prompt_tokens for p in parts) or None,
         completion_tokens=sum(p.completion_tokens for p in parts) or None,
-        cost_of=_cost_of(record, parts),
+        cost=_cost(record, parts) if priced else None,
         errors=errors_of(state),
         batches=tuple(_row(p) for p in parts),
         problem=problem,
@@ -109,16 +112,11 @@ def _eta(started: float | None, ended: int, total: int, state: State) -> float |
     return max(0.0, (time.time() - started) * (total - ended) / ended)
 
 
-def _cost_of(record: JobRecord, parts: list[Part]) -> Callable[[], float | None]:
-    """The cost so far, worked out when somebody wants it: to load the price list takes a second."""
-
-    def cost_so_far() -> float | None:
-        prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
-        if not prompt + completion:
-            return None
-        price = price_of(record.model, record.provider, overrides=settings().prices)
-        if price is None:
-            return None
-        return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
-
-    return cost_so_far
+def _cost(record: JobRecord, parts: list[Part]) -> float | None:
+    prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
+    if not prompt + completion:
+        return None
+    price = price_of(record.model, record.provider, overrides=settings().prices)
+    if price is None:
+        return None
+    return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
