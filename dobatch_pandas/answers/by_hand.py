@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import warnings
 from typing import Any
 
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dobatch_pandas.arrow.jsonl import load, mended, opened
 from dobatch_pandas.errors import InputError
+from dobatch_pandas.questions.freeze import id_texts
 
 from .join import answer_columns, results_frame
-from .result_lines import RESULTS, merge_results, results_of
+from .result_lines import RESULTS, merge_results, read_lines, results_of
 
 __all__ = ["join_read_results", "read_results", "table_of"]
 
@@ -25,16 +30,82 @@ def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
     Parameters
     ----------
     *paths : path
-        Files as downloaded. Where a ``custom_id`` stands in several lines, a success beats a failure and a
-        later line an earlier one.
+        Files as downloaded, packed or not. Where a ``custom_id`` stands in several lines, a success beats a failure
+        and a later line an earlier one.
 
     Returns
     -------
     pandas.DataFrame
         ``custom_id, status, status_code, text, finish_reason, model``, token counts, ``request_id,
         error_code, error_message`` and ``embedding``. ``error_code`` is null where there is an answer.
+
+    Raises
+    ------
+    InputError
+        A file holds no result at all. Where only some lines are none, a warning counts them.
     """
-    return results_frame(results_of(*paths))
+    tables: list[Any] = []
+    problems: list[str] = []
+    for path in paths:
+        bad: list[bytes] = []
+        try:
+            found = results_of(path, on_bad_line=bad.append)
+        except (pa.ArrowException, OSError, UnicodeError) as error:
+            problems.append(f"{path} cannot be read: {error}.")
+            continue
+        if not len(found) and bad:
+            found = _of_objects(path)
+            if len(found):
+                bad = []
+        if len(found):
+            tables.append(found)
+            if bad:
+                _warn(path, bad)
+        elif bad:
+            problems.append(f"{path} holds no result: {_what(bad[0])}")
+    if problems:
+        raise InputError(problems)
+    table = merge_results(tables) if len(tables) != 1 else tables[0]
+    return results_frame(table)
+
+
+def _warn(path: Any, bad: list[bytes]) -> None:
+    count = len(bad)
+    warnings.warn(
+        f"{path} has {count:,} line{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} no result, the first: "
+        f"{bad[0][:120].decode(errors='replace')!r}. Their rows have the code missing_result.",
+        stacklevel=3,
+    )
+
+
+def _what(line: bytes) -> str:
+    """What a file is that holds no result, by its first line."""
+    shown = line[:120].decode(errors="replace").strip()
+    entries, _ = load(line)
+    if shown.startswith("<"):
+        return f"it is a page, not results ({shown!r}). Has the link to the file expired?"
+    if any(isinstance(one, dict) and "custom_id" in one for one in entries):
+        return "it holds requests, not what came of them. Read the output and error files of the batch."
+    return f"its first line is {shown!r}. Results are lines of JSON, each with a custom_id and a response or result."
+
+
+def _of_objects(path: Any) -> Any:
+    """A table of a file whose objects are not one a line: an array of them, or printed over many lines."""
+    with opened(path) as stream:
+        text = stream.read().decode("utf-8-sig", "replace")
+    entries, at = [], 0
+    decoder = json.JSONDecoder(strict=False)
+    while at < len(text):
+        if text[at] in " \t\r\n,[]\0\ufeff":
+            at += 1
+            continue
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        entries.append(value)
+    batch, _, _ = read_lines(orjson.dumps(mended(entry)) for entry in entries if isinstance(entry, dict))
+    return merge_results([batch])
 
 
 def table_of(results: pd.DataFrame) -> Any:
@@ -54,8 +125,7 @@ def table_of(results: pd.DataFrame) -> Any:
     arrays = []
     for field in RESULTS:
         if field.name in results:
-            column = pa.array(results[field.name], from_pandas=True)
-            arrays.append(column.cast(field.type))
+            arrays.append(_column(results[field.name], field))
         else:
             arrays.append(pa.nulls(len(results), field.type))
     table = pa.Table.from_arrays(arrays, schema=RESULTS).filter(pc.is_valid(arrays[0]))
@@ -63,6 +133,29 @@ def table_of(results: pd.DataFrame) -> Any:
         answered = pc.if_else(pc.is_null(table["error_code"]), "succeeded", "failed")
         table = table.set_column(1, RESULTS.field("status"), answered)
     return merge_results([table])
+
+
+def _column(values: pd.Series[Any], field: Any) -> Any:
+    """
+    A column of results as Arrow has it, also of a frame that was written to a file and read again.
+
+    Raises
+    ------
+    InputError
+        It holds something else.
+    """
+    try:
+        column = pa.array(values, from_pandas=True)
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            return column.cast(field.type)
+        if pa.types.is_list(field.type) and not pa.types.is_nested(column.type):
+            texts = column.cast(pa.string()).to_pylist()
+            return pa.array([None if text is None else orjson.loads(text) for text in texts], field.type)
+        return column.cast(field.type)
+    except (pa.ArrowException, ValueError, TypeError, UnicodeError) as error:
+        raise InputError(
+            f"Column {field.name!r} of the results is not as read_results makes it: {error}."
+        ) from error
 
 
 def join_read_results(
@@ -87,6 +180,5 @@ def join_read_results(
         raise InputError(
             f"There is no column {custom_id!r}; there are {', '.join(map(str, frame.columns))}.{hint}"
         )
-    given = frame[custom_id]
-    ids = pa.array([None if pd.isna(value) else str(value) for value in given.tolist()], pa.string())
+    ids = pa.array(id_texts(frame[custom_id]), pa.string(), from_pandas=True)
     return answer_columns(ids, None, table_of(results), into=into, index=frame.index)

@@ -7,6 +7,7 @@ Columns are made by position for a frame's rows, so that a duplicate, unsorted o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -276,9 +277,65 @@ def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
     elif pa.types.is_timestamp(kind):
         array = values.to_pandas().array
     else:
-        chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
-        array = pd.arrays.ArrowExtensionArray(chunked)
+        array = _objects(values)
     return pd.Series(array, index=index, copy=False)
+
+
+def _objects(values: Any) -> Any:
+    """
+    Lists, structs, vectors and Decimals as Python objects: what plain pandas reads back from a file of any kind.
+
+    pandas cannot read the name of an Arrow dtype of lists that it has written to Parquet itself.
+    """
+    found = np.empty(len(values), dtype=object)
+    if pa.types.is_fixed_size_list(values.type) and pa.types.is_float32(values.type.value_type):
+        vectors = one_array(values)
+        width = values.type.list_size
+        dense = vectors.flatten() if not vectors.null_count else vectors.values.slice(vectors.offset * width)
+        rows = dense.to_numpy(zero_copy_only=False)[: len(vectors) * width].reshape(len(vectors), width)
+        # One block of memory, of which each vector is a view.
+        for number in np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False)).tolist():
+            found[number] = rows[number]
+        return found
+    made = values.to_pylist()
+    if pa.types.is_decimal(values.type):
+        made = [None if number is None else _shortest(number) for number in made]
+    found[:] = made
+    return found
+
+
+def _shortest(number: Decimal) -> Decimal:
+    """A Decimal without the zeros that its column has added."""
+    short = number.normalize()
+    exponent = short.as_tuple().exponent
+    return short.quantize(Decimal(1)) if isinstance(exponent, int) and exponent > 0 else short
+
+
+def _stacked(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Vectors that are objects as one matrix; a view where they are the rows of one already, in their order."""
+    vectors = series.tolist()
+    there = [number for number, vector in enumerate(vectors) if vector is not None and np.ndim(vector) == 1]
+    lengths = {len(vectors[number]) for number in there}
+    gone = [v for v in vectors if np.ndim(v) != 1 and not (v is None or v is pd.NA or v != v)]
+    if gone or len(lengths) > 1 or (vectors and not there and series.notna().any()):
+        raise TypeError(
+            f"matrix() takes a column of embeddings of one length, not one of {series.dtype} values"
+        )
+    width = next(iter(lengths), 0)
+    block = getattr(vectors[there[0]], "base", None) if there else None
+    while block is not None and block.ndim != 1:
+        block = block.base
+    if block is not None and block.dtype == np.float32 and len(there) == len(vectors):
+        start = vectors[0].__array_interface__["data"][0]
+        step = width * block.itemsize
+        if all(v.__array_interface__["data"][0] == start + n * step for n, v in enumerate(vectors)):
+            begin = (start - block.__array_interface__["data"][0]) // block.itemsize
+            if block.flags.c_contiguous and begin >= 0 and begin + len(vectors) * width <= block.size:
+                return block[begin : begin + len(vectors) * width].reshape(len(vectors), width)
+    dense = np.full((len(vectors), width), np.nan, dtype=np.float32)
+    for number in there:
+        dense[number] = vectors[number]
+    return dense
 
 
 def results_frame(results: Any) -> pd.DataFrame:
@@ -314,15 +371,17 @@ def joined(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
 
 def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """
-    An embedding column as a matrix of float32, one row a row, without a copy where there is one chunk.
+    An embedding column as a matrix of float32, one row a row, without a copy where no row was moved.
 
-    Rows without an embedding are NaN. The matrix is a read-only view of the column's memory.
+    Rows without an embedding are NaN.
 
     Parameters
     ----------
     series : pandas.Series
-        Of fixed-size float32 lists, as ``join`` adds it for embeddings.
+        Of vectors, as ``join`` adds it for embeddings, or as it comes back from a file.
     """
+    if series.dtype == object:
+        return _stacked(series)
     raw = pa.array(series) if not hasattr(series.array, "__arrow_array__") else series.array.__arrow_array__()
     values = one_array(raw)
     if not pa.types.is_fixed_size_list(values.type) or not pa.types.is_float32(values.type.value_type):

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
-from dobatch_pandas.arrow.jsonl import Lines, blocks, load, parsed
+from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.codes import failure
@@ -62,7 +62,7 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     if not isinstance(entry, dict):
         return None
     custom_id = words(entry.get("custom_id"))
-    if not custom_id:
+    if not custom_id or _is_request(entry):
         return None
     if isinstance(entry.get("result"), dict) and not isinstance(entry.get("response"), dict):
         status, request_id, answer = _of_result(entry["result"])
@@ -88,6 +88,12 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     )
 
 
+def _is_request(entry: dict[str, Any]) -> bool:
+    """Whether a line asks: it has a body, and no word of what came of it."""
+    asks = isinstance(entry.get("body"), dict) or isinstance(entry.get("params"), dict)
+    return asks and not any(word in entry for word in ("response", "result", "error"))
+
+
 def _failed(status: int | None, error: Any) -> Answer:
     code, message = failure(status, error)
     return Answer(code=code, message=message)
@@ -103,6 +109,7 @@ def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]
         with suppress(orjson.JSONDecodeError):
             body = orjson.loads(body)
     inner = path(body, "error")
+    error, inner = _reported(error), _reported(inner)
     if error or inner or (status is not None and not 200 <= status < 300):
         return status, request_id, _failed(status, error or inner or body)
     if not body:
@@ -110,10 +117,15 @@ def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]
     return status, request_id, _read_body(body)
 
 
+def _reported(error: Any) -> Any:
+    """An error that says anything; some services write an object of empty members where there is none."""
+    return error if not isinstance(error, dict) or any(map(_reported, error.values())) else None
+
+
 def _of_result(result: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
     """A line of the `anthropic` kind: `result`, of one of four types."""
     kind = result.get("type")
-    error = result.get("error")
+    error = _reported(result.get("error"))
     if kind == "succeeded" and not error:
         body = result.get("message")
         answer = _read_body(body) if body else _failed(None, None)
@@ -351,7 +363,8 @@ def iter_results(
     Parameters
     ----------
     source : path
-        JSONL as the service wrote it; ``.gz``, ``.zst`` and ``.bz2`` are unpacked on the way.
+        JSONL as the service wrote it; what is packed (gzip, zstd, bz2, told by its first bytes) or UTF-16 is made
+        UTF-8 on the way.
     endpoint : str, optional
         What was asked, for speed alone; told from the lines by default. Lines of any kind are understood.
     on_bad_line : callable, optional
@@ -360,7 +373,7 @@ def iter_results(
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
     pool = Threads(WORKERS, "dobatch-read")
     try:
-        with pa.input_stream(os.fspath(source), compression="detect") as stream:
+        with opened(source) as stream:
             for block in blocks(stream, _BLOCK):
                 pending.append(pool.submit(read_block, block, endpoint))
                 del block
@@ -383,9 +396,9 @@ def _told(
     yield from table.to_batches()
 
 
-def results_of(*paths: str | os.PathLike[str]) -> Any:
+def results_of(*paths: str | os.PathLike[str], on_bad_line: Callable[[bytes], None] | None = None) -> Any:
     """One table of `RESULTS` from output and error files; one row a ``custom_id``, as `merge_results` says."""
-    batches = (batch for path in paths for batch in iter_results(path))
+    batches = (batch for path in paths for batch in iter_results(path, on_bad_line=on_bad_line))
     return merge_results(batches, room=sum(os.path.getsize(path) for path in paths))
 
 

@@ -2,37 +2,41 @@
 Answers in JSON as typed columns.
 
 A schema decides each field's type: an enum of texts becomes a category, ``integer`` Int64, ``number``
-Float64, ``boolean`` boolean, ``date`` and ``date-time`` datetimes (the latter in UTC), an array a list, an
-object with fields a struct or dotted names, and whatever has no single type its JSON text.
+Float64, a Decimal a decimal, ``boolean`` boolean, ``date`` and ``date-time`` datetimes (the latter in UTC), an array
+a list, an object with fields a struct or dotted names, and whatever has no single type its JSON text.
 
-Whole columns of well-formed answers are read by Arrow. An answer that is not plainly right (null, fenced,
-out of bounds, a field too many ...) is read by itself, and said to be wrong only there.
+Whole columns of well-formed answers are read by Arrow. An answer that is not plainly right (null, fenced, after
+thoughts, out of bounds, a field too many ...) is read by itself and judged by what the user gave: the pydantic model,
+or the JSON Schema. It is said to be wrong only there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.columns import one_array
-from dobatch_pandas.arrow.jsonl import Lines, mended, parsed
+from dobatch_pandas.arrow.jsonl import Lines, parsed
 from dobatch_pandas.endpoints.answer import true
-from dobatch_pandas.questions.schema_check import checker, moment, resolve
+from dobatch_pandas.questions.schema import AnswerSchema
+from dobatch_pandas.questions.schema_check import compiled, moment, resolve
+from dobatch_pandas.questions.strict import is_decimal
 
-__all__ = ["Shape", "parse_answer", "parse_answers", "shape_of"]
+from .judge import NoAnswer, judge_of, judged
+
+__all__ = ["Shape", "parse_answers", "shape_of"]
 
 _ROWS = 16_384
-_FENCE = re.compile(r"```[A-Za-z0-9_+-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL)
+_DECIMAL = pa.decimal128(38, 18)
 _FENCED = r"(?s)^```[A-Za-z0-9_+-]*[ \t]*\r?\n\s*(.*?)\s*```$"
 _VECTOR_KEYWORDS = frozenset(
     [
@@ -56,6 +60,11 @@ _VECTOR_KEYWORDS = frozenset(
         "definitions",
         "$schema",
         "$id",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "pattern",
     ]
 )
 _COMPARE = {
@@ -75,8 +84,8 @@ class Shape:
     Parameters
     ----------
     kind : str
-        ``integer, number, boolean, string, enum, date, date-time, array, object``, or ``json``: any value, as
-        its text.
+        ``integer, number, decimal, boolean, string, enum, date, date-time, array, object``, or ``json``: any value,
+        as its text.
     nullable : bool
         Whether null is an answer.
     type : pyarrow.DataType
@@ -88,11 +97,15 @@ class Shape:
     choices : list of str
         Of an enum.
     bounds : dict
-        Of a number: ``minimum`` and its kin.
+        Of a number ``minimum`` and its kin; of a text or list ``min`` and ``max``; of a text ``pattern``.
     required : frozenset of str
         Fields that an object must have.
     columnar : bool
         Whether Arrow's reader and vectorised checks cover all that the schema asks.
+    default : object
+        What stands for a field that is not there.
+    open : bool
+        Whether all objects in it may have further fields.
     """
 
     kind: str
@@ -101,24 +114,37 @@ class Shape:
     fields: dict[str, Shape] = field(default_factory=dict)
     item: Shape | None = None
     choices: list[str] = field(default_factory=list)
-    bounds: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, Any] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     columnar: bool = True
+    default: Any = None
+    open: bool = True
 
 
 def shape_of(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0) -> Shape:
     """What a schema becomes; ``root`` is the document that ``$ref`` points into."""
     root = schema if root is None else root
     schema = resolve(schema, root)
+    shape = _shape_of(schema, root, depth)
+    return replace(shape, default=schema["default"]) if schema.get("default") is not None else shape
+
+
+def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Shape:
     nullable = False
     options = schema.get("anyOf", schema.get("oneOf"))
     if isinstance(options, list):
-        solid = [part for part in options if resolve(part, root).get("type") != "null"]
+        if is_decimal(schema):
+            nullable = any(part.get("type") == "null" for part in options)
+            return Shape("decimal", nullable, _DECIMAL, columnar=False)
+        kinds = [resolve(part, root) for part in options]
+        solid = [part for part in kinds if part.get("type") != "null"]
+        nullable = len(solid) < len(options)
+        if {"integer", "number"} == {part.get("type") for part in solid}:
+            return Shape("number", nullable, pa.float64(), columnar=False)
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
         if len(solid) != 1 or not rest.keys() <= {"title", "description", "default", "examples"}:
             return Shape("json", False, pa.large_string(), columnar=False)
-        nullable = len(solid) < len(options)
-        schema = resolve(solid[0], root)
+        schema = solid[0]
     kinds = schema.get("type")
     kinds = [kinds] if isinstance(kinds, str) else list(kinds or [])
     nullable = nullable or "null" in kinds
@@ -127,6 +153,8 @@ def shape_of(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0)
     if isinstance(choices, list):
         return _shape_of_enum(choices, kinds, nullable)
     columnar = schema.keys() <= _VECTOR_KEYWORDS
+    if set(kinds) == {"integer", "number"}:
+        kinds = ["number"]
     if len(kinds) != 1 or depth > 16:
         return Shape("json", nullable, pa.large_string(), columnar=False)
     kind = kinds[0]
@@ -135,15 +163,21 @@ def shape_of(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0)
         # Inside a list a date stays text: its column has no type of its own.
         item_type = pa.large_string() if item.kind in ("date", "date-time") else item.type
         whole = columnar and item.columnar and item.kind not in ("date", "date-time")
-        return Shape("array", nullable, pa.list_(item_type), item=item, columnar=whole)
+        bounds = _sizes(schema, "Items")
+        made = pa.list_(item_type)
+        return Shape("array", nullable, made, item=item, bounds=bounds, columnar=whole, open=item.open)
     if kind == "object" and schema.get("properties"):
         fields = {name: shape_of(part, root, depth + 1) for name, part in schema["properties"].items()}
         whole = columnar and all(part.columnar for part in fields.values())
         required = frozenset(schema.get("required", ()))
-        if not isinstance(schema.get("additionalProperties", True), bool) or not required <= fields.keys():
+        others = schema.get("additionalProperties", True)
+        if not isinstance(others, bool) or not required <= fields.keys():
             whole = False
         made = pa.struct([(name, part.type) for name, part in fields.items()])
-        return Shape("object", nullable, made, fields=fields, required=required, columnar=whole)
+        unlimited = others is not False and all(part.open for part in fields.values())
+        return Shape(
+            "object", nullable, made, fields=fields, required=required, columnar=whole, open=unlimited
+        )
     if kind in ("array", "object", "null") or kind not in _SCALARS:
         return Shape("json", nullable, pa.large_string(), columnar=False)
     form = schema.get("format")
@@ -152,7 +186,16 @@ def shape_of(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0)
         return Shape(form, nullable, made, columnar=columnar)
     bounds = {word: schema[word] for word in _COMPARE if word in schema}
     columnar = columnar and all(isinstance(limit, (int, float)) for limit in bounds.values())
+    if kind == "string":
+        bounds = {
+            **_sizes(schema, "Length"),
+            **({"pattern": schema["pattern"]} if "pattern" in schema else {}),
+        }
     return Shape(kind, nullable, _SCALARS[kind], bounds=bounds, columnar=columnar)
+
+
+def _sizes(schema: Mapping[str, Any], what: str) -> dict[str, Any]:
+    return {word: schema[word + what] for word in ("min", "max") if word + what in schema}
 
 
 def _shape_of_enum(choices: list[Any], kinds: list[str], nullable: bool) -> Shape:
@@ -170,42 +213,6 @@ def _shape_of_enum(choices: list[Any], kinds: list[str], nullable: bool) -> Shap
 # One answer -------------------------------------------------------------------------------------------
 
 
-def parse_answer(text: str) -> Any:
-    """
-    The JSON value in a text: alone, in a code fence, or as the one object amid prose.
-
-    Raises
-    ------
-    ValueError
-        There is none; says why.
-    """
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        problem = str(error)
-    candidates = [text, *_FENCE.findall(text)]
-    start, end = text.find("{"), text.rfind("}")
-    if 0 <= start < end:
-        candidates.append(text[start : end + 1])
-    for candidate in candidates:
-        try:
-            return _lenient(candidate)
-        except (ValueError, RecursionError):
-            continue
-    raise ValueError(problem)
-
-
-def _lenient(text: str) -> Any:
-    with contextlib.suppress(orjson.JSONDecodeError):
-        return orjson.loads(text)
-    # Models put raw line breaks into strings; half a surrogate pair cannot be kept in a column.
-    return mended(json.loads(text.strip(), strict=False, parse_constant=_refuse))
-
-
-def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")
-
-
 def _fitted(value: Any, shape: Shape, where: str = "") -> Any:
     """A value that passed the schema, as its column holds it. Raises ValueError where no column can."""
     if value is None:
@@ -219,25 +226,53 @@ def _fitted(value: Any, shape: Shape, where: str = "") -> Any:
         if not abs(value) <= sys.float_info.max:
             raise ValueError(f"{where}: the number is too large")
         return float(value)
+    if shape.kind == "decimal":
+        return _decimal(value, where)
     if shape.kind in ("date", "date-time"):
-        return moment(value, shape.kind)
+        return _moment(value, shape.kind)
     if shape.kind == "array" and shape.item is not None and shape.item.kind not in ("date", "date-time"):
         return [_fitted(item, shape.item, f"{where}[{number}]") for number, item in enumerate(value)]
     if shape.kind == "object":
         return {
-            name: _fitted(value.get(name), part, f"{where}.{name}" if where else name)
+            name: _fitted(value.get(name, part.default), part, f"{where}.{name}" if where else name)
             for name, part in shape.fields.items()
         }
     if shape.kind == "json":
-        return orjson.dumps(value).decode()
-    return value
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    # A model may have made something else of what was a text.
+    return value if not pa.types.is_large_string(shape.type) or isinstance(value, str) else str(value)
+
+
+def _decimal(value: Any, where: str) -> Decimal:
+    number = Decimal(str(value))
+    exponent = number.as_tuple().exponent
+    if (
+        not isinstance(exponent, int)
+        or -exponent > _DECIMAL.scale
+        or number.adjusted() >= 38 - _DECIMAL.scale
+    ):
+        raise ValueError(
+            f"{where}: {number} has more than {38 - _DECIMAL.scale} digits before the point or {_DECIMAL.scale} after it"
+        )
+    return number
+
+
+def _moment(value: Any, form: str) -> datetime | None:
+    """What is a date already comes from a pydantic model."""
+    if isinstance(value, str):
+        return moment(value, form)
+    if not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day)
+    if form == "date":
+        return value.replace(tzinfo=None)
+    return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
 
 
 # Whole columns ----------------------------------------------------------------------------------------
 
 
 def parse_answers(
-    results: Any, json_schema: Mapping[str, Any], *, flatten: bool = False
+    results: Any, schema: AnswerSchema | Mapping[str, Any], *, flatten: bool = False
 ) -> tuple[dict[Any, Any], Any, Any]:
     """
     Typed columns from the texts of results.
@@ -246,8 +281,8 @@ def parse_answers(
     ----------
     results : pyarrow.Table
         With ``text``, ``error_code`` and ``error_message``; rows with a code are not parsed.
-    json_schema : mapping
-        What every answer must satisfy.
+    schema : AnswerSchema or mapping
+        What every answer must satisfy: what the user gave, or a JSON Schema.
     flatten : bool
         Nested fields as columns named ``outer.inner``, not as structs.
 
@@ -259,15 +294,19 @@ def parse_answers(
     code, message : pyarrow.Array
         Those of ``results``, and ``invalid_json`` or ``schema_mismatch`` for answers that are not right.
     """
-    shape = shape_of(json_schema)
-    check = checker(json_schema)
+    if not isinstance(schema, AnswerSchema):
+        schema = AnswerSchema(dict(schema), dict(schema))
+    shape = shape_of(schema.given)
+    judge = judge_of(schema)
+    if not judge.plain:
+        shape = replace(shape, columnar=False)
     pieces, codes, messages = [], [], []
     table = results.select(["text", "error_code", "error_message"])
     for start in range(0, table.num_rows, _ROWS):
         part = table.slice(start, _ROWS).combine_chunks()
         text, code, message = (one_array(part[name]) for name in part.column_names)
         wanted = pc.and_(pc.is_null(code), pc.is_valid(text))
-        values, wrong, why = _parse_block(text, true(wanted), shape, check)
+        values, wrong, why = _parse_block(text, true(wanted), shape, judge)
         pieces.append(values)
         codes.append(pc.coalesce(code.cast(pa.string()), wrong))
         messages.append(pc.coalesce(message.cast(pa.string()), why))
@@ -292,7 +331,7 @@ def _name_columns(name: str | None, values: Any, shape: Shape, flatten: bool, ou
         out[name] = values
 
 
-def _parse_block(text: Any, wanted: Any, shape: Shape, check: Any) -> tuple[Any, Any, Any]:
+def _parse_block(text: Any, wanted: Any, shape: Shape, judge: Any) -> tuple[Any, Any, Any]:
     """Values, codes and messages for one block of rows; only ``wanted`` ones are read."""
     todo = np.flatnonzero(wanted)
     if len(todo) < len(text):
@@ -305,7 +344,7 @@ def _parse_block(text: Any, wanted: Any, shape: Shape, check: Any) -> tuple[Any,
         for numbers, values in found:
             order.append(numbers)
             arrays.append(values)
-    singly, codes, messages = _one_by_one(text, left, shape, check)
+    singly, codes, messages = _one_by_one(text, left, shape, judge)
     order.append(left)
     arrays.append(singly)
     place = np.full(len(wanted), -1)
@@ -321,27 +360,35 @@ def _parse_block(text: Any, wanted: Any, shape: Shape, check: Any) -> tuple[Any,
     return values, pa.array(wrong, pa.string()), pa.array(why, pa.string())
 
 
-def _one_by_one(text: Any, numbers: Any, shape: Shape, check: Any) -> tuple[Any, list[Any], list[Any]]:
+def _one_by_one(text: Any, numbers: Any, shape: Shape, judge: Any) -> tuple[Any, list[Any], list[Any]]:
     values, codes, messages = [], [], []
     for answer in text.take(pa.array(numbers, pa.int64())).to_pylist():
         value = code = message = None
         try:
-            found = parse_answer(answer)
-        except ValueError as error:
-            code, message = "invalid_json", f"The answer is not JSON: {error}"
-        else:
-            problem = check(found, "")
-            if problem is None:
-                try:
-                    value = _fitted(found, shape)
-                except ValueError as error:
-                    problem = str(error)
-            if problem is not None:
-                code, message = "schema_mismatch", problem.removeprefix(": ")
+            value = judged(answer, judge, lambda found: _fitted(found, shape))
+        except NoAnswer as error:
+            code, message = error.code, str(error)
         values.append(value)
         codes.append(code)
         messages.append(message)
-    return pa.array(values, shape.type), codes, messages
+    return _array(values, shape, codes, messages), codes, messages
+
+
+def _array(values: list[Any], shape: Shape, codes: list[Any], messages: list[Any]) -> Any:
+    """The values as a column; one that the column's type cannot hold costs its own row, no other."""
+    try:
+        return pa.array(values, shape.type)
+    except (pa.ArrowException, UnicodeError, OverflowError, TypeError, ValueError):
+        if len(values) > 1:
+            half = len(values) // 2
+            parts = []
+            for mine in (slice(None, half), slice(half, None)):
+                some = codes[mine], messages[mine]
+                parts.append(_array(values[mine], shape, *some))
+                codes[mine], messages[mine] = some
+            return pa.concat_arrays(parts)
+        codes[0], messages[0] = "schema_mismatch", "A value of the answer does not fit its column."
+        return pa.nulls(1, shape.type)
 
 
 def _columnar(text: Any, shape: Shape) -> tuple[list[tuple[Any, Any]], Any]:
@@ -363,7 +410,8 @@ def _columnar(text: Any, shape: Shape) -> tuple[list[tuple[Any, Any]], Any]:
     ends = np.cumsum(lengths + 1) - 1
     lines = Lines(block, (ends - lengths, ends))
     pieces = []
-    for start, stop, table in parsed(lines, pa.schema(_raw_type(shape)), unexpected="error"):
+    passed_over = "ignore" if shape.open else "error"
+    for start, stop, table in parsed(lines, pa.schema(_raw_type(shape)), unexpected=passed_over):
         if table is None:
             likely[numbers[start:stop]] = False
             continue
@@ -394,7 +442,8 @@ def _judged(values: Any, shape: Shape, *, optional: bool) -> tuple[Any, Any]:
         ok = values.is_valid().to_numpy(zero_copy_only=False)
         parts = []
         for name, part in shape.fields.items():
-            right, column = _judged(pc.struct_field(values, name), part, optional=name not in shape.required)
+            optional = name not in shape.required and part.default is None
+            right, column = _judged(pc.struct_field(values, name), part, optional=optional)
             ok &= right
             parts.append(column)
         mask = values.is_null() if values.null_count else None
@@ -413,7 +462,13 @@ def _judged(values: Any, shape: Shape, *, optional: bool) -> tuple[Any, Any]:
     if shape.kind == "number":
         ok &= true(pc.is_finite(values))
     for word, limit in shape.bounds.items():
-        ok &= true(_COMPARE[word](values, limit))
+        if word in _COMPARE:
+            ok &= true(_COMPARE[word](values, limit))
+        elif word == "pattern":
+            ok &= _matching(values, limit)
+        else:
+            size = pc.list_value_length(values) if shape.kind == "array" else pc.utf8_length(values)
+            ok &= true((pc.greater_equal if word == "min" else pc.less_equal)(size, limit))
     if shape.kind == "array" and shape.item is not None:
         right, _ = _judged(values.values, shape.item, optional=False)
         if not right.all():
@@ -421,6 +476,13 @@ def _judged(values: Any, shape: Shape, *, optional: bool) -> tuple[Any, Any]:
             offsets = values.offsets.to_numpy()
             ok &= wrong[offsets[1:]] == wrong[offsets[:-1]]
     return _or_null(ok, values, optional and shape.nullable), values
+
+
+def _matching(values: Any, pattern: str) -> Any:
+    search = compiled(pattern)
+    if search is None:
+        return np.ones(len(values), bool)
+    return np.array([text is not None and search(text) is not None for text in values.to_pylist()], bool)
 
 
 def _or_null(ok: Any, values: Any, null_is_right: bool) -> Any:

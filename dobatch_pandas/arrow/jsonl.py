@@ -7,6 +7,7 @@ Lines end at ``\\n`` and nowhere else: U+2028, ``\\f`` and their kin are text.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -19,13 +20,34 @@ import pyarrow.json as pj
 
 from .columns import scratch
 
-__all__ = ["Lines", "blocks", "load", "mended", "parsed"]
+__all__ = ["Lines", "blocks", "load", "mended", "opened", "parsed"]
 
 _NEWLINE = ord("\n")
-_SPACES = np.frombuffer(b" \t\r\f\v", dtype=np.uint8)
+_BLANK = b" \t\r\f\v\0"  # NULs stand where a file was given its size before its bytes
+_SPACES = np.frombuffer(_BLANK, dtype=np.uint8)
 _BOM = b"\xef\xbb\xbf"
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _ROW = re.compile(r" in row (\d+)")
 _FEW = 64  # lines that are read one by one rather than looked at again
+
+
+def opened(source: str | os.PathLike[str]) -> Any:
+    """
+    A binary stream of a file's lines: unpacked where its first bytes say that it is packed, and UTF-8.
+
+    PowerShell's ``>`` writes UTF-16, and a download may have lost the ending that told how it is packed.
+    """
+    with open(source, "rb") as file:
+        first = file.read(4)
+    packed = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
+    stream = pa.input_stream(os.fspath(source), compression=packed)
+    if packed is None and (
+        first[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(first) == 4 and 0 in (first[1], first[0]))
+    ):
+        big = first[:2] == b"\xfe\xff" or (first[0] == 0 and first[1] != 0)
+        if first[:2] in (b"\xff\xfe", b"\xfe\xff") or any(first):
+            return pa.transcoding_input_stream(stream, "utf-16-be" if big else "utf-16-le", "utf-8")
+    return stream
 
 
 def blocks(stream: Any, size: int) -> Iterator[Any]:
@@ -143,7 +165,11 @@ class Lines:
         filled = ends > starts
         opening = data[np.where(filled, starts, 0)] if len(data) else data
         for i in np.flatnonzero(filled & np.isin(opening, _SPACES)):
-            filled[i] = bool(bytes(self._view[starts[i] : ends[i]]).strip())
+            filled[i] = bool(bytes(self._view[starts[i] : ends[i]]).strip(_BLANK))
+        for i in np.flatnonzero(filled & (opening == _BOM[0])):
+            # Files that were glued together, each with its own mark.
+            starts[i] += len(_BOM) * (bytes(self._view[starts[i] : starts[i] + len(_BOM)]) == _BOM)
+            filled[i] = starts[i] < ends[i]
         return starts[filled], ends[filled]
 
     def head(self, number: int) -> Iterator[bytes]:
@@ -159,9 +185,15 @@ class Lines:
             at, number = end + 1, number - 1
 
     @property
-    def newlines(self) -> int | None:
-        """How many newlines there are, which is quicker to say than how many lines are not blank."""
-        return None if self._given is not None else int(np.count_nonzero(self._data == _NEWLINE))
+    def plain(self) -> bool:
+        """Whether every line looks like one object: it begins and ends with its braces."""
+        starts, ends = self.bounds
+        if not len(starts):
+            return True
+        last = self._data[ends - 1]
+        for i in np.flatnonzero(np.isin(last, _SPACES)):
+            last[i] = (bytes(self._view[starts[i] : ends[i]]).rstrip(_BLANK) or b" ")[-1]
+        return bool((self._data[starts] == ord("{")).all() and (last == ord("}")).all())
 
     def __len__(self) -> int:
         return len(self.bounds[0])
@@ -172,6 +204,11 @@ class Lines:
     def __getitem__(self, i: int) -> bytes:
         starts, ends = self.bounds
         return bytes(self._view[starts[i] : ends[i]])
+
+    def between(self, start: int, stop: int) -> Lines:
+        """Some of the lines, of the same block."""
+        starts, ends = self.bounds
+        return Lines(self.block, (starts[start:stop], ends[start:stop]))
 
     def stretch(self, start: int, stop: int) -> Any:
         """The bytes of lines ``start`` to ``stop``, not copied."""
@@ -212,11 +249,12 @@ def parsed(lines: Lines, schema: Any, *, unexpected: str = "ignore") -> Iterator
         return _read(data, schema, unexpected)
 
     try:
-        # The common path: nobody needs to know where each line begins.
+        # The common path: all at once.
         table = read(lines.block)
     except pa.ArrowInvalid:
         table = None
-    if table is not None and (lines.newlines == table.num_rows or len(lines) == table.num_rows):
+    # As many rows as lines may be two objects on one line and one over two: then lines and rows are not the same.
+    if table is not None and len(lines) == table.num_rows and lines.plain:
         yield 0, table.num_rows, table
         return
     yield from _search(lines, 0, len(lines), read)
@@ -234,7 +272,7 @@ def _search(
         failed_at: int | None = None
         try:
             table = read(lines.stretch(start, stop))
-            if table.num_rows == stop - start:
+            if table.num_rows == stop - start and lines.between(start, stop).plain:
                 yield start, stop, table
                 return
         except pa.ArrowInvalid as error:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from dobatch_pandas.errors import InputError
 
 from . import chat, embeddings, messages, responses
+from .limits import Limit
 
 __all__ = ["ENDPOINTS", "READERS", "Endpoint", "endpoint_for"]
 
@@ -29,10 +30,13 @@ class Endpoint(Protocol):
     def members(self, prompt: Any, system: Any) -> dict[str, Any]:
         """The question's part of the body: `prompt` is a text or messages, `system` a text or None."""
 
-    def schema_members(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """The part of the body that asks for an answer of a schema."""
+    def schema_members(self, schema: dict[str, Any], strict: bool) -> dict[str, Any]:
+        """The part of the body that asks for an answer of a schema; strictly, where the service can."""
 
-    def problems(self, params: dict[str, Any]) -> list[str]:
+    LIMITS: dict[str, Limit]
+    """Between which numbers a parameter must lie."""
+
+    def problems(self, params: dict[str, Any], model: str) -> list[str]:
         """What is wrong with the other parameters."""
 
 

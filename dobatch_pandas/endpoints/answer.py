@@ -12,7 +12,20 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.codes import EXPLANATIONS
 
-__all__ = ["Answer", "calls_as_text", "count", "failed", "first", "path", "plural", "true", "words"]
+__all__ = [
+    "BROKEN_OFF",
+    "Answer",
+    "broken_off",
+    "calls_as_text",
+    "count",
+    "failed",
+    "first",
+    "is_thought",
+    "path",
+    "plural",
+    "true",
+    "words",
+]
 
 
 class Answer(NamedTuple):
@@ -33,6 +46,21 @@ class Answer(NamedTuple):
     code: str | None = None
     message: str | None = None
     embedding: Any = None
+
+
+BROKEN_OFF = {
+    "abort": "provider_error",
+    "error": "provider_error",
+    "insufficient_system_resource": "provider_error",
+    "cancelled": "cancelled",
+    "canceled": "cancelled",
+}
+"""Endings of servers that stopped amid an answer, and the code of such a row."""
+
+
+def broken_off(ending: str) -> dict[str, Any]:
+    """The two fields of an `Answer` that was broken off."""
+    return failed(BROKEN_OFF[ending], f"The service broke the answer off: it ended with {ending!r}.")
 
 
 def failed(code: str, message: str | None = None) -> dict[str, Any]:
@@ -65,6 +93,12 @@ def path(value: Any, *keys: str) -> Any:
             return None
         value = value.get(key)
     return value
+
+
+def is_thought(part: Any) -> bool:
+    """Whether a part of a content is what the model thought, not what it said."""
+    kind = words(path(part, "type")) or ""
+    return kind.startswith(("reason", "think", "redacted_think"))
 
 
 def calls_as_text(calls: list[tuple[str | None, Any]]) -> str:

@@ -7,11 +7,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answer import Answer, calls_as_text, count, failed, first, path, plural, true, words
+from .answer import (
+    BROKEN_OFF,
+    Answer,
+    broken_off,
+    calls_as_text,
+    count,
+    failed,
+    first,
+    is_thought,
+    path,
+    plural,
+    true,
+    words,
+)
+from .limits import CHAT, takes_completion_tokens
 
 __all__ = [
     "BODY",
     "DEFAULTS",
+    "LIMITS",
     "PROVIDER",
     "RESERVED",
     "ROLES",
@@ -33,6 +48,7 @@ RESERVED = {
     "n": "samples=k asks k times",
 }
 DEFAULTS: dict[str, Any] = {}
+LIMITS = CHAT
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -42,21 +58,23 @@ def members(prompt: Any, system: Any) -> dict[str, Any]:
     return {"messages": [*instructions, *conversation]}
 
 
-def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
-    """Ask for strict JSON of a schema."""
+def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
+    """Ask for JSON of a schema."""
     return {
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": schema},
+            "json_schema": {"name": "answer", "strict": strict, "schema": schema},
         }
     }
 
 
-def problems(params: dict[str, Any]) -> list[str]:
+def problems(params: dict[str, Any], model: str = "") -> list[str]:
     """Name what the endpoint would refuse."""
     wrong = []
     if "max_tokens" in params and "max_completion_tokens" in params:
         wrong.append("max_tokens and max_completion_tokens are both given; one of them is enough.")
+    elif "max_tokens" in params and takes_completion_tokens(model):
+        wrong.append(f"max_tokens is called max_completion_tokens where the model is {model}.")
     if "max_output_tokens" in params:
         wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
     return wrong
@@ -66,6 +84,7 @@ _ENDINGS = {
     "length": "length",
     "max_tokens": "length",
     "content_filter": "content_filter",
+    "model_length": "length",
     "refusal": "refusal",
 }
 
@@ -105,9 +124,11 @@ def read_body(body: dict[str, Any]) -> Answer:
         known["finish_reason"] = finish if finish in _ENDINGS else "tool_calls"
     refusal = words(message.get("refusal")) or refusal
     ending = _ENDINGS.get(finish or "")
+    if finish in BROKEN_OFF:
+        return Answer(text, **known, **broken_off(finish))
     if ending is not None:
         return Answer(text, **known, **failed(ending, refusal if ending == "refusal" else None))
-    if text is not None:
+    if text:
         return Answer(text, **known)
     if refusal:
         return Answer(refusal, **known, **failed("refusal", refusal))
@@ -122,7 +143,7 @@ def _text_of(content: Any) -> tuple[str | None, str | None]:
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
             texts.append(part)
-        elif isinstance(path(part, "text"), str):
+        elif isinstance(path(part, "text"), str) and not is_thought(part):
             texts.append(part["text"])
         elif isinstance(path(part, "refusal"), str):
             refusals.append(part["refusal"])
@@ -173,7 +194,7 @@ def plain(body: Any) -> tuple[Any, dict[str, Any]]:
     choices = pc.struct_field(body, "choices")
     text = first(choices, "message", "content")
     finish = first(choices, "finish_reason")
-    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, "tool_calls"]))
+    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF, "tool_calls"]))
     columns = {
         "text": text,
         "finish_reason": finish,
@@ -184,4 +205,4 @@ def plain(body: Any) -> tuple[Any, dict[str, Any]]:
         "reasoning_tokens": pc.struct_field(body, ["usage", "completion_tokens_details", "reasoning_tokens"]),
     }
     calls = plural(first(choices, "message", "tool_calls"))
-    return true(pc.is_valid(text)) & ~true(ended) & (calls == 0), columns
+    return true(pc.greater(pc.binary_length(text), 0)) & ~true(ended) & (calls == 0), columns

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 from dobatch_pandas.errors import InputError
 
 from .answer import Answer, count, failed, first, path, true, words
+from .limits import EMBEDDINGS
 
 __all__ = [
     "BODY",
     "BODY_BASE64",
     "DEFAULTS",
+    "LIMITS",
     "PROVIDER",
     "RESERVED",
     "ROLES",
@@ -35,6 +37,7 @@ PROVIDER = "openai"
 ROLES: frozenset[str] = frozenset()
 RESERVED = {"input": "give it as the prompt"}
 DEFAULTS: dict[str, Any] = {}
+LIMITS = EMBEDDINGS
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -46,12 +49,12 @@ def members(prompt: Any, system: Any) -> dict[str, Any]:
     return {"input": prompt}
 
 
-def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
+def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
     """Refuse: an embedding has no schema."""
     raise InputError("Embeddings take no schema; their answer is a vector.")
 
 
-def problems(params: dict[str, Any]) -> list[str]:
+def problems(params: dict[str, Any], model: str = "") -> list[str]:
     """Name what the endpoint would refuse."""
     wrong = [name for name in ("max_tokens", "max_completion_tokens", "temperature") if name in params]
     return [f"{name} means nothing to embeddings." for name in wrong]

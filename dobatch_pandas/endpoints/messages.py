@@ -7,11 +7,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answer import Answer, calls_as_text, count, failed, first, path, plural, true, words
+from .answer import (
+    BROKEN_OFF,
+    Answer,
+    broken_off,
+    calls_as_text,
+    count,
+    failed,
+    first,
+    is_thought,
+    path,
+    plural,
+    true,
+    words,
+)
+from .limits import MESSAGES
 
 __all__ = [
     "BODY",
     "DEFAULTS",
+    "LIMITS",
     "PROVIDER",
     "RESERVED",
     "ROLES",
@@ -34,6 +49,7 @@ RESERVED = {
 }
 DEFAULTS = {"max_tokens": 1024}
 """The endpoint demands ``max_tokens``."""
+LIMITS = MESSAGES
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -54,7 +70,7 @@ def _is_system(message: Any) -> bool:
     return message.get("role") in ("system", "developer")
 
 
-def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
+def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
     """Ask for an answer of a schema through a tool that must be called."""
     return {
         "tools": [{"name": "answer", "description": "Give the answer.", "input_schema": schema}],
@@ -62,7 +78,7 @@ def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def problems(params: dict[str, Any]) -> list[str]:
+def problems(params: dict[str, Any], model: str = "") -> list[str]:
     """Name what the endpoint would refuse."""
     wrong = [name for name in ("max_completion_tokens", "max_output_tokens") if name in params]
     found = [f"{name} is called max_tokens at this endpoint." for name in wrong]
@@ -108,17 +124,19 @@ def read_body(body: dict[str, Any]) -> Answer:
         content = [{"type": "text", "text": content}]
     if not isinstance(content, list):
         return Answer(**known, **failed("invalid_response"))
-    texts = [part["text"] for part in content if isinstance(path(part, "text"), str)]
+    texts = [part["text"] for part in content if isinstance(path(part, "text"), str) and not is_thought(part)]
     calls = [(part.get("name"), part.get("input")) for part in content if path(part, "type") == "tool_use"]
     text = "".join(texts) if texts else None
     if calls:
         text = calls_as_text(calls)
     ending = _ENDINGS.get(finish or "")
+    if finish in BROKEN_OFF:
+        return Answer(text, **known, **broken_off(finish))
     if ending is not None:
         return Answer(text, **known, **failed(ending, text if ending == "refusal" else None))
     if calls:
         return Answer(text, **{**known, "finish_reason": "tool_use"})
-    if text is not None:
+    if text:
         return Answer(text, **known)
     return Answer(**known, **failed("empty_response"))
 
@@ -151,11 +169,15 @@ def plain(body: Any) -> tuple[Any, dict[str, Any]]:
     content = pc.struct_field(body, "content")
     text = first(content, "text")
     finish = pc.struct_field(body, "stop_reason")
-    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS]))
+    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF]))
     cached = pc.struct_field(body, ["usage", "cache_read_input_tokens"])
     created = pc.struct_field(body, ["usage", "cache_creation_input_tokens"])
     prompt = pc.struct_field(body, ["usage", "input_tokens"])
-    ok = true(pc.equal(first(content, "type"), "text")) & (plural(content) == 1) & true(pc.is_valid(text))
+    ok = (
+        true(pc.equal(first(content, "type"), "text"))
+        & (plural(content) == 1)
+        & true(pc.greater(pc.binary_length(text), 0))
+    )
     return ok & ~true(ended), {
         "text": text,
         "finish_reason": finish,

@@ -10,11 +10,13 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.codes import failure
 
-from .answer import Answer, calls_as_text, count, failed, first, path, true, words
+from .answer import Answer, calls_as_text, count, failed, first, is_thought, path, true, words
+from .limits import RESPONSES
 
 __all__ = [
     "BODY",
     "DEFAULTS",
+    "LIMITS",
     "PROVIDER",
     "RESERVED",
     "ROLES",
@@ -37,6 +39,7 @@ RESERVED = {
     "background": "a batch is that already",
 }
 DEFAULTS: dict[str, Any] = {}
+LIMITS = RESPONSES
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -44,12 +47,12 @@ def members(prompt: Any, system: Any) -> dict[str, Any]:
     return {"input": prompt} if system is None else {"input": prompt, "instructions": system}
 
 
-def schema_members(schema: dict[str, Any]) -> dict[str, Any]:
-    """Ask for strict JSON of a schema."""
-    return {"text": {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}}}
+def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
+    """Ask for JSON of a schema."""
+    return {"text": {"format": {"type": "json_schema", "name": "answer", "strict": strict, "schema": schema}}}
 
 
-def problems(params: dict[str, Any]) -> list[str]:
+def problems(params: dict[str, Any], model: str = "") -> list[str]:
     """Name what the endpoint would refuse."""
     wrong = [name for name in ("max_tokens", "max_completion_tokens") if name in params]
     return [f"{name} is called max_output_tokens at this endpoint." for name in wrong]
@@ -88,7 +91,7 @@ def read_body(body: dict[str, Any]) -> Answer:
         parts = path(item, "content") if path(item, "type") == "message" else None
         for part in parts if isinstance(parts, list) else [{"text": parts}]:
             said, refusal = path(part, "text"), path(part, "refusal")
-            if isinstance(said, str):
+            if isinstance(said, str) and not is_thought(part):
                 texts.append(said)
             elif isinstance(refusal, str):
                 refusals.append(refusal)
@@ -104,7 +107,7 @@ def read_body(body: dict[str, Any]) -> Answer:
         return Answer(text, **known, code="cancelled" if status == "cancelled" else code, message=message)
     if calls:
         return Answer(text, **{**known, "finish_reason": "tool_calls"})
-    if text is not None:
+    if text:
         return Answer(text, **known)
     if refusals:
         refusal = "".join(refusals)
@@ -125,7 +128,10 @@ BODY = pa.struct(
                 pa.struct(
                     [
                         ("type", pa.string()),
-                        ("content", pa.list_(pa.struct([("text", pa.large_string())]))),
+                        (
+                            "content",
+                            pa.list_(pa.struct([("type", pa.string()), ("text", pa.large_string())])),
+                        ),
                     ]
                 )
             ),
@@ -158,11 +164,17 @@ def plain(body: Any) -> tuple[Any, dict[str, Any]]:
     last = pa.array(bounds[1:] - 1, mask=counts == 0)
     single = true(pc.and_(pc.equal(kind, "message"), pc.equal(pc.list_value_length(content), 1)))
     text = first(content, "text")
+    single &= true(pc.equal(first(content, "type"), "output_text"))
     if len(items) != len(body) or not (counts == 1).all():
         text = text.take(last)
         single = true(pa.array(single).take(last))
     status = pc.struct_field(body, "status")
-    ok = single & (thoughts == counts - 1) & true(pc.is_valid(text)) & true(pc.equal(status, "completed"))
+    ok = (
+        single
+        & (thoughts == counts - 1)
+        & true(pc.greater(pc.binary_length(text), 0))
+        & true(pc.equal(status, "completed"))
+    )
     ok &= ~true(pc.is_valid(pc.struct_field(body, ["incomplete_details", "reason"])))
     return ok, {
         "text": text,

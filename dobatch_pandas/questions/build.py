@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Hashable, Iterator, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,9 @@ from dobatch_pandas.endpoints import ENDPOINTS, endpoint_for
 from dobatch_pandas.errors import InputError, Problem
 
 from .problems import frame_problems
-from .prompts import Column, messages_problem
+from .prompts import Column, messages_problem, numbers_in
 from .recipe import Recipe
-from .schema import json_schema_of
+from .schema import answer_schema_of
 
 __all__ = ["build_recipe"]
 
@@ -88,21 +91,22 @@ def build_recipe(
     """
     problems = option_problems(model, into, system, missing, samples, metadata, custom_id)
     given = dict(sorted((params or {}).items()))
-    json_schema, asked = None, ("template", "", None)
+    answer_schema, asked = None, ("template", "", None)
     try:
-        json_schema = json_schema_of(schema)
+        answer_schema = answer_schema_of(schema)
     except InputError as error:
         problems += error.problems
     module = ENDPOINTS["chat"]  # takes everything: no other complaint follows from an endpoint that is wrong
     try:
         if isinstance(model, str):
             module = endpoint_for(endpoint, provider, model)
-            problems += param_problems(module, given)
+            problems += param_problems(module, given, model)
     except InputError as error:
         problems += error.problems
     try:
         asked = _question(prompt, module.ROLES)
-        clash = sorted(set(module.schema_members(json_schema)) & set(given)) if json_schema else []
+        members = {} if answer_schema is None else module.schema_members(answer_schema.sent)
+        clash = sorted(set(members) & set(given))
         problems += [f"{name} is set by schema; leave out one of them." for name in clash]
     except InputError as error:
         problems += error.problems
@@ -117,7 +121,7 @@ def build_recipe(
         system=system if isinstance(system, str) else None,
         endpoint=module.URL,
         provider=module.PROVIDER,
-        schema=json_schema,
+        schema=answer_schema,
         custom_id=custom_id if isinstance(custom_id, Hashable) else None,
         missing=missing,
         dedupe=bool(dedupe),
@@ -127,6 +131,13 @@ def build_recipe(
         params={**module.DEFAULTS, **usable},
         live=live,
     )
+    names = Counter([*recipe.answer_names, *recipe.error_names])
+    problems += [
+        f"Two columns would be called {name!r}: a field cannot have the name of another one's further sample, nor that of "
+        f"the column that says why a row failed. Rename the field, or give into= another name than {recipe.into!r}."
+        for name, count in names.items()
+        if count > 1
+    ]
     try:
         # Finds templates that do not parse, and questions that the endpoint does not take.
         _ = recipe.body
@@ -136,7 +147,23 @@ def build_recipe(
         problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise InputError(problems)
+    if recipe.schema is not None and recipe.schema.loose and recipe.provider == "openai":
+        reasons = "; ".join(recipe.schema.loose[:5])
+        warnings.warn(
+            f"The schema is sent with strict: false, since strict decoding has no form for this: {reasons}. Answers are "
+            "judged by it all the same.",
+            stacklevel=_outside(),
+        )
     return recipe
+
+
+def _outside() -> int:
+    """How far up the stack the caller outside this package is."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return max(level - 1, 1)
 
 
 def option_problems(
@@ -158,44 +185,58 @@ def option_problems(
         isinstance(metadata, Mapping) and all(isinstance(x, str) for pair in metadata.items() for x in pair)
     ):
         problems.append(f"metadata is {metadata!r:.60}; it takes a mapping of texts to texts.")
+    elif metadata:
+        if len(metadata) > 16:
+            problems.append(f"metadata has {len(metadata)} keys; the service takes 16 at most.")
+        problems += [
+            f"metadata: {key!r:.80} or its value is too long; a key has 64 characters at most, a value 512."
+            for key, value in metadata.items()
+            if len(key) > 64 or len(value) > 512
+        ]
+    for name, value in {"model": model, "into": into, "metadata": metadata}.items():
+        texts = [x for pair in value.items() for x in pair] if isinstance(value, Mapping) else [value]
+        if any(isinstance(text, str) and not _encodes(text) for text in texts):
+            problems.append(f"{name} holds half of a surrogate pair, which no request can carry.")
     if isinstance(custom_id, (pd.Series, list, np.ndarray)):
         problems.append("custom_id takes the name of a column that holds the ids: assign them to one first.")
     return problems
 
 
-def param_problems(module: Any, params: Mapping[str, Any]) -> list[Problem | str]:
+def param_problems(module: Any, params: Mapping[str, Any], model: str = "") -> list[Problem | str]:
     """Say what is wrong with parameters of the body."""
     problems: list[Problem | str] = [
         f"{name} cannot be given: {module.RESERVED[name]}."
         for name, value in params.items()
         if name in module.RESERVED and not (value is False or (name == "n" and value == 1))
     ]
-    problems += module.problems({**module.DEFAULTS, **params})
+    problems += module.problems({**module.DEFAULTS, **params}, model)
+    problems += [
+        f"{name} is {params[name]!r:.60}; it takes {limit}."
+        for name, limit in module.LIMITS.items()
+        if not isinstance(params.get(name), (Column, type(None))) and not limit.holds(params[name])
+    ]
     for name, value in params.items():
         try:
             orjson.dumps(value, default=_column_as_null, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError as error:
             problems.append(f"{name} is not JSON: {error}. One value a row is dobatch.col('column').")
             continue
-        if any(not math.isfinite(number) for number in _floats(value)):
-            problems.append(f"{name} is {value!r}; JSON has no such number.")
+        if name not in module.LIMITS and not all(map(math.isfinite, numbers_in(value))):
+            problems.append(f"{name} is {value!r:.200}; JSON has no word for nan or inf.")
     return problems
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _column_as_null(value: Any) -> None:
     if not isinstance(value, Column):
         raise TypeError
-
-
-def _floats(value: Any) -> Iterator[float]:
-    if isinstance(value, (float, np.floating)):
-        yield float(value)
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _floats(inner)
-    elif isinstance(value, (list, tuple, np.ndarray)):
-        for inner in value:
-            yield from _floats(inner)
 
 
 def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,21 @@ import pyarrow.compute as pc
 from dobatch_pandas.endpoints import endpoint_for
 from dobatch_pandas.errors import InputError, Problem
 
-from .prompts import MEMBERS, Column, Field, Template, messages_problem, plain, template
+from .prompts import (
+    MEMBERS,
+    Column,
+    Field,
+    Template,
+    messages_problem,
+    numbers_in,
+    ordered,
+    plain,
+    template,
+)
 from .recipe import Recipe
+from .row import Row, Rows
 
-__all__ = ["NAMED", "freeze", "freeze_batches", "id_texts"]
+__all__ = ["NAMED", "encodable", "freeze", "freeze_batches", "id_texts", "missing_in"]
 
 FIRST_ROWS = 1_024
 MOST_ROWS = 16_384
@@ -33,16 +44,7 @@ PIECE_BYTES = 8_000_000
 NAMED = 20  # rows of a problem that are named
 
 Mask = npt.NDArray[np.bool_]
-
-
-class _Row(dict[str, Any]):
-    """What a prompt function gets: the row's values by name, ``row["review"]`` or ``row.review``."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"the row has no column {name!r}") from None
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
 class _Faulty:
@@ -72,9 +74,18 @@ class _Faulty:
             )
 
 
-def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
+def freeze(
+    recipe: Recipe, frame: pd.DataFrame, read: set[Hashable] | None = None
+) -> Iterator[pa.RecordBatch]:
     """
     Evaluate everything of the user's over a frame, piece by piece.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    frame : pandas.DataFrame
+    read : set, optional
+        Takes the names of the columns that a prompt function reads.
 
     Yields
     ------
@@ -88,10 +99,13 @@ def freeze(recipe: Recipe, frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
         At the end, with every row that cannot be asked.
     """
     faulty = _Faulty()
+    read = set() if read is None else read
     start, rows = 0, FIRST_ROWS
     while start < len(frame):
         piece = frame.iloc[start : start + rows]
-        batch = _frozen(recipe, piece if recipe.kind == "callable" else piece[recipe.columns], start, faulty)
+        batch = _frozen(
+            recipe, piece if recipe.kind == "callable" else piece[recipe.columns], start, faulty, read
+        )
         yield batch
         start += len(piece)
         # So many rows at a time that memory stays flat, whatever their length.
@@ -108,7 +122,7 @@ def freeze_batches(recipe: Recipe, batches: Iterable[pa.RecordBatch]) -> Iterato
     for batch in batches:
         piece = batch.to_pandas(types_mapper=texts.get)
         piece.index = pd.RangeIndex(first, first + len(piece))
-        yield _frozen(recipe, piece, first, faulty)
+        yield _frozen(recipe, piece, first, faulty, set())
         first += len(piece)
     faulty.complain()
 
@@ -117,17 +131,55 @@ def id_texts(values: pd.Series) -> pd.Series:
     """Ids of the user's own as text, a missing one as null."""
     texts = _text_column(values)
     if texts is None:
-        words = (str(v) if isinstance(v, bytes) else plain(v) for v in _objects(values))
-        gone = values.isna().tolist()
+        gone = missing_in(values).tolist()
+        words = (
+            None if no else str(value) if isinstance(value, bytes) else plain(value)
+            for value, no in zip(_objects(values), gone, strict=True)
+        )
+        # Half a surrogate pair is no text: it is named by `encodable`, not sent.
         texts = pa.array(
-            [None if no else word for word, no in zip(words, gone, strict=True)], pa.large_string()
+            [word if word is None or _encodes(word) else None for word in words], pa.large_string()
         )
     return pd.Series(texts.to_pandas().to_numpy(), index=values.index, name=values.name, dtype="str")
 
 
-def _frozen(recipe: Recipe, piece: pd.DataFrame, start: int, faulty: _Faulty) -> pa.RecordBatch:
+def encodable(values: pd.Series) -> Mask:
+    """Which values are not text that no request can carry (half a surrogate pair)."""
+    if _text_column(values) is not None:
+        return np.ones(len(values), bool)
+    return np.array([not isinstance(value, str) or _encodes(value) for value in _objects(values)], bool)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def missing_in(values: pd.Series) -> Mask:
+    """
+    Which values are missing: NaN is, wherever pandas keeps it apart from NA.
+
+    In a nullable float column 0/0 is NaN and not NA, in some versions of pandas and with some settings.
+    """
+    gone: Mask = np.array(values.isna(), bool)
+    kind = values.dtype
+    if isinstance(kind, (pd.Float32Dtype, pd.Float64Dtype)) or (
+        isinstance(kind, pd.ArrowDtype) and pa.types.is_floating(kind.pyarrow_dtype)
+    ):
+        gone |= np.isnan(values.to_numpy(np.float64, na_value=np.nan))
+    elif isinstance(kind, pd.CategoricalDtype) and pd.api.types.is_float_dtype(kind.categories.dtype):
+        gone |= np.append(missing_in(pd.Series(kind.categories)), True)[values.cat.codes.to_numpy()]
+    return gone
+
+
+def _frozen(
+    recipe: Recipe, piece: pd.DataFrame, start: int, faulty: _Faulty, read: set[Hashable]
+) -> pa.RecordBatch:
     asked = [name for name in recipe.columns if name != recipe.custom_id]
-    gone = piece[asked].isna().to_numpy() if asked else np.zeros((len(piece), 0), bool)
+    gone = np.column_stack([np.zeros((len(piece), 0), bool), *(missing_in(piece[name]) for name in asked)])
     absent = np.asarray(gone.any(axis=1))
     if recipe.missing == "error":
         for row in np.flatnonzero(absent).tolist():
@@ -140,8 +192,8 @@ def _frozen(recipe: Recipe, piece: pd.DataFrame, start: int, faulty: _Faulty) ->
     present: Mask = np.ones(len(piece), bool) if recipe.missing == "keep" else ~absent
     frozen: dict[str, pa.Array] = {}
     for place, name in recipe.slots.items():
-        if place == MEMBERS:
-            frozen[name] = _Questions(recipe, piece, present, faulty).members(start)
+        if place is MEMBERS:
+            frozen[name] = _Questions(recipe, piece, present, faulty, read).members(start)
         elif isinstance(place, Column):
             frozen[name] = _json_column(piece[place.name], present, faulty)
         else:
@@ -162,7 +214,7 @@ def _texts(place: Field, piece: pd.DataFrame, present: Mask, keep: bool, faulty:
     found = _text_column(columns[0]) if place.simple else None
     if found is None:
         # A missing value that is kept stands for an empty string, whatever its format.
-        here = present & ~np.logical_or.reduce([column.isna().to_numpy() for column in columns])
+        here = present & ~np.logical_or.reduce([missing_in(column) for column in columns])
         found = _evaluated(place, columns, piece.index, here, faulty)
     if keep:
         return pc.fill_null(found, "")
@@ -247,7 +299,14 @@ def _objects(values: pd.Series) -> list[Any]:
         except UnicodeDecodeError:
             broken = _one_chunk(values).cast(pa.large_binary()).to_pylist()
             return [None if raw is None else raw.decode(errors="surrogateescape") for raw in broken]
-    if values.dtype in (np.float32, np.float16):
+    kind = values.dtype
+    if isinstance(kind, pd.Float32Dtype) or (
+        isinstance(kind, pd.ArrowDtype) and kind.pyarrow_dtype in (pa.float32(), pa.float16())
+    ):
+        gone = missing_in(values)
+        numbers = values.to_numpy(np.float32, na_value=np.nan)
+        return [None if no else number for number, no in zip(numbers, gone, strict=True)]
+    if kind in (np.float32, np.float16):
         return list(values.to_numpy())  # as numpy writes them: Python would show digits that were never there
     return values.tolist()
 
@@ -268,9 +327,9 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
         elif whole and float(value).is_integer() and abs(value) < 2**53:
             value = int(value)  # a column of whole numbers turns into floats as soon as one is missing
         try:
-            if whole and value is not None and not math.isfinite(value):
-                raise TypeError("JSON has no such number")
-            out.append(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
+            if not all(map(math.isfinite, numbers_in(value))):
+                raise TypeError(f"{value!r:.60} is or holds nan or inf, and JSON has no such number")
+            out.append(orjson.dumps(value, default=_sorted_set, option=_NUMPY | orjson.OPT_NON_STR_KEYS))
         except TypeError as error:
             out.append(None)
             faulty.add(f"The value of {values.name!r} is not JSON", values.index[number], error)
@@ -278,34 +337,36 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
 
 
 def _values(values: pd.Series) -> Iterator[tuple[Any, bool]]:
-    return zip(_objects(values), values.isna().tolist(), strict=True)
+    return zip(_objects(values), missing_in(values).tolist(), strict=True)
+
+
+def _sorted_set(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return ordered(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 class _Questions:
     """The question's part of the body, for prompts that differ from row to row in more than values."""
 
-    def __init__(self, recipe: Recipe, piece: pd.DataFrame, present: Mask, faulty: _Faulty) -> None:
+    def __init__(
+        self, recipe: Recipe, piece: pd.DataFrame, present: Mask, faulty: _Faulty, read: set[Hashable]
+    ) -> None:
         self._recipe, self._piece, self._present, self._faulty = recipe, piece, present, faulty
+        self._read = read
         self._module = endpoint_for(recipe.endpoint, recipe.provider, recipe.model)
         self._system = None if recipe.system is None else template(recipe.system, "system text")
 
     def members(self, start: int) -> pa.Array:
         """JSON without its braces for each row; `start` is the position of the first."""
-        rows: Sequence[_Row | None] = [None] * len(self._piece)
+        rows: Iterable[Row | None] = [None] * len(self._piece)
         if self._recipe.kind == "callable" or self._system is not None:
-            rows = self._rows()
+            rows = Rows(self._piece, _objects, self._read)
         out: list[bytes | None] = []
-        for number, prompt in enumerate(self._prompts(start)):
+        for number, (prompt, row) in enumerate(zip(self._prompts(start), rows, strict=True)):
             asked = self._present[number]
-            out.append(self._one(prompt, rows[number], self._piece.index[number]) if asked else None)
+            out.append(self._one(prompt, row, self._piece.index[number]) if asked else None)
         return pa.array(out, pa.large_binary())
-
-    def _rows(self) -> list[_Row]:
-        lists = [_objects(self._piece.iloc[:, place]) for place in range(self._piece.shape[1])]
-        names = list(self._piece.columns)
-        if not names:
-            return [_Row() for _ in range(len(self._piece))]
-        return [_Row(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
 
     def _prompts(self, start: int) -> list[Any]:
         if self._recipe.kind == "series":
@@ -314,7 +375,7 @@ class _Questions:
             return [_decoded(value) for value in self._piece[self._recipe.prompt].tolist()]
         return [self._recipe.live] * len(self._piece)
 
-    def _one(self, prompt: Any, row: _Row | None, label: Any) -> bytes | None:
+    def _one(self, prompt: Any, row: Row | None, label: Any) -> bytes | None:
         if self._recipe.kind == "callable":
             function: Callable[[Any], Any] = prompt
             try:
@@ -337,7 +398,9 @@ class _Questions:
         try:
             system = None if self._system is None else _rendered(self._system, row or {})
             members = self._module.members(prompt, system)
-            return orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+            if not all(map(math.isfinite, numbers_in(members))):
+                raise ValueError("it holds a number that JSON has no word for (nan or inf)")
+            return orjson.dumps(members, option=_NUMPY)[1:-1]
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self._faulty.add(f"The prompt cannot be rendered, {type(error).__name__}", label, error)
             return None
@@ -356,7 +419,12 @@ def _rendered(text: Template, row: Mapping[str, Any]) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, (float, np.floating)) and bool(value != value))
+    )
 
 
 def _decoded(value: Any) -> Any:

@@ -11,9 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.endpoints import endpoint_for
 from dobatch_pandas.errors import Problem
 
-from .freeze import NAMED, id_texts
+from .freeze import NAMED, encodable, id_texts, missing_in
+from .prompts import Column
 from .recipe import Recipe
 
 __all__ = ["NO_ROWS", "IdFaults", "frame_problems"]
@@ -44,10 +46,36 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
         if name in recipe.columns
     ]
     problems += _replaced(recipe, frame)
+    problems += _beyond_limits(recipe, frame)
     if recipe.kind == "series":
         problems += _series_problems(recipe.live, frame, recipe.missing)
     if recipe.kind == "callable" and recipe.live is None:
         problems.append(Problem("The prompt function is not kept on disk: submit the frame again."))
+    return problems
+
+
+def _beyond_limits(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
+    """Values of a parameter's column that the service is known to refuse."""
+    problems = []
+    limits = endpoint_for(recipe.endpoint, recipe.provider, recipe.model).LIMITS
+    for name, limit in limits.items():
+        place = recipe.params.get(name)
+        if not isinstance(place, Column) or list(frame.columns).count(place.name) != 1:
+            continue
+        values = frame[place.name]
+        there = ~missing_in(values)
+        wrong = there.copy()
+        wrong[there] = [not limit.holds(value) for value in values[there].tolist()]
+        if wrong.any():
+            count = int(wrong.sum())
+            problems.append(
+                Problem(
+                    f"{name} takes {limit}, and {count:,} value{'s' if count > 1 else ''} of column {place.name!r} "
+                    f"{'are' if count > 1 else 'is'} not (such as {values[wrong].tolist()[0]!r:.40})",
+                    tuple(values.index[wrong][:NAMED]),
+                    count,
+                )
+            )
     return problems
 
 
@@ -56,12 +84,22 @@ def _unknown(name: Any, columns: pd.Index) -> str:
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     folded = [column for column in known if column.casefold() == str(name).casefold()] or near
     hint = f" Did you mean {folded[0]!r}?" if folded else ""
-    reached = [column for column in known if column.startswith((f"{name}.", f"{name}["))]
+    reached = [
+        column
+        for column in columns
+        if str(column) == str(name)
+        or (isinstance(column, str) and column.startswith(tuple(f"{name}{mark}" for mark in ".[:!")))
+    ]
     if reached:
-        better = re.sub(r"\W+", "_", reached[0]).strip("_")
+        # A template has its own use for these marks, and a text is no tuple.
+        better = re.sub(r"\W+", "_", str(reached[0])).strip("_")
+        cure = f"df.rename(columns={{{reached[0]!r}: {better!r}}})"
+        if isinstance(reached[0], tuple) and columns.nlevels > 1:
+            better = "_".join(str(level) for level in reached[0] if level != "")
+            cure = "df.set_axis(['_'.join(map(str, c)) for c in df.columns], axis=1)"
         hint = (
-            f" In a template {{{reached[0]}}} looks into a column {name!r}: give {reached[0]!r} another name first, "
-            f"df.rename(columns={{{reached[0]!r}: {better!r}}})."
+            f" A template cannot write the name {reached[0]!r}: give the column another one first, as {cure} does, and "
+            f'write {{{better}}}; or ask with a function, lambda row: f"... {{row[{reached[0]!r}]}}".'
         )
     more = f" and {len(known) - 30:,} more" if len(known) > 30 else ""
     shown = ", ".join(map(repr, columns[:30]))
@@ -91,7 +129,7 @@ def _replaced(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
 
 
 def _missing(values: pd.Series) -> list[Problem]:
-    gone = values.isna().to_numpy()
+    gone = missing_in(values)
     if not gone.any():
         return []
     count = int(gone.sum())
@@ -129,12 +167,14 @@ class IdFaults:
             "are missing: every row needs an id": _Found(),
             f"stand in several rows{self._more}: ids must be unique, or leave out custom_id to have them made": _Found(),
             f"are not legal: an id must be {legal}{self._more}": _Found(),
+            "hold half of a surrogate pair, which no request can carry": _Found(),
         }
 
     def look(self, values: pd.Series) -> None:
         """Look at some more rows."""
         texts = id_texts(values)
-        gone = texts.isna().to_numpy()
+        broken = ~encodable(values)
+        gone = texts.isna().to_numpy() & ~broken
         every = texts.fillna("")
         samples = self._recipe.samples
         if samples > 1:
@@ -147,7 +187,8 @@ class IdFaults:
         else:
             fine = (every != "").to_numpy(bool)
         illegal = ~fine.reshape(samples, -1).all(axis=0)
-        masks = (gone, repeated.reshape(samples, -1).any(axis=0) & ~gone, illegal & ~gone)
+        sound = ~gone & ~broken
+        masks = (gone, repeated.reshape(samples, -1).any(axis=0) & sound, illegal & sound, broken)
         for found, rows in zip(self._found.values(), masks, strict=True):
             found.add(texts[rows])
 

@@ -2,15 +2,16 @@
 What is asked of each row: templates over columns, and columns whose values go into the body as they are.
 
 Values become text the way people write them: whole floats without ``.0`` (a column of whole numbers turns
-into floats as soon as one is missing), other numbers as Python writes them, dates without a midnight, lists and
-dicts as JSON. A conversion or a format spec (``{price:.2f}``) sees the value itself, as `str.format` would.
+into floats as soon as one is missing), other numbers as Python writes them, dates without a midnight, lists, dicts
+and sets (sorted: a set has no order of its own) as JSON. A conversion or a format spec (``{price:.2f}``) sees the value itself, as `str.format` would.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 import string
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +28,35 @@ __all__ = [
     "col",
     "message_templates",
     "messages_problem",
+    "numbers_in",
+    "ordered",
     "places_of",
     "plain",
     "template",
 ]
 
-MEMBERS = "*"  # the place in a body where a row brings its own question
 
-_FORMATTER = string.Formatter()
+class _Members:
+    """The place in a body where a row brings its own question; no text, so that no key of a user's is taken for it."""
+
+    def __repr__(self) -> str:
+        return "MEMBERS"
+
+
+MEMBERS = _Members()
+
+
+class _Formatter(string.Formatter):
+    """As `str.format`, but a method is no value: its text would be an address in memory."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        value, first = super().get_field(field_name, args, kwargs)
+        if callable(value):
+            raise TypeError(f"{field_name} is a {type(value).__name__.removeprefix('builtin_')}, not a value")
+        return ordered(value) if isinstance(value, (set, frozenset)) else value, first
+
+
+_FORMATTER = _Formatter()
 
 
 @dataclass(frozen=True)
@@ -156,35 +178,75 @@ def plain(value: Any) -> str:
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
         return str(value.date())
+    if isinstance(value, (set, frozenset)):
+        value = ordered(value)
     if isinstance(value, (list, tuple, dict, np.ndarray)):
+        if any(math.isinf(number) for number in numbers_in(value)):
+            raise TypeError("it holds an infinite number, which JSON has no word for")
         return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS).decode()
+    kind = type(value)
+    if callable(value) or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):
+        raise TypeError(f"a {kind.__name__} has no text of its own")
     return str(value)
 
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
+    if isinstance(value, (np.float32, np.float16)):
+        return float(str(value))
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (set, frozenset)):
-        return list(value)
+        return ordered(value)
     return plain(value)
 
 
+def ordered(values: Set[Any]) -> list[Any]:
+    """A set as a list that is the same in every process; numbers by size, other things by their text."""
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=lambda value: (type(value).__name__, plain(value)))
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """Yield every number that has a fraction in a nested value."""
+    if isinstance(value, (float, np.floating)):
+        yield float(value)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from numbers_in(inner)
+    elif isinstance(value, np.ndarray):
+        if value.dtype.kind in "fO":
+            for inner in value.ravel().tolist():
+                yield from numbers_in(inner)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for inner in value:
+            yield from numbers_in(inner)
+
+
 def message_templates(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse a message's text, or its text parts."""
-    content = message["content"]
-    if isinstance(content, str):
-        return {**message, "content": template(content)}
-    if isinstance(content, (list, tuple)):
-        parts = [
-            {**part, "text": template(part["text"])}
-            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
-            else part
-            for part in content
-        ]
-        return {**message, "content": parts}
-    return dict(message)
+    """Parse every text of a message, an image's address in a part and a call's output included."""
+    return {key: _templates(key, value) for key, value in message.items()}
+
+
+def _templates(key: str, value: Any) -> Any:
+    if isinstance(value, str):
+        # Arguments of a call are JSON, whose braces are its own.
+        fixed = key in ("role", "type") or (key == "arguments" and _is_json(value))
+        return value if fixed else template(value)
+    if isinstance(value, Mapping):
+        return {inner: _templates(inner, one) for inner, one in value.items()}
+    return [_templates(key, one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def messages_problem(messages: Any, roles: Collection[str]) -> str | None:
@@ -214,7 +276,7 @@ def places_of(value: Any) -> Iterator[Any]:
     """Yield what differs from row to row in a nested value: `Template`, `Column` and `MEMBERS`, in order."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key == MEMBERS:
+            if key is MEMBERS:
                 yield MEMBERS
             else:
                 yield from places_of(inner)

@@ -10,6 +10,7 @@ from typing import Any
 from dobatch_pandas.endpoints import endpoint_for
 
 from .prompts import MEMBERS, Column, Template, message_templates, places_of, template
+from .schema import AnswerSchema
 
 __all__ = ["Recipe"]
 
@@ -30,7 +31,7 @@ class Recipe:
     system: str | None
     endpoint: str
     provider: str
-    schema: dict[str, Any] | None
+    schema: AnswerSchema | None
     custom_id: Any
     missing: str
     dedupe: bool
@@ -44,12 +45,16 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes, without the function or Series that a prompt may come from."""
-        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self) if f.name != "live"}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("live", "schema")}
+        schema = None if self.schema is None else self.schema.to_json()
+        return {**{name: _to_json(value) for name, value in kept.items()}, "schema": schema}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Recipe:
         """Make a recipe from what `to_json` returned."""
-        return cls(**{name: _from_json(value) for name, value in kept.items()})
+        schema = kept["schema"]
+        values = {name: _from_json(value) for name, value in kept.items() if name != "schema"}
+        return cls(**values, schema=None if schema is None else AnswerSchema.from_json(schema))
 
     @property
     def portable(self) -> bool:
@@ -72,7 +77,7 @@ class Recipe:
         else:
             module.members("", system)
             question = {MEMBERS: True}
-        schema = {} if self.schema is None else module.schema_members(self.schema)
+        schema = {} if self.schema is None else module.schema_members(self.schema.sent, self.schema.strict)
         return {"model": self.model, **question, **schema, **self.params}
 
     @cached_property
@@ -95,15 +100,21 @@ class Recipe:
         named: dict[Any, str] = {}
         for found in places_of(self.body):
             for place in found.fields if isinstance(found, Template) else [found]:
-                kind = "j" if isinstance(place, Column) or place == MEMBERS else "f"
+                kind = "j" if isinstance(place, Column) or place is MEMBERS else "f"
                 named.setdefault(place, f"{kind}{len(named)}")
         return named
 
     @property
     def answer_names(self) -> list[str]:
         """Columns that the answers become, the error columns not among them."""
-        names = list((self.schema or {}).get("properties") or [self.into])
+        names = [self.into] if self.schema is None else self.schema.names(self.flatten)
         return names + [f"{name}_{sample}" for sample in range(2, self.samples + 1) for name in names]
+
+    @property
+    def error_names(self) -> list[str]:
+        """Columns that say why a row has no answer."""
+        suffixes = ["", *(f"_{sample}" for sample in range(2, self.samples + 1))]
+        return [f"{self.into}{suffix}_error" for suffix in suffixes]
 
 
 def _columns_of(place: Any) -> dict[Any, None]:

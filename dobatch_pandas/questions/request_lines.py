@@ -288,7 +288,7 @@ class Renderer:
             self._say(b"{")
             for number, (key, inner) in enumerate(value.items()):
                 self._say(b"," if number else b"")
-                if key == MEMBERS:
+                if key is MEMBERS:
                     self._put(MEMBERS)
                 else:
                     self._say(orjson.dumps(key) + b":")

@@ -1,20 +1,34 @@
-"""What an answer shall look like: a pydantic model, a JSON Schema or a short form, as one strict JSON Schema."""
+"""
+What an answer shall look like: a pydantic model, a JSON Schema, a response format or a short form.
+
+An `AnswerSchema` keeps apart what the user gave, by which answers are judged, and what is sent: a JSON Schema of the
+kind that strict decoding takes, where the one can be written as the other.
+"""
 
 from __future__ import annotations
 
 import datetime
+import decimal
 import enum
 import json
+import sys
 import types
 import typing
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from dobatch_pandas.errors import InputError
 
-from .schema_check import resolve
+from .schema_check import resolve, schema_problems
+from .strict import strict_form
 
-__all__ = ["json_schema_of"]
+__all__ = ["AnswerSchema", "answer_schema_of"]
+
+_DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}]}
 
 _SIMPLE: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -23,57 +37,238 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
     datetime.date: {"type": "string", "format": "date"},
     datetime.datetime: {"type": "string", "format": "date-time"},
+    decimal.Decimal: _DECIMAL,
+    list: {"type": "array"},
+    dict: {"type": "object"},
 }
 
 
-def json_schema_of(schema: Any) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class AnswerSchema:
     """
-    Return a JSON Schema of an object, strict as providers want it: every field required, no others allowed.
+    What an answer shall look like.
+
+    Parameters
+    ----------
+    given : dict
+        JSON Schema of what the user gave, by which answers are judged and columns are typed.
+    sent : dict
+        JSON Schema that goes into the request.
+    loose : list of str
+        Why strict decoding cannot be asked for; empty where it can.
+    name : str, optional
+        Of the pydantic model, by which it is found again: ``module:Name``.
+    model : type, optional
+        The pydantic model itself; not kept on disk.
+    """
+
+    given: dict[str, Any]
+    sent: dict[str, Any]
+    loose: list[str] = field(default_factory=list)
+    name: str | None = None
+    model: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def strict(self) -> bool:
+        """Whether strict decoding is asked for."""
+        return not self.loose
+
+    def names(self, flatten: bool) -> list[str]:
+        """Columns that an answer becomes."""
+        return [name for key in _properties(self.given, self.given) for name in self._below(key, flatten)]
+
+    def _below(self, key: str, flatten: bool) -> list[str]:
+        found: list[str] = []
+
+        def walk(name: str, schema: Any, depth: int) -> None:
+            inner = _properties(schema, self.given) if flatten and depth < 16 else {}
+            for child, part in inner.items():
+                walk(f"{name}.{child}", part, depth + 1)
+            if not inner:
+                found.append(name)
+
+        walk(key, _properties(self.given, self.given)[key], 0)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return {"given": self.given, "sent": self.sent, "loose": self.loose, "name": self.name}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> AnswerSchema:
+        """
+        Make a schema from what `to_json` returned, or from what version 0.1 kept: what was sent, and no more.
+
+        The pydantic model is found again where a class of its name is defined in this process and asks for the same.
+        """
+        if "given" not in kept or "sent" not in kept:
+            return cls(dict(kept), dict(kept))
+        name, given = kept.get("name"), kept["given"]
+        return cls(given, kept["sent"], kept["loose"], name, _model_called(name, given))
+
+
+def _properties(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an object, or of an object that may be null."""
+    schema = resolve(schema, root)
+    options = schema.get("anyOf", schema.get("oneOf"))
+    if isinstance(options, list):
+        solid = [part for part in options if resolve(part, root).get("type") != "null"]
+        schema = resolve(solid[0], root) if len(solid) == 1 else {}
+    fields = schema.get("properties")
+    return dict(fields) if isinstance(fields, Mapping) else {}
+
+
+# Local classes have no name by which they could be found; they last as long as the process.
+_local_models: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+def _model_called(name: str | None, given: Any) -> Any:
+    if not name:
+        return None
+    module, _, path = name.partition(":")
+    found = _local_models.get(name)
+    if found is None:
+        found = sys.modules.get(module)
+        for word in path.split("."):
+            found = getattr(found, word, None)
+    try:
+        same = hasattr(found, "model_json_schema") and _given_by(found) == given
+    except Exception:  # noqa: BLE001  a class of the user's that has that name by chance may do anything
+        same = False
+    return found if same else None
+
+
+def answer_schema_of(schema: Any) -> AnswerSchema | None:
+    """
+    Understand what an answer shall look like.
 
     Parameters
     ----------
     schema : pydantic model class, mapping or None
-        A model class; a JSON Schema (it has a ``type`` that is a word, or ``properties``); or the short form,
-        field names with types: ``{"label": ["pos", "neg"], "score": float, "tags": [str],
-        "why": str | None}``.
+        A model class; a JSON Schema (it has a ``type`` that is a word, or ``properties``); a response format with
+        one inside; or the short form, field names with types: ``{"label": ["pos", "neg"], "score": float,
+        "stars": range(1, 6), "tags": [str], "why": (str, "in one sentence")}``.
 
     Raises
     ------
     InputError
-        A field's type is not understood.
+        A field's type is not understood, or the schema is none.
     """
     if schema is None:
         return None
+    schema, loose = _unwrapped(schema)
+    model = schema if _is_model(schema) else None
+    given = _given_by(schema)
+    problems = schema_problems(given)
+    if problems:
+        raise InputError(problems)
+    if given.get("type", "object") != "object" or not isinstance(given.get("properties"), Mapping):
+        raise InputError(
+            f"The schema describes {given.get('type', 'no object')!r} without fields. An answer is an object of named "
+            'fields; give a single value a name: {"label": ["pos", "neg"]}.'
+        )
+    sent, reasons = strict_form(given)
+    loose += reasons
+    name = None
+    if model is not None:
+        name = f"{model.__module__}:{model.__qualname__}"
+        if "<locals>" in name:
+            _local_models[name] = model
+    return AnswerSchema(given, given if loose else sent, loose, name, model)
+
+
+def _is_model(schema: Any) -> bool:
+    return isinstance(schema, type) and hasattr(schema, "model_json_schema")
+
+
+def _unwrapped(schema: Any) -> tuple[Any, list[str]]:
+    """The JSON Schema in a response format as services take it, and why that is not strict."""
+    loose: list[str] = []
+    if not isinstance(schema, Mapping):
+        return schema, loose
+    inner = schema.get("response_format", schema.get("format")) if len(schema) == 1 else None
+    if isinstance(inner, Mapping) and ("type" in inner or "json_schema" in inner):
+        schema = inner
+    kind = schema.get("type")
+    if kind == "json_object" and len(schema) == 1:
+        raise InputError(
+            'schema is {"type": "json_object"}, which names no fields: give those, {"label": ["pos", "neg"]}, or '
+            "response_format= as a parameter, and read the text."
+        )
+    if kind in ("json_schema", "function") and isinstance(
+        inner := schema.get("json_schema", schema.get("function")), Mapping
+    ):
+        schema = inner
+    inner = schema.get("schema", schema.get("parameters", schema.get("input_schema")))
+    wrapped = {"name", "type", "schema", "strict", "description", "parameters", "input_schema"}
+    if isinstance(inner, Mapping) and isinstance(schema.get("name"), str) and set(schema) <= wrapped:
+        if schema.get("strict") is False:
+            loose.append("the response format says so")
+        schema = inner
+    return schema, loose
+
+
+def _given_by(schema: Any) -> dict[str, Any]:
+    """The JSON Schema of what a user gave, an object at its root."""
     if isinstance(schema, Mapping) and schema and not _is_json_schema(schema):
-        return _hoisted(_object(schema, "schema"))
-    if not hasattr(schema, "model_json_schema") and not (isinstance(schema, Mapping) and schema):
+        return _plain(_hoisted(_object(schema, "schema")))
+    if not _is_model(schema) and not (isinstance(schema, Mapping) and schema):
         raise InputError(
             f"schema is {schema!r}. It takes a pydantic model, a JSON Schema, or field names with types such as "
             '{"label": ["pos", "neg"], "score": float}.'
         )
-    kept = dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema()
+    kept = dict(schema) if isinstance(schema, Mapping) else _of_model(schema)
     if "$ref" in kept:
         # Providers want the object itself at the root; a model that refers to itself is given as a reference.
-        kept = {**resolve(kept, kept), "$defs": kept.get("$defs", {})}
-    if kept.get("type", "object") != "object" or not isinstance(kept.get("properties"), Mapping):
-        raise InputError(
-            f"The schema describes {kept.get('type', 'no object')!r} without fields. An answer is an object of named "
-            'fields; give a single value a name: {"label": ["pos", "neg"]}.'
-        )
-    return _hoisted(_strict(kept))
+        definitions = kept.get("$defs", {})
+        kept = {**resolve(kept, kept), "$defs": definitions}
+        if "properties" not in kept:
+            raise InputError(f"The schema is a reference that leads nowhere: {schema.get('$ref')!r}.")
+    return _plain(_hoisted(kept))
+
+
+def _of_model(model: Any) -> dict[str, Any]:
+    """The JSON Schema of a pydantic model; a Decimal in it can be told from a union of number and text."""
+    from pydantic.errors import PydanticUserError
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Generator(GenerateJsonSchema):
+        def decimal_schema(self, schema: Any) -> Any:
+            found = super().decimal_schema(schema)
+            for part in found.get("anyOf", [found]):
+                if part.get("type") == "string":
+                    part["format"] = "decimal"
+            return found
+
+    try:
+        made: dict[str, Any] = model.model_json_schema(schema_generator=Generator)
+    except PydanticUserError as error:
+        raise InputError(f"The model {model.__name__} has no JSON Schema: {error.message}.") from error
+    return made
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as JSON has it, texts for tuples and all; its keys in the order in which they stand."""
+    try:
+        found: dict[str, Any] = orjson.loads(orjson.dumps(schema))
+    except (TypeError, RecursionError) as error:
+        raise InputError(f"The schema is not JSON: {error}.") from error
+    return found
 
 
 def _is_json_schema(schema: Mapping[str, Any]) -> bool:
     return (
         isinstance(schema.get("properties"), Mapping)
-        or "$ref" in schema
+        or isinstance(schema.get("$ref"), str)
         or isinstance(schema.get("type"), str)
     )
 
 
 def _is_json_schema_inside(kind: Mapping[str, Any]) -> bool:
     """Whether it is JSON Schema, not fields of an object that are called like keywords."""
-    if not any(word in kind for word in ("type", "$ref", "enum", "anyOf")) or not _fits(kind):
+    if not any(
+        word in kind for word in ("type", "$ref", "enum", "const", "anyOf", "oneOf", "allOf")
+    ) or not _fits(kind):
         return False
     try:
         json.dumps(kind)
@@ -92,11 +287,18 @@ def _fits(schema: Any) -> bool:
 
 _TYPES = ("null", "boolean", "object", "array", "number", "string", "integer")
 
+
+def _fitting_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_fits, value))
+
+
 _FITTING: dict[str, Callable[[Any], bool]] = {
     "type": lambda value: all(name in _TYPES for name in (value if isinstance(value, list) else [value])),
     "$ref": lambda value: isinstance(value, str),
     "enum": lambda value: isinstance(value, list),
-    "anyOf": lambda value: isinstance(value, list) and all(map(_fits, value)),
+    "anyOf": _fitting_list,
+    "oneOf": _fitting_list,
+    "allOf": _fitting_list,
     "properties": lambda value: isinstance(value, Mapping) and all(map(_fits, value.values())),
     "items": _fits,
 }
@@ -117,32 +319,89 @@ def _object(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
 def _field(kind: Any, path: str) -> dict[str, Any]:
     if kind in (types.NoneType, None):
         return {"type": "null"}
+    if kind is Any:
+        return {}
     if isinstance(kind, type) and kind in _SIMPLE:
         return {**_SIMPLE[kind]}
-    if isinstance(kind, type) and hasattr(kind, "model_json_schema"):
-        return dict(_strict(kind.model_json_schema()))
+    if _is_model(kind):
+        return _of_model(kind)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return _enum([member.value for member in kind], path)
+    if isinstance(kind, range):
+        return _whole_numbers(kind, path)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _annotated(arguments[0], arguments[1:], path)
     if origin is typing.Literal:
         return _enum(arguments, path)
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_field(one, path) for one in arguments]}
     if origin in (list, Sequence) and len(arguments) == 1:
         return {"type": "array", "items": _field(arguments[0], path)}
+    if origin in (dict, Mapping) and len(arguments) == 2 and arguments[0] is str:
+        return {"type": "object", "additionalProperties": _field(arguments[1], path)}
     if isinstance(kind, Mapping):
         if _is_json_schema_inside(kind):
-            return dict(_strict(kind))
+            return dict(kind)
         return _object(kind, path)
     if isinstance(kind, (list, tuple)):
-        # [str] is a list of texts; ["pos", "neg"] is a choice.
-        if len(kind) == 1 and not isinstance(kind[0], (str, int, float, bool)):
+        # (float, "from 0 to 1") is a type with a description, [str] a list of texts, ["pos", "neg"] a choice.
+        if (
+            isinstance(kind, tuple)
+            and len(kind) == 2
+            and isinstance(kind[1], str)
+            and not _is_choice(kind[0])
+        ):
+            return _annotated(kind[0], kind[1:], path)
+        if len(kind) == 1 and not _is_choice(kind[0]):
             return {"type": "array", "items": _field(kind[0], path)}
         return _enum(kind, path)
     raise InputError(
-        f"{path} is {kind!r}. A field takes str, int, float, bool, datetime.date, datetime.datetime, a list of choices, "
-        "[type] for a list, type | None, a nested mapping, or JSON Schema."
+        f"{path} is {kind!r}. A field takes str, int, float, bool, Decimal, datetime.date, datetime.datetime, a list of "
+        'choices, range(1, 6), [type] for a list, dict, type | None, (type, "description"), a nested mapping, a '
+        "pydantic model, or JSON Schema."
     )
+
+
+def _is_choice(value: Any) -> bool:
+    return isinstance(value, (str, int, float, bool))
+
+
+def _whole_numbers(numbers: range, path: str) -> dict[str, Any]:
+    if not numbers:
+        raise InputError(f"{path} is {numbers!r}, which holds no number.")
+    if abs(numbers.step) != 1:
+        return _enum(list(numbers), path)
+    return {"type": "integer", "minimum": min(numbers), "maximum": max(numbers)}
+
+
+_ANNOTATIONS = {
+    "ge": "minimum",
+    "le": "maximum",
+    "gt": "exclusiveMinimum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+    "pattern": "pattern",
+    "description": "description",
+}
+
+
+def _annotated(kind: Any, notes: Sequence[Any], path: str) -> dict[str, Any]:
+    """A type with a description and limits, as `annotated_types` and pydantic's ``Field`` write them."""
+    found = _field(kind, path)
+    sized = "Items" if found.get("type") == "array" else "Length"
+    for note in [inner for one in notes for inner in (one, *(getattr(one, "metadata", None) or ()))]:
+        if isinstance(note, str):
+            found["description"] = note
+        for name, word in {
+            **_ANNOTATIONS,
+            "min_length": f"min{sized}",
+            "max_length": f"max{sized}",
+        }.items():
+            value = getattr(note, name, None)
+            if isinstance(value, (str, int, float)) and not isinstance(note, str):
+                found[word] = value
+    return found
 
 
 def _enum(choices: Sequence[Any], path: str) -> dict[str, Any]:
@@ -158,32 +417,19 @@ def _hoisted(schema: dict[str, Any]) -> dict[str, Any]:
     """Move the definitions of models inside to the root, where their references look for them."""
     found: dict[str, Any] = {}
 
-    def without(value: Any) -> Any:
-        if isinstance(value, list):
+    def without(value: Any, fields: bool = False) -> Any:
+        if isinstance(value, (list, tuple)):
             return [without(one) for one in value]
-        if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
             return value
-        for name, definition in value.get("$defs", {}).items():
+        if fields:  # names of fields, of which one may be called $defs
+            return {name: without(inner) for name, inner in value.items()}
+        definitions = value.get("$defs", {})
+        for name, definition in definitions.items() if isinstance(definitions, Mapping) else ():
             definition = without(definition)
             if found.setdefault(name, definition) != definition:
                 raise InputError(f"Two different models of the schema are both called {name!r}: rename one.")
-        return {key: without(inner) for key, inner in value.items() if key != "$defs"}
+        return {key: without(inner, key == "properties") for key, inner in value.items() if key != "$defs"}
 
     done: dict[str, Any] = without(schema)
     return {**done, "$defs": found} if found else done
-
-
-def _strict(schema: Any) -> Any:
-    """Require every property of every object, and allow no other, as providers' strict mode asks."""
-    if isinstance(schema, Mapping):
-        done = {key: _strict(value) for key, value in schema.items() if key != "default"}
-        if isinstance(schema.get("properties"), Mapping):
-            # A field of this name is not a keyword, so it stays.
-            done["properties"] = {name: _strict(value) for name, value in schema["properties"].items()}
-            done["type"] = "object"
-            done["required"] = list(schema["properties"])
-            done["additionalProperties"] = False
-        return done
-    if isinstance(schema, list):
-        return [_strict(value) for value in schema]
-    return schema

@@ -322,7 +322,7 @@ def test_responses_say_what_is_wrong_with_an_answer() -> None:
     found = response_columns(ids_of("a"), None, table, json_schema=SCHEMA, index=pd.RangeIndex(1))
     assert found["status"][0] == "failed"
     assert found["error_code"][0] == "schema_mismatch"
-    assert found["error_message"][0] == 'label: "meh" is not one of "pos", "neg"'
+    assert found["error_message"][0] == "label: 'meh' is not one of ['pos', 'neg']"
     assert found["text"][0] == '{"label": "meh", "score": 1}'
 
 

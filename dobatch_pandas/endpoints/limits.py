@@ -1,0 +1,67 @@
+"""What values the parameters of a body may have, as the services document it: what is outside is refused for every row."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CHAT", "EMBEDDINGS", "MESSAGES", "RESPONSES", "Limit", "takes_completion_tokens"]
+
+_REASONING = re.compile(r"(^|[/-])(o[1-9](-|$)|gpt-5)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A number between two others, both included."""
+
+    least: float
+    most: float = math.inf
+    whole: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is such a number."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return self.least <= value <= self.most and (not self.whole or float(value).is_integer())
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.least:g} {'on' if self.most == math.inf else f'to {self.most:g}'}"
+
+
+_COUNT = Limit(1, whole=True)
+_SHARE = Limit(0, 1)
+
+CHAT = {
+    "max_tokens": _COUNT,
+    "max_completion_tokens": _COUNT,
+    "temperature": Limit(0, 2),
+    "top_p": _SHARE,
+    "frequency_penalty": Limit(-2, 2),
+    "presence_penalty": Limit(-2, 2),
+    "top_logprobs": Limit(0, 20, whole=True),
+}
+RESPONSES = {
+    "max_output_tokens": _COUNT,
+    "temperature": Limit(0, 2),
+    "top_p": _SHARE,
+    "top_logprobs": Limit(0, 20, whole=True),
+}
+MESSAGES = {
+    "max_tokens": _COUNT,
+    "temperature": _SHARE,
+    "top_p": _SHARE,
+    "top_k": Limit(0, whole=True),
+}
+EMBEDDINGS = {"dimensions": _COUNT}
+
+
+def takes_completion_tokens(model: str) -> bool:
+    """Whether a model refuses ``max_tokens`` and takes ``max_completion_tokens``."""
+    return bool(_REASONING.search(model))

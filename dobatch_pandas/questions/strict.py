@@ -1,0 +1,212 @@
+"""
+A JSON Schema as strict decoding takes it: every field required, no other allowed, and only some of the keywords.
+
+What cannot be asked for is left out where the answer is judged by it on this machine anyway, and told to the model in
+words, as part of the description.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .schema_check import resolve
+
+__all__ = ["is_decimal", "strict_form"]
+
+_ANNOTATIONS = (
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$comment",
+)
+_LEFT_OUT = (
+    *("uniqueItems", "minLength", "maxLength", "minProperties", "maxProperties", "contentEncoding"),
+    *("contentMediaType", "minContains", "maxContains"),
+)
+_UNTOLD = (
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$comment",
+    "discriminator",
+    "$schema",
+    "$id",
+)
+_CANNOT = (
+    *(
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "patternProperties",
+    ),
+    *(
+        "propertyNames",
+        "contains",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "prefixItems",
+        "additionalItems",
+    ),
+    *("$dynamicRef", "$anchor", "$recursiveRef"),
+)
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+_DECIMAL = r"^(?!^[-+.]*$)[+-]?0*"  # how the pattern of a Decimal begins in schemas that pydantic wrote
+
+
+def strict_form(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """
+    Rewrite a schema for strict decoding.
+
+    Returns
+    -------
+    sent : dict
+    loose : list of str
+        Why it cannot be done: parts of the schema that strict decoding has no form for.
+    """
+    loose: list[str] = []
+    return _rewritten(dict(given), given, "schema", loose), loose
+
+
+def _rewritten(schema: Any, root: Mapping[str, Any], path: str, loose: list[str]) -> Any:
+    if not isinstance(schema, Mapping):
+        loose.append(f"{path} may be anything")
+        return schema
+    schema = _inlined(schema, root, path, loose)
+    if "$ref" in schema:
+        if not str(schema["$ref"]).startswith(("#/$defs/", "#/definitions/")) and schema["$ref"] != "#":
+            loose.append(f"{path} refers to {schema['$ref']}")
+        return dict(schema)
+    if is_decimal(schema):
+        note = {"description": schema["description"]} if "description" in schema else {}
+        digits = {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}
+        if any(part["type"] == "null" for part in schema["anyOf"]):
+            return {"anyOf": [digits, {"type": "null"}], **note}
+        return {**digits, **note}
+    loose += [f"{path} has {word}" for word in _CANNOT if word in schema]
+    kept = {key: value for key, value in schema.items() if key not in (*_UNTOLD, *_LEFT_OUT)}
+    told = [f"{key}: {json.dumps(schema[key])}" for key in _LEFT_OUT if key in schema]
+    if "format" in kept and kept["format"] not in _FORMATS:
+        told.append(f"format: {kept.pop('format')}")
+    if "(?" in str(kept.get("pattern", "")):
+        told.append(f"pattern: {kept.pop('pattern')}")
+    if told:
+        kept["description"] = f"{kept.get('description', '')} ({'; '.join(told)})".strip()
+    for word in ("$defs", "definitions"):
+        if isinstance(kept.get(word), Mapping):
+            kept[word] = {
+                name: _rewritten(part, root, f"{word}.{name}", loose) for name, part in kept[word].items()
+            }
+    options = kept.pop("oneOf", None)
+    if isinstance(options, list):
+        if "anyOf" in kept:
+            loose.append(f"{path} has both oneOf and anyOf")
+        # The answer is judged by what was given, so that one that fits two of them is found.
+        kept["anyOf"] = options
+    if isinstance(kept.get("anyOf"), list):
+        kept["anyOf"] = [
+            _rewritten(part, root, f"{path}.anyOf[{number}]", loose)
+            for number, part in enumerate(kept["anyOf"])
+        ]
+    if not any(word in kept for word in ("type", "anyOf", "enum", "const", "properties")):
+        loose.append(f"{path} may be anything")
+    kinds = kept.get("type", "object" if "properties" in kept else ())
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "array" in kinds:
+        if "items" in kept:
+            kept["items"] = _rewritten(kept["items"], root, f"{path}[]", loose)
+        elif "prefixItems" not in schema:
+            loose.append(f"{path} is a list of anything")
+    if "object" in kinds:
+        _close(kept, root, path, loose)
+    return kept
+
+
+def _close(kept: dict[str, Any], root: Mapping[str, Any], path: str, loose: list[str]) -> None:
+    """Require every field of an object and allow no other."""
+    fields = kept.get("properties")
+    others = kept.get("additionalProperties", True)
+    if isinstance(fields, Mapping):
+        kept["properties"] = {
+            name: _rewritten(part, root, f"{path}.{name}", loose) for name, part in fields.items()
+        }
+        if isinstance(others, Mapping):
+            loose.append(f"{path} may have further fields")
+        if set(kept.get("required", ())) - set(fields):
+            loose.append(f"{path} requires fields that it does not describe")
+    elif others is not False:
+        loose.append(f"{path} is an object of any fields")
+    kept["properties"] = kept.get("properties", {})
+    kept.setdefault("type", "object")
+    kept["required"] = list(kept["properties"])
+    kept["additionalProperties"] = False
+
+
+def _inlined(
+    schema: Mapping[str, Any], root: Mapping[str, Any], path: str, loose: list[str]
+) -> Mapping[str, Any]:
+    """The schema without a ``$ref`` that has something beside it, and without ``allOf``, where that can be written."""
+    seen: list[Any] = []
+    while True:
+        if "$ref" in schema and len(schema) > 1:
+            beside = {
+                key: value for key, value in schema.items() if key not in ("$ref", "$defs", "definitions")
+            }
+            if not any(key not in _UNTOLD for key in beside):
+                return {"$ref": schema["$ref"]}
+            target = resolve({"$ref": schema["$ref"]}, root)
+            merged = _merged(target, beside)
+            if merged is None or schema["$ref"] in seen:
+                loose.append(f"{path} has {', '.join(sorted(beside))} beside a $ref")
+                return {"$ref": schema["$ref"]}
+            seen.append(schema["$ref"])
+            schema = merged
+        elif isinstance(schema.get("allOf"), list):
+            parts = [part if len(part) == 1 and len(schema["allOf"]) == 1 else resolve(part, root)
+                     for part in schema["allOf"] if isinstance(part, Mapping)]  # fmt: skip
+            merged = {key: value for key, value in schema.items() if key != "allOf"}
+            for part in parts:
+                merged = None if merged is None else _merged(part, merged)
+            if merged is None or len(parts) < len(schema["allOf"]):
+                loose.append(f"{path} has allOf")
+                return {key: value for key, value in schema.items() if key != "allOf"}
+            schema = merged
+        else:
+            return schema
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Both schemas at once, or None where they speak of the same; what `other` says of itself counts."""
+    both = dict(one)
+    for key, value in other.items():
+        if key in _ANNOTATIONS or key not in both or both[key] == value:
+            both[key] = value
+        elif key == "properties" and not set(both[key]) & set(value):
+            both[key] = {**both[key], **value}
+        elif key == "required":
+            both[key] = list(dict.fromkeys([*both[key], *value]))
+        else:
+            return None
+    return both
+
+
+def is_decimal(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema is that of a Decimal (or null): a number, or its digits as text."""
+    options = schema.get("anyOf")
+    if not isinstance(options, list) or not all(isinstance(part, Mapping) for part in options):
+        return False
+    return all(part.get("type") in ("number", "string", "null") for part in options) and any(
+        part.get("format") == "decimal" or str(part.get("pattern", "")).startswith(_DECIMAL)
+        for part in options
+    )
