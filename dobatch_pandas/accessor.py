@@ -255,6 +255,7 @@ class DobatchAccessor:
         own = [name for name in ("system", "schema") if name in options]
         if own:
             raise InputError([f"{name} is not for judge, which writes its own." for name in own])
+        sorted_out(options, "judge")
         job: Job = judge(
             self._frame,
             question,
