@@ -16,7 +16,7 @@ from .answers.join import matrix
 from .config import configure
 from .errors import DobatchError, InputError
 from .job.job import Job, attach
-from .job.listing import batches, jobs
+from .job.listing import batches, jobs, spending
 from .job.submit import submit_dataset
 from .plan import Plan
 from .questions.prompts import col
@@ -24,7 +24,7 @@ from .service import Client
 
 if TYPE_CHECKING:
     from . import datasets, evals
-    from .evals import Comparison, Evaluation, compare
+    from .evals import Comparison, Evaluation, compare, evaluations
     from .magics import load_ipython_extension
     from .prices import Prices
     from .server import LocalServer
@@ -50,10 +50,12 @@ __all__ = [
     "datasets",
     "errors",
     "evals",
+    "evaluations",
     "jobs",
     "load_ipython_extension",
     "matrix",
     "read_results",
+    "spending",
     "submit_dataset",
 ]
 
@@ -64,6 +66,7 @@ _LATER = {
     "LocalServer": "server",
     "Prices": "prices",
     "compare": "evals",
+    "evaluations": "evals",
     "load_ipython_extension": "magics",
 }
 

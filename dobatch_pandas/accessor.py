@@ -232,9 +232,19 @@ class DobatchAccessor:
             )
         return join_read_results(self._frame, job, custom_id=custom_id, into=into)
 
-    def score(self, predicted: str, *, actual: str, **options: Any) -> Evaluation:
+    def score(self, predicted: str | Job, *, actual: Any, **options: Any) -> Evaluation:
         """
         Say how good a column is against the truth; see `dobatch_pandas.evals.score`.
+
+        Parameters
+        ----------
+        predicted : str or Job
+            Column of answers, or several; or a job, whose answers are joined first and whose samples, prompt,
+            model and cost are known.
+        actual : str, sequence of str or mapping
+            Column of gold answers; of a job with several fields ``{"field": "gold column"}``, a line a field.
+        **options
+            As `dobatch_pandas.evals.score` takes them.
 
         Returns
         -------
@@ -242,9 +252,24 @@ class DobatchAccessor:
         """
         from .evals import score
 
-        return score(self._frame, predicted, actual, **options)
+        if not isinstance(predicted, Job):
+            return score(self._frame, predicted, actual, **options)
+        from .evals.saved import about_job
 
-    def judge(self, question: str, criteria: str | None = None, *, model: str, **options: Any) -> Job:
+        recipe = predicted.recipe
+        fields = list(recipe.answer_names[: len(recipe.answer_names) // recipe.samples])
+        if isinstance(actual, dict):
+            fields = [name for name in fields if name in actual] or fields
+        elif isinstance(actual, str) and recipe.into in fields:
+            fields = [recipe.into]
+        options = {
+            "error": f"{recipe.into}_error", "samples": recipe.samples, "about": about_job(predicted),
+            "name": recipe.into, **options,
+        }  # fmt: skip
+        answers = fields[0] if len(fields) == 1 else fields
+        return score(self.join(predicted), answers, actual, **options)
+
+    def judge(self, question: str, criteria: Any = None, *, model: str, **options: Any) -> Job:
         """
         Have a model judge the answers of each row, as a job like any other; see `dobatch_pandas.evals.judge`.
 
@@ -252,8 +277,8 @@ class DobatchAccessor:
         ----------
         question : str
             Column that holds what was asked, or a template over columns.
-        criteria : str, optional
-            What makes an answer right; or ``rubric=`` for a score.
+        criteria : str, sequence of str or mapping, optional
+            What makes an answer right; several give one verdict each. Or ``rubric=`` for a score.
         model : str
             The judge.
         **options

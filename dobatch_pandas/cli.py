@@ -15,8 +15,9 @@ import pyarrow as pa
 from .answers.join import joined
 from .endpoints import ENDPOINTS
 from .errors import DobatchError, InputError, JobError
-from .job.job import attach
+from .job.job import Job, attach
 from .job.listing import jobs
+from .job.process import home_here
 from .questions.source import Source
 
 __all__ = ["main"]
@@ -229,7 +230,8 @@ def _retry(arguments: argparse.Namespace) -> None:
 
 
 def _forget(arguments: argparse.Namespace) -> None:
-    attach(arguments.id).forget()
+    # Not attach: what is to be deleted need not be moved on, and its service may be gone.
+    Job(home_here(), arguments.id).forget()
     print(f"Job {arguments.id} is deleted from this machine.")
 
 

@@ -15,6 +15,7 @@ invalid_response    the result is not of a shape any endpoint has               
 expired             the batch's window ended first                              yes
 cancelled           the batch was cancelled first                               yes
 missing_result      the service's files do not have this row                    yes
+pending             the answer is not there yet: the job is not over            no
 batch_failed        the service refused the whole batch                         yes
 missing_input       a value of the row is missing, so nothing was sent          no
 too_large           the request alone is larger than a file may be              no
@@ -64,6 +65,7 @@ EXPLANATIONS: dict[str, str] = {
     "expired": "The batch's 24 hours ended before this request ran.",
     "cancelled": "The batch was cancelled before this request ran.",
     "missing_result": "The service's result files do not mention this request.",
+    "pending": "The answer is not there yet: the job is not over.",
     "batch_failed": "The service refused the whole batch this request was in.",
     "missing_input": "A value that the prompt needs is missing in this row, so nothing was sent.",
     "too_large": "The request alone is larger than one batch file may be, so it was not sent.",

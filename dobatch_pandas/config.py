@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, DobatchError
 
 __all__ = ["BASE_URL", "Settings", "configure", "configured", "settings"]
 
@@ -35,13 +37,17 @@ class Settings:
     base_url : str
         Address of the service, without a trailing slash.
     home : pathlib.Path
-        Folder that holds the ledger and the jobs.
+        Folder that holds the jobs, absolute.
     display : bool, "widget", "bar" or None
         What ``submit`` and ``wait`` show; None decides by where the code runs.
     allow_http : bool
         Whether a token may go over plain ``http://`` to a host other than this machine.
     prices : mapping
         Prices by model that replace or add to the price list.
+    account : str or None
+        Whose jobs these are; None tells it by the token.
+    same_account : bool
+        The token is a new one of the account that was used before.
     """
 
     token: str | None = field(repr=False)
@@ -50,6 +56,8 @@ class Settings:
     display: Display
     allow_http: bool
     prices: Mapping[str, Any]
+    account: str | None = None
+    same_account: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,15 @@ class _Chosen:
     display: Display = None
     allow_http: bool | None = None
     prices: Mapping[str, Any] = field(default_factory=dict)
+    account: str | None = None
+    same_account: bool = False
 
 
 _chosen = _Chosen()
+_blocks: list[
+    dict[str, Any]
+] = []  # what blocks of `configured` have set and nobody has since; the latest last
+_lock = threading.Lock()
 _UNCHANGED: Any = object()
 
 
@@ -73,6 +87,7 @@ def configure(
     display: Display = _UNCHANGED,
     allow_http: bool | None = _UNCHANGED,
     prices: Mapping[str, Any] | None = _UNCHANGED,
+    account: str | None = _UNCHANGED,
 ) -> None:
     """
     Set what every later call falls back to; what is left out stays, None goes back to the environment.
@@ -85,48 +100,122 @@ def configure(
     base_url : str, optional
         Address of the service. Else ``DOBATCH_BASE_URL``, else ``https://inference.do-ai.run``.
     home : path, optional
-        Folder of the ledger and the jobs. Else ``DOBATCH_HOME``, else the platform's user data folder.
+        Folder of the jobs. Else ``DOBATCH_HOME``, else the platform's user data folder.
     display : bool, "widget" or "bar", optional
         False for scripts that want silence; None shows a panel in a notebook and a bar in a terminal.
     allow_http : bool, optional
         Let the token travel over plain ``http://`` to a host that is not this machine.
     prices : mapping of str to Prices, optional
         US dollars per million tokens by model name, before the price list is asked.
+    account : str, optional
+        Whose jobs these are: jobs and answers of one account are never picked up or given out under another. Else
+        ``DOBATCH_ACCOUNT``, else each token is an account of its own. With a new token, ``account="same"`` says that it
+        is of the account that was used before in this home, and the home remembers that.
+
+    Raises
+    ------
+    ConfigurationError
+        A value cannot be right; then nothing has changed.
     """
     global _chosen
-    changes: dict[str, Any] = {}
-    if token is not _UNCHANGED:
-        changes["token"] = token
-    if base_url is not _UNCHANGED:
-        changes["base_url"] = base_url.rstrip("/") if base_url else None
-    if home is not _UNCHANGED:
-        changes["home"] = Path(home).expanduser() if home else None
-    if display is not _UNCHANGED:
-        if display not in (True, False, None, "widget", "bar"):
-            raise ConfigurationError(
-                f'display is {display!r}; it takes True, False, None, "widget" or "bar".'
-            )
-        changes["display"] = display
-    if allow_http is not _UNCHANGED:
-        changes["allow_http"] = allow_http
-    if prices is not _UNCHANGED:
-        changes["prices"] = dict(prices or {})
-    _chosen = replace(_chosen, **changes)
-    # Jobs that paused for want of a token look again now rather than at their next turn.
-    for listener in list(_listeners):
-        listener()
+    given = {
+        "token": token,
+        "base_url": base_url,
+        "home": home,
+        "display": display,
+        "allow_http": allow_http,
+        "prices": prices,
+        "account": account,
+    }
+    changes = _checked({name: value for name, value in given.items() if value is not _UNCHANGED})
+    with _lock:
+        _chosen = replace(_chosen, **changes)
+        # The latest word counts, and is nothing that a block may take back.
+        for block in _blocks:
+            for name in changes:
+                block.pop(name, None)
+    _tell()
 
 
 @contextmanager
 def configured(**changes: Any) -> Iterator[None]:
-    """Set things as `configure` does, and have them as before when the block ends."""
-    global _chosen
-    before = _chosen
-    configure(**changes)
+    """Set things as `configure` does, for every thread, and have just these as before when the block ends."""
+    block = _checked(changes)
+    replace(_chosen, **block)  # a name that is none is an error here and now
+    with _lock:
+        _blocks.append(block)
+    _tell()
     try:
         yield
     finally:
-        _chosen = before
+        with _lock:
+            _blocks[:] = [other for other in _blocks if other is not block]
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    changes = dict(given)
+    if "token" in changes:
+        changes["token"] = checked_token(changes["token"])
+        changes.setdefault("account", _UNCHANGED)
+        changes["same_account"] = False
+    if changes.get("account") == "same":
+        if not changes.get("token"):
+            raise ConfigurationError(
+                'account="same" says that a new token is of the account before: give it with token=... in the same call.'
+            )
+        # A name that was given for the account before holds on.
+        changes["account"], changes["same_account"] = _UNCHANGED, True
+    if changes.get("account", _UNCHANGED) is _UNCHANGED:
+        changes.pop("account", None)
+    else:
+        changes["account"] = _account(changes["account"])
+    if "base_url" in changes:
+        changes["base_url"] = changes["base_url"].rstrip("/") if changes["base_url"] else None
+    if "home" in changes:
+        changes["home"] = _folder(changes["home"]) if changes["home"] else None
+    if "display" in changes and changes["display"] not in (True, False, None, "widget", "bar"):
+        raise ConfigurationError(
+            f'display is {changes["display"]!r}; it takes True, False, None, "widget" or "bar".'
+        )
+    if "prices" in changes:
+        changes["prices"] = dict(changes["prices"] or {})
+    return changes
+
+
+def checked_token(token: str | None) -> str | None:
+    """Return a token without the blanks around it; raise ConfigurationError where it can be none."""
+    token = token.strip() if isinstance(token, str) else token
+    # Nothing is quoted here: most of it may be right.
+    if token is not None and not isinstance(token, str):
+        raise ConfigurationError(f"The token is a {type(token).__name__}; it takes a str, or None.")
+    if token and (not token.isascii() or not token.isprintable() or " " in token):
+        raise ConfigurationError("The token holds a space, a line break or the like. Copy it again.")
+    return token or None
+
+
+def _account(name: Any) -> str | None:
+    name = name.strip() if isinstance(name, str) else name
+    if name is None or (isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()):
+        return name
+    raise ConfigurationError(
+        f'account is {name!r}; it takes a name of up to 200 characters, "same" together with a new token, or None.'
+    )
+
+
+def _folder(path: Any) -> Path:
+    """Return a folder as it is named from where the process stands now: it may go elsewhere later."""
+    try:
+        text = os.fspath(path)
+        if not isinstance(text, str) or "\0" in text:
+            raise ValueError("a path of text is needed")
+        return Path(os.path.abspath(os.path.expanduser(text)))
+    except (TypeError, ValueError, OSError) as error:
+        raise ConfigurationError(f"home is {path!r}, which names no folder: {error}.") from error
+
+
+@lru_cache(maxsize=64)
+def _folder_of_variable(path: str) -> Path:
+    return _folder(path)
 
 
 _listeners: list[Any] = []
@@ -137,18 +226,35 @@ def on_change(listener: Any) -> None:
     _listeners.append(listener)
 
 
+def _tell() -> None:
+    # Jobs that paused for want of a token look again now rather than at their next turn.
+    failed: list[DobatchError] = []
+    for listener in list(_listeners):
+        try:
+            listener()
+        except DobatchError as error:  # told when all others know
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
 def settings() -> Settings:
     """Return what holds now."""
-    token = _chosen.token
+    with _lock:
+        changes = {name: value for block in _blocks for name, value in block.items()}
+        chosen = replace(_chosen, **changes) if changes else _chosen
+    token = chosen.token
     for name in TOKEN_VARIABLES:
         token = token or os.environ.get(name)
-    home = _chosen.home or os.environ.get("DOBATCH_HOME")
-    base_url = _chosen.base_url or os.environ.get("DOBATCH_BASE_URL") or BASE_URL
+    home = os.environ.get("DOBATCH_HOME")
+    base_url = chosen.base_url or os.environ.get("DOBATCH_BASE_URL") or BASE_URL
     return Settings(
         token=token,
         base_url=base_url.rstrip("/"),
-        home=Path(home).expanduser() if home else platformdirs.user_data_path("dobatch"),
-        display=_chosen.display,
-        allow_http=bool(_chosen.allow_http),
-        prices=_chosen.prices,
+        home=chosen.home or (_folder_of_variable(home) if home else platformdirs.user_data_path("dobatch")),
+        display=chosen.display,
+        allow_http=bool(chosen.allow_http),
+        prices=chosen.prices,
+        account=chosen.account or _account(os.environ.get("DOBATCH_ACCOUNT") or None),
+        same_account=chosen.same_account,
     )

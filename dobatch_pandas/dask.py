@@ -23,8 +23,8 @@ from .config import configure, configured, settings
 from .display.snapshot import Snapshot
 from .errors import ConfigurationError, InputError, JobError, MissingExtra
 from .job.job import attach
-from .job.open_jobs import store_here
-from .job.submit import open_store, submit_frame
+from .job.process import home_here
+from .job.submit import home_with_token, submit_frame
 from .plan import Plan
 from .questions.build import build_recipe
 from .questions.problems import frame_problems
@@ -169,7 +169,7 @@ class DaskPlan:
         """
         parts = self.frame.to_delayed(optimize_graph=True)
         send = delayed(_send_partition, pure=False)
-        mark = open_store().home / f".asked-{secrets.token_hex(8)}"
+        mark = home_with_token().path / f".asked-{secrets.token_hex(8)}"
         mark.touch(mode=0o600)
         try:
             asker = _Asker.of(mark)
@@ -247,7 +247,7 @@ class DaskDobatchAccessor:
             if job_id is None:
                 answered.append(nothing(part, job.recipe))
             else:
-                answered.append(join(part, job_id, _Asker.of(store_here().folder(job_id).root)))
+                answered.append(join(part, job_id, _Asker.of(home_here().folder(job_id).root)))
         meta = _join_nothing(self._frame._meta, job.recipe)
         return dd.from_delayed(answered, meta=meta, divisions=self._frame.divisions, verify_meta=False)
 

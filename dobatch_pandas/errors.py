@@ -59,6 +59,7 @@ __all__ = [
     "NotReady",
     "ObjectGone",
     "Problem",
+    "RequirementNotMet",
     "ServerError",
     "ServerProblem",
     "TooManyRequests",
@@ -150,6 +151,10 @@ class InputError(DobatchError, ValueError):
         return type(self), (list(self.problems),)
 
 
+class RequirementNotMet(DobatchError, AssertionError):
+    """An evaluation is not as good as was required; the message says in what."""
+
+
 class ConfigurationError(DobatchError):
     """A setting is missing or unsafe; the message names the setting and the cure."""
 
@@ -223,8 +228,8 @@ class ApiError(DobatchError):
 
 def is_no_room(message: str, code: str | None = None) -> bool:
     """Say whether an error's words are those of a limit on enqueued tokens."""
-    text = f"{message} {code or ''}".lower().replace("_", " ")
-    return "token limit" in text or "enqueued" in text
+    # "token limit" alone is not enough: the limit of an answer's tokens is one too, and no waiting mends it.
+    return code == "token_limit_exceeded" or "enqueued" in f"{message} {code or ''}".lower()
 
 
 def _api_error(

@@ -23,7 +23,7 @@ from .questions.freeze import freeze
 from .questions.part_files import Part, lines_of_part
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
-from .tokens import counter_for
+from .tokens import ByteCounter, counter_for
 
 __all__ = ["Estimate", "Estimator", "estimate_bodies", "estimate_frame"]
 
@@ -164,6 +164,9 @@ class Estimator:
         The path the requests go to.
     overrides : mapping of str to Prices, optional
         Prices of the user's own.
+    bound : bool
+        Count what cannot be exceeded rather than what is likely: every request, and bytes wherever it is not certain
+        how many tokens they are, since no token is less than a byte.
     """
 
     def __init__(
@@ -173,11 +176,15 @@ class Estimator:
         endpoint: str = "/v1/chat/completions",
         *,
         overrides: Mapping[str, Any] | None = None,
+        bound: bool = False,
     ) -> None:
         self.model, self.provider = model, provider
         self._embeds = endpoint == "/v1/embeddings"
+        self._bound = bound
         self.price = price_of(model, provider, overrides=overrides)
         self.counter = counter_for(model)
+        if bound and not self.counter.exact:
+            self.counter = ByteCounter()
         self.requests = self.bytes = self.counted = 0
         # Ordinary requests, and those long enough to have a price of their own.
         self._input, self._output = np.zeros(2), np.zeros(2)
@@ -196,7 +203,7 @@ class Estimator:
         """
         if not bodies:
             return
-        sample = bodies if self.requests < COUNTED else bodies[::SHARE]
+        sample = bodies if self._bound or self.requests < COUNTED else bodies[::SHARE]
         self.requests += len(bodies)
         self.bytes += sum(map(len, bodies))
         self.counted += len(sample)
@@ -284,18 +291,24 @@ class Estimator:
         messages = [asked] if isinstance(asked, str) else list(asked or [])
         messages += [body[name] for name in ("system", "instructions") if name in body]
         texts = [text for message in messages for text in _texts(message)]
+        fixed = PER_MESSAGE * len(messages) + PER_ANSWER
         for name in ("response_format", "text", "tools", "tool_choice"):
             if name in body:
-                texts.append(orjson.dumps(body[name]).decode())
+                form = orjson.dumps(body[name]).decode()
+                # The provider keeps to itself how it puts these to the model.
+                if self._bound:
+                    fixed += len(form.encode())
+                else:
+                    texts.append(form)
                 self._plain = False
-        return texts, PER_MESSAGE * len(messages) + PER_ANSWER
+        return texts, fixed
 
     def _longest_answer(self, body: dict[str, Any]) -> float:
         if self._embeds:
             return 0
         for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
             if isinstance(body.get(name), int):
-                return float(body[name])
+                return float(body[name]) * (body["n"] if isinstance(body.get("n"), int) else 1)
         self._limited = False
         return 0
 

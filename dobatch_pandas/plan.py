@@ -12,14 +12,14 @@ import pandas as pd
 
 from .answers.by_hand import table_of
 from .answers.join import answer_columns, joined
-from .arrow.keyset import KeySet
 from .codes import Fate
 from .config import settings
-from .errors import BudgetExceeded, InputError
+from .errors import InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
-from .job.open_jobs import store_here
-from .job.result_files import answered_keys
+from .job.account import account_here
+from .job.process import home_here
+from .job.render import Known
 from .job.submit import submit_frame
 from .questions.freeze import freeze
 from .questions.problems import frame_problems
@@ -122,11 +122,11 @@ class Plan:
         """
         here = settings()
         recipe = self.recipe
-        answered = KeySet()
+        answered = None
         if recipe.custom_id is None:
-            store = store_here()
-            jobs = store.finished_like(here.base_url, recipe.provider, recipe.endpoint, recipe.model)
-            answered = answered_keys(store, jobs)
+            home = home_here()
+            account = account_here(home.path)
+            answered = Known(home, here.base_url, account, recipe.provider, recipe.endpoint)
         return estimate_frame(self.frame, recipe, answered=answered, overrides=here.prices)
 
     def to_jsonl(self, directory: str | os.PathLike[str]) -> list[Path]:
@@ -164,28 +164,7 @@ class Plan:
         -------
         Job
         """
-        if max_cost is not None:
-            self._refuse_beyond(max_cost)
-        return submit_frame(self.frame, self.recipe, fresh=fresh, display=display)
-
-    def _refuse_beyond(self, max_cost: float) -> None:
-        estimate = self.estimate()
-        if estimate.cost_batch is None:
-            raise BudgetExceeded(
-                f"max_cost is {max_cost} US dollars, and the price of {self.recipe.model!r} is unknown: give it with "
-                "dobatch.configure(prices={model: dobatch.Prices(input=..., output=...)}), or leave out max_cost."
-            )
-        least, most = estimate.cost_batch
-        if most is None:
-            raise BudgetExceeded(
-                f"max_cost is {max_cost} US dollars, and answers of any length may come back: the questions alone cost "
-                f"about {least:.4f}. Limit the answers with max_tokens, or leave out max_cost."
-            )
-        if most > max_cost:
-            raise BudgetExceeded(
-                f"This may cost up to {most:.4f} US dollars, and max_cost is {max_cost}. Nothing was sent. "
-                "plan.estimate() shows what it is made of."
-            )
+        return submit_frame(self.frame, self.recipe, fresh=fresh, display=display, max_cost=max_cost)
 
     def join(self, results: pd.DataFrame) -> pd.DataFrame:
         """

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BYTES_PER_TOKEN", "TokenCounter", "counter_for"]
+__all__ = ["BYTES_PER_TOKEN", "ByteCounter", "TokenCounter", "counter_for"]
 
 BYTES_PER_TOKEN = 4.2
 """
@@ -101,6 +101,17 @@ class _ByBytes:
         """Return about how many tokens each text has."""
         sizes = np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
         return np.ceil(sizes / BYTES_PER_TOKEN).astype(np.int64)
+
+
+class ByteCounter:
+    """Counts bytes: a text has no more tokens than that, whatever the vocabulary."""
+
+    name = "a byte a token"
+    exact = False
+
+    def count(self, texts: Sequence[str]) -> Counts:
+        """Return how many tokens each text has at most."""
+        return np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
 
 
 def counter_for(model: str) -> TokenCounter:

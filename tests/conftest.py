@@ -15,8 +15,7 @@ from hypothesis import settings as hypothesis_settings
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import config
-from dobatch_pandas.job import poller
-from dobatch_pandas.job.open_jobs import close_home
+from dobatch_pandas.job.process import close_home
 from dobatch_pandas.service import limiter
 
 hypothesis_settings.register_profile(
@@ -29,7 +28,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 # A key of the developer's must never reach a test.
-for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
+for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME", "DOBATCH_ACCOUNT"):
     os.environ.pop(name, None)
 
 
@@ -37,7 +36,6 @@ for name in (*config.TOKEN_VARIABLES, "DOBATCH_BASE_URL", "DOBATCH_HOME"):
 def unknown_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing known of any host: a server may get the port of an earlier one, whose limits are not its own."""
     monkeypatch.setattr(limiter, "_limiters", {})
-    monkeypatch.setattr(poller, "_pollers", {})
 
 
 @pytest.fixture
@@ -46,6 +44,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # A call that failed is repeated after a tenth of the time.
     monkeypatch.setitem(dobatch.Client.__init__.__kwdefaults__, "backoff", 0.05)
     folder = tmp_path / "home"
+    monkeypatch.setattr(config, "_chosen", config._chosen)  # what the test configures ends with it
     with config.configured(home=folder, display=False):
         yield folder
     close_home(folder)

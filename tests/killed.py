@@ -1,7 +1,7 @@
 """
 A process that submits a job and kills itself with SIGKILL at one point of it.
 
-    python killed.py HOME BASE_URL POINT
+    python killed.py HOME BASE_URL POINT KIND
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from typing import Any
 import pandas as pd
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.job import collector, runner, sender, store
+from dobatch_pandas.job import render, work
 from dobatch_pandas.job import submit as submission
+from dobatch_pandas.job.home import Home
+from dobatch_pandas.job.journal import Journal
+from dobatch_pandas.job.machine import Part, State
 from dobatch_pandas.questions import part_files
 from dobatch_pandas.service import client
 
@@ -31,10 +34,29 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame({"text": [f"row {number % 50} – “quoted”" for number in range(ROWS)]})
 
 
-def submit() -> dobatch.Job:
+TEMPLATE = "Echo: {text}"
+# What a process that comes later must make just the same requests of.
+KINDS: dict[str, dict[str, Any]] = {
+    "template": {"prompt": TEMPLATE},
+    "schema": {"prompt": TEMPLATE, "schema": {"reason": str, "label": ["pos", "neg"]}},
+    "messages": {
+        "prompt": [
+            {"role": "system", "content": "Repeat."},
+            {"role": "user", "content": [{"type": "text", "text": TEMPLATE}]},
+        ],
+        "stop": ["\n\n", "END"],
+        "logit_bias": {"50256": -100, "11": 1},
+    },
+    "function": {"prompt": lambda row: f"Echo: {row.text}"},
+    "samples": {"prompt": TEMPLATE, "samples": 2},
+}
+
+
+def submit(kind: str) -> dobatch.Job:
     """The cell that runs, is killed, and runs again."""
     part_files.FILE_LIMITS["openai"] = part_files.FileLimits(requests=PART, bytes=200_000_000)
-    return frame().dobatch.submit("Echo: {text}", model="echo", into="answer")
+    asked = dict(KINDS[kind])
+    return frame().dobatch.submit(asked.pop("prompt"), model="echo", into="answer", **asked)
 
 
 def die() -> None:
@@ -71,62 +93,73 @@ def strike_moving(owner: Any, name: str) -> None:
     setattr(owner, name, wrapped)
 
 
-def changing(**wanted: Any) -> Callable[..., bool]:
-    """Match a write to the ledger that sets these values."""
-    return lambda *_args, **changes: all(changes.get(name) == value for name, value in wanted.items())
+def becoming(state: str) -> Callable[..., bool]:
+    """Match a line of the journal in which a part comes into a state."""
+
+    def matches(_journal: Journal, before: State, after: State, **_: Any) -> bool:
+        nothing = Part(0, 0, state="read")
+        return any(
+            part.state == state and (state == "rendered" or before.parts.get(number, nothing).state != state)
+            for number, part in after.parts.items()
+            if part is not before.parts.get(number)
+        )
+
+    return matches
 
 
-Ledger, Api = store.Store, client.Client
+def once(name: str) -> Callable[..., bool]:
+    """Match a line of the journal that sets what a job did not have before."""
+    return lambda _journal, before, after, **_: not getattr(before, name, None) and bool(getattr(after, name))
+
+
+Api = client.Client
+
+
+def journal(when: str, having: Callable[..., bool], nth: int = 1) -> Callable[[], None]:
+    """Die before or after the nth line of the journal that matches."""
+    return lambda: strike(Journal, "record", when, nth, having)
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "before the input is written": lambda: strike(submission, "write_input", "before"),
     "after the input is written": lambda: strike(submission, "write_input", "after"),
-    "before the job is recorded": lambda: strike(Ledger, "add_job", "before"),
-    "after the job is recorded": lambda: strike(Ledger, "add_job", "after"),
-    "rendered, part not recorded": lambda: strike(Ledger, "add_parts", "before"),
-    "first part recorded": lambda: strike(Ledger, "add_parts", "after"),
-    "second part recorded": lambda: strike(Ledger, "add_parts", "after", 2),
-    "before the manifest is recorded": lambda: strike(
-        Ledger, "update_job", "before", having=changing(rendered=1)
-    ),
-    "after the manifest is recorded": lambda: strike(
-        Ledger, "update_job", "after", having=changing(rendered=1)
-    ),
+    "before the job is recorded": lambda: strike(Home, "add_job", "before"),
+    "after the job is recorded": lambda: strike(Home, "add_job", "after"),
+    "rendered, part not recorded": journal("before", becoming("rendered")),
+    "before a part's manifest": lambda: strike(render, "write_part_manifest", "before", 2),
+    "first part recorded": journal("after", becoming("rendered")),
+    "second part recorded": journal("after", becoming("rendered"), 2),
+    "before the manifest is recorded": journal("before", once("rendered")),
+    "after the manifest is recorded": journal("after", once("rendered")),
     "before a file intent": lambda: strike(Api, "create_file", "before"),
     "after a file intent": lambda: strike(Api, "create_file", "after", 2),
     "mid-upload": lambda: strike_moving(Api, "send_file"),
-    "uploaded, not recorded": lambda: strike(
-        Ledger, "update_part", "before", having=changing(state="uploaded")
-    ),
-    "uploaded and recorded": lambda: strike(
-        Ledger, "update_part", "after", having=changing(state="uploaded")
-    ),
+    "uploaded, not recorded": journal("before", becoming("uploaded")),
+    "uploaded and recorded": journal("after", becoming("uploaded")),
     "before create": lambda: strike(Api, "create_batch", "before", 2),
     "create sent, answer lost": lambda: strike(Api, "create_batch", "after"),
-    "created, not recorded": lambda: strike(
-        Ledger, "update_part", "before", 2, having=changing(state="created")
-    ),
-    "created and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="created")),
-    "before a part is compressed": lambda: strike(sender, "compress_part", "before"),
-    "after a part is compressed": lambda: strike(sender, "compress_part", "after"),
-    "polling": lambda: strike(runner.Runner, "_see", "before"),
-    "ended and recorded": lambda: strike(Ledger, "update_part", "after", having=changing(state="ended")),
+    "created, not recorded": journal("before", becoming("created"), 2),
+    "created and recorded": journal("after", becoming("created")),
+    "before a part is compressed": lambda: strike(work, "compress_part", "before"),
+    "after a part is compressed": lambda: strike(work, "compress_part", "after"),
+    "looking": lambda: strike(work.Workers, "_look_at", "before"),
+    "ended, not recorded": journal("before", becoming("ended")),
+    "ended and recorded": journal("after", becoming("ended")),
     "before the result links": lambda: strike(Api, "get_results", "before"),
     "after the result links": lambda: strike(Api, "get_results", "after"),
     "mid-download": lambda: strike_moving(Api, "download"),
-    "before results are written": lambda: strike(collector, "write_results", "before"),
-    "after results are written": lambda: strike(collector, "write_results", "after", 2),
-    "before the end is recorded": lambda: strike(
-        Ledger, "update_job", "before", having=changing(state="completed")
-    ),
-    "after the end is recorded": lambda: strike(
-        Ledger, "update_job", "after", having=changing(state="completed")
-    ),
+    "fetched and recorded": journal("after", becoming("fetched"), 2),
+    "before results are written": lambda: strike(work, "read_part_into", "before"),
+    "after results are written": lambda: strike(work, "read_part_into", "after", 2),
+    "read and recorded": journal("after", becoming("read")),
+    "before the end is recorded": journal("before", once("ended")),
+    "after the end is recorded": journal("after", once("ended")),
     "mid-join": lambda: strike(dobatch.accessor, "joined", "before"),
 }
 
 
 if __name__ == "__main__":
-    home, base_url, point = sys.argv[1:]
+    home, base_url, point, kind = sys.argv[1:]
     dobatch.configure(home=home, base_url=base_url, token="local", display=False)
     POINTS[point]()
-    frame().dobatch.join(submit())
+    frame().dobatch.join(submit(kind))

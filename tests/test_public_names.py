@@ -49,7 +49,7 @@ SIGNATURES = {
     "Job.wait": "timeout=None, *, display=None",
     "Job.cancel": "",
     "Job.retry": "",
-    "Job.result": "",
+    "Job.result": "*, wait=True",
     "Job.responses": "",
     "Job.errors": "",
     "Job.usage": "",

@@ -53,6 +53,7 @@ def answer_columns(
     json_schema: Mapping[str, Any] | None = None,
     flatten: bool = False,
     index: pd.Index[Any],
+    absent: str = "missing_result",
 ) -> dict[str, pd.Series[Any]]:
     """
     The new columns for a frame: the answers, then ``<into>_error``.
@@ -75,6 +76,8 @@ def answer_columns(
         Nested fields as columns with dotted names, not as structs.
     index : pandas.Index
         The frame's; only its length matters.
+    absent : str
+        Code of a row whose request has no result.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def answer_columns(
     for sample in range(samples):
         at = places[:, sample]
         suffix = f"_{sample + 1}" if sample else ""
-        code_at = _codes_at(code, at, fates, sample, samples)
+        code_at = _codes_at(code, at, fates, sample, samples, absent)
         answered = np.where(failed[at], -1, at) if len(failed) else at
         for name, values in answers.items():
             columns[f"{name}{suffix}"] = _series(_take(values, answered), index)
@@ -108,6 +111,7 @@ def response_columns(
     samples: int = 1,
     json_schema: Mapping[str, Any] | None = None,
     flatten: bool = False,
+    absent: str = "missing_result",
 ) -> pd.DataFrame:
     """
     Everything known about every row's request; one row a sample, with the frame's index.
@@ -120,7 +124,7 @@ def response_columns(
     else:
         _, code, message = outcome(results, json_schema, flatten)
     places = _places(ids, results, samples).reshape(-1)
-    code = _codes_at(code, places, fates, 0, 1)
+    code = _codes_at(code, places, fates, 0, 1, absent)
     words = pa.array([_explained(word) for word in code.unique().to_pylist()], pa.string())
     ours = words.take(pc.index_in(code, value_set=code.unique()))
     given = message.take(pa.array(places, mask=places < 0))
@@ -204,12 +208,12 @@ def _places(ids: Any, results: Any, samples: int) -> Any:
     return places.reshape(-1, samples)
 
 
-def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int) -> Any:
+def _codes_at(code: Any, places: Any, fates: Any, sample: int, samples: int, absent: str) -> Any:
     """The error code of every row, the reasons why a row has no result at all included."""
-    absent = places < 0
-    codes = code.take(pa.array(places, mask=absent))
-    if absent.any():
-        codes = pc.if_else(pa.array(absent), "missing_result", codes)
+    without = places < 0
+    codes = code.take(pa.array(places, mask=without))
+    if without.any():
+        codes = pc.if_else(pa.array(without), absent, codes)
     if fates is not None:
         fate = np.asarray(fates)[sample::samples]
         for never, word in NEVER_ASKED.items():

@@ -1,9 +1,8 @@
 """
 Output and error files as one Arrow table, a row a request.
 
-A file is read in blocks of whole lines, by a few threads. Plain successes are read as whole columns, without
-being parsed where lines are alike; every other line (an error, a refusal, a list of parts, a torn line ...) is
-looked at by itself. What a code in ``error_code`` means stands in `dobatch_pandas.codes`.
+A file is read in blocks of whole lines, by a few threads. Plain successes are read as whole columns by Arrow's JSON
+reader; every other line (an error, a refusal, a list of parts, a torn line ...) is looked at by itself. What a code in ``error_code`` means stands in `dobatch_pandas.codes`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dobatch_pandas.arrow.alike import Shapes, few
 from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
 from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
@@ -226,18 +224,17 @@ def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
     return _Kind(envelope, reader, _schema_of(envelope, shape))
 
 
-def read_block(
-    block: Any, endpoint: str | None = None, shapes: Shapes | None = None
-) -> tuple[Any, list[bytes]]:
+def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
     """Whole lines as one table of `RESULTS`, in the lines' order, and the lines that are bad."""
     lines = Lines(block)
     kind = _kind_of(lines.head(_LOOK_AT), endpoint)
     pieces: list[Any] = []
     order: list[Any] = []
     left: list[Any] = []
-    for numbers, table, valid in _tables(lines, kind.schema, shapes or Shapes()):
+    for start, stop, table in parsed(lines, kind.schema):
+        numbers = np.arange(start, stop)
         try:
-            found = None if table is None else _plain_successes(table, kind, valid)
+            found = None if table is None else _plain_successes(table, kind)
         except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is not UTF-8
             found = None
         if found is None:
@@ -258,26 +255,11 @@ def read_block(
     return mingled(pieces, rows), bad
 
 
-def _tables(lines: Lines, schema: Any, shapes: Shapes) -> Iterator[tuple[Any, Any | None, bool]]:
-    """
-    Some lines after others: their numbers, a table of them, and whether its texts are known to be UTF-8.
-
-    The table is None where each line must be looked at by itself.
-    """
-    for numbers, table in shapes.read(lines, schema):
-        if table is not None or (len(numbers) < len(lines) and few(len(numbers), len(lines))):
-            yield numbers, table, True
-            continue
-        rest = lines if len(numbers) == len(lines) else lines.picked(numbers)
-        for start, stop, parsed_table in parsed(rest, schema):
-            yield numbers[start:stop], parsed_table, False
-
-
-def _plain_successes(table: Any, kind: _Kind, valid: bool) -> tuple[Any, Any]:
+def _plain_successes(table: Any, kind: _Kind) -> tuple[Any, Any]:
     """
     Which rows of a parsed table are plain successes or failures, and all rows as if they were.
 
-    Arrow's reader does not look whether text is UTF-8: unless that is known to be ``valid``, it is looked at here.
+    Arrow's reader does not look whether text is UTF-8; casting does.
     """
     columns = {name: one_array(table[name]) for name in table.column_names}
     custom_id, outer = columns["custom_id"], columns[kind.envelope]
@@ -312,7 +294,7 @@ def _plain_successes(table: Any, kind: _Kind, valid: bool) -> tuple[Any, Any]:
         values = read.get(field.name)
         if values is None:
             values = pa.nulls(len(table), field.type)
-        elif not valid and field.type in (pa.string(), pa.large_string()):
+        elif field.type in (pa.string(), pa.large_string()):
             wide = field.type == pa.large_string()
             values = values.cast(pa.large_binary() if wide else pa.binary()).cast(field.type)
         arrays.append(values)
@@ -389,12 +371,11 @@ def iter_results(
         Called with every line that is torn or names no request. Such lines are passed over.
     """
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
-    shapes = Shapes()
     pool = Threads(WORKERS, "dobatch-read")
     try:
         with opened(source) as stream:
             for block in blocks(stream, _BLOCK):
-                pending.append(pool.submit(read_block, block, endpoint, shapes))
+                pending.append(pool.submit(read_block, block, endpoint))
                 del block
                 # One more than there are workers, so that none waits for the file.
                 if len(pending) > WORKERS:

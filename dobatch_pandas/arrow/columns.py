@@ -21,7 +21,6 @@ __all__ = [
     "WORKERS",
     "Texts",
     "between",
-    "every_second",
     "gather",
     "mingled",
     "one_array",
@@ -56,11 +55,6 @@ def between(data: Any, edges: Any) -> Any:
     """The bytes between each place and the next as a `pyarrow.LargeBinaryArray`, not copied."""
     buffers = [None, pa.py_buffer(edges), pa.py_buffer(data)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(edges) - 1, buffers)
-
-
-def every_second(data: Any, edges: Any) -> Any:
-    """What is `between` the first two places, the third and the fourth, and so on, end to end in memory of its own."""
-    return between(data, edges).take(pa.array(np.arange(0, len(edges) - 1, 2)))
 
 
 class Texts:

@@ -205,11 +205,6 @@ class Lines:
         starts, ends = self.bounds
         return bytes(self._view[starts[i] : ends[i]])
 
-    def picked(self, numbers: Any) -> Lines:
-        """Some of the lines, as lines of a block of their own."""
-        block = b"\n".join(self[i] for i in numbers.tolist())
-        return Lines(pa.py_buffer(block))
-
     def between(self, start: int, stop: int) -> Lines:
         """Some of the lines, of the same block."""
         starts, ends = self.bounds

@@ -16,20 +16,22 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError, Problem
 
-from . import paired
+from . import significance
 from . import verdict as verdicts
-from .comparison import Comparison, Metric
-from .evaluation import Evaluation, Noise
-from .extras import need
-from .score import slice_groups
+from .findings import Comparison, Evaluation, Metric, Noise
+from .grade import as_text
+from .saved import load
+from .score import Groups, slice_groups
+from .significance import LEAST_CLUSTERS, LEAST_ROWS, Paired, cluster_codes, holm, paired
+from .verdict import WORDS, Settled
 
 __all__ = ["compare"]
 
 
 def compare(
-    a: Evaluation,
-    b: Evaluation,
-    *more: Evaluation,
+    a: Evaluation | str,
+    b: Evaluation | str,
+    *more: Evaluation | str,
     key: str | Sequence[str] | None = None,
     by: str | Sequence[str] | None = None,
     noise: float | Evaluation | None = None,
@@ -46,8 +48,9 @@ def compare(
 
     Parameters
     ----------
-    a, b, *more : Evaluation
-        What `score` gave. ``a`` is what the others are measured against.
+    a, b, *more : Evaluation or str
+        What `score` gave, or the names of saved evaluations. ``a`` is what the others are measured against. Where
+        it was scored with ``cluster=``, rows that belong together are allowed for here too.
     key : str or sequence of str, optional
         Columns that tell which row is which; None takes the frames' index. Must not repeat.
     by : str or sequence of str, optional
@@ -58,22 +61,28 @@ def compare(
         samples, where there are any.
     metric : {"accuracy", "mae", "score"}, optional
         What to compare. None: MAE for numbers without a tolerance, the mean score for texts matched by a
-        share, else accuracy.
+        share and for lists, else accuracy.
     names : sequence of str, optional
         What to call the runs.
     confidence, power : float
         Of the intervals and tests; of the number of rows that would tell.
     resamples, seed : int
-        Of the bootstrap (`scipy.stats.bootstrap`, percentile).
+        Of the permutation test, where there are too many permutations to try all.
     small : int
         Slices of fewer rows are marked.
 
     Raises
     ------
     InputError
-        Repeated keys, or gold that is not the same in every run: all problems at once.
+        Repeated keys, runs that were graded by different rules, or gold that is not the same in every run.
+
+    Notes
+    -----
+    Accuracies of one answer a row are told by McNemar's exact test; means, shares and clusters by a sign-flip
+    permutation test, or from 500 rows on by Student's t test. All p of one table are corrected by Holm's
+    method, and the intervals are at the level at which it decides. No verdict is given below 10 rows.
     """
-    runs = (a, b, *more)
+    runs = tuple(load(run) if isinstance(run, str) else run for run in (a, b, *more))
     called = _names(runs, names)
     metric = metric or _metric(runs)
     problems = _check(runs, key, metric)
@@ -84,48 +93,148 @@ def compare(
     if metric == "mae":
         for graded in joined.graded.values():
             usable &= graded["outcome"].isin(["correct", "wrong"]).to_numpy()
-    values = {name: _values(graded[usable], metric) for name, graded in joined.graded.items()}
+    values = {
+        name: _values(graded[usable], metric, run.reduce)
+        for (name, graded), run in zip(joined.graded.items(), runs, strict=True)
+    }
     _check_gold(joined, usable)
 
     alpha = 1 - confidence
-    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    table = _table(joined, usable, values, metric, settings)
+    codes = _clusters(runs, joined, usable, key)
     rows = _rows(joined, usable, values, metric)
-    first, last = values[called[0]], values[called[-1]]
     measured = _noise(runs[0], runs, noise, called, joined, usable)
     band = math.nan
     if measured is not None and metric == "accuracy":
-        band = paired.noise_band(measured.outcomes, len(rows), confidence=confidence)
-    differences = last - first
-    if metric == "accuracy":
-        discordant = float(np.mean(differences != 0)) if len(rows) else 0.0
-        difference = float(np.mean(differences)) if len(rows) else 0.0
-        needed = paired.rows_needed(difference, discordant, alpha=alpha, power=power)
-        smallest = paired.detectable(len(rows), discordant, alpha=alpha, power=power)
-    else:
-        needed, smallest = paired.rows_needed_for_mean(differences, alpha=alpha, power=power), math.nan
-    verdict, sign = verdicts.verdict(
-        table, metric=metric, alpha=alpha, band=band, needed=needed, smallest=smallest, power=power
+        band = significance.noise_band(measured.outcomes, len(rows), confidence=confidence)
+    first, last = values[called[0]], values[called[-1]]
+    tested = [paired(first, values[name], codes=codes, resamples=resamples, seed=seed) for name in called[1:]]
+    lines, levels = _told(tested, metric, alpha, band)
+    table = _table(joined, usable, values, lines)
+    needed = _needed(tested[-1], lines[-1], metric, levels[-1], power, band)
+    said = Settled(
+        metric=metric,
+        test=tested[-1].test,
+        alpha=alpha,
+        power=power,
+        band=band,
+        clusters=tested[-1].clusters,
+        needed=needed[0],
+        needed_as_seen=needed[1],
+        smallest=needed[2],
     )
+    verdict, sign = verdicts.sentence(table, said)
     columns = [by] if isinstance(by, str) else list(by or [])
     groups = {name: slice_groups(runs[0].frame[name]) for name in columns}
     unmatched = joined.status[~usable]
+    slices = None
+    if columns:
+        flips = {"resamples": resamples, "seed": seed}
+        slices = _slices(joined, usable, groups, values, metric, alpha, codes, small, flips)
+    notes = verdicts.notes(measured, band, unmatched, len(rows))
+    if len(tested) > 1:
+        notes.append(f"p_holm and the intervals are corrected for {len(tested)} comparisons (Holm).")
+    if slices is not None and len(slices) > 1:
+        notes.append(_slice_note(slices, alpha))
+    binary = metric == "accuracy" and all(bool(np.isin(found, (0.0, 1.0)).all()) for found in (first, last))
+    own = {column for run in runs for column in (run.predicted, run.actual, run.error, *run.runs)}
+    beside = runs[0].frame.iloc[joined.places.to_numpy()[usable]]
+    inputs = beside.loc[:, [name not in own for name in beside.columns]]
     return Comparison(
         metric=metric,
         verdict=verdict,
         verdict_sign=sign,
         table=table,
-        slices=_slices(joined, usable, groups, values, metric, settings, small) if columns else None,
+        slices=slices,
         rows=rows,
         unmatched=unmatched,
-        crossed=_crossed(first, last) if len(runs) == 2 and metric == "accuracy" else None,
+        crossed=_crossed(first, last) if len(runs) == 2 and binary else None,
         noise=measured,
         noise_band=band,
-        needed=needed,
-        detectable=smallest,
+        needed=needed[0],
+        needed_as_seen=needed[1],
+        detectable=needed[2],
         evaluations=runs,
-        notes=tuple(verdicts.notes(measured, band, unmatched, len(rows))),
+        notes=tuple(notes),
+        test=tested[-1].test,
+        confidence=confidence,
+        inputs=inputs,
     )
+
+
+def _told(
+    tested: Sequence[Paired], metric: str, alpha: float, band: float
+) -> tuple[list[dict[str, Any]], np.ndarray[Any, Any]]:
+    """
+    Decide every difference once, for sentence, table, picture and report.
+
+    A difference is told where Holm's p says so and its interval leaves 0 out and it lies beyond the band that
+    repeated identical requests give, on enough rows. Where the test does not tell, the interval holds 0.
+    """
+    corrected, levels = holm([found.p for found in tested], alpha)
+    lines = []
+    for found, p_holm, level in zip(tested, corrected, levels, strict=True):
+        low, high = found.interval(1 - level)
+        enough = found.rows >= LEAST_ROWS and (found.clusters is None or found.clusters >= LEAST_CLUSTERS)
+        sure = enough and p_holm < alpha and (low > 0 or high < 0)
+        if not sure:
+            low, high = min(low, 0.0), max(high, 0.0)
+        sign = 0
+        if sure and not abs(found.difference) <= band:
+            sign = 1 if (found.difference > 0) == (metric != "mae") else -1
+        wins, losses = (found.losses, found.wins) if metric == "mae" else (found.wins, found.losses)
+        lines.append(
+            {
+                "difference": found.difference, "difference_low": low, "difference_high": high,
+                "p": found.p, "p_holm": p_holm, "verdict": WORDS[sign], "wins": wins, "losses": losses,
+            }
+        )  # fmt: skip
+    return lines, levels
+
+
+def _needed(
+    found: Paired, line: dict[str, Any], metric: str, level: float, power: float, band: float
+) -> tuple[tuple[float, float], float, float]:
+    """Rows that would tell: the range that is plausible, as seen, and what these rows can tell."""
+    rows = found.rows
+    nothing = ((math.nan, math.nan), math.nan, math.nan)
+    if not rows:
+        return nothing
+    low, high = line["difference_low"], line["difference_high"]
+    ends = sorted((abs(low), abs(high)))
+    if low <= 0 <= high:
+        ends[0] = 0.0
+    smallest = math.nan
+    if found.test == "McNemar":
+        discordant = (found.wins + found.losses) / rows
+        reach = 0.0 if math.isnan(band) else band * math.sqrt(rows)
+
+        def needed(size: float) -> float:
+            return significance.rows_needed(size, max(discordant, size), alpha=level, power=power, band=reach)
+
+        smallest = significance.detectable(rows, discordant, alpha=level, power=power)
+    else:
+        spread = found.spread * math.sqrt(rows)
+
+        def needed(size: float) -> float:
+            return significance.rows_needed_for_mean(size, spread, alpha=level, power=power)
+
+    floor = rows + 1 if line["verdict"] == WORDS[0] else LEAST_ROWS
+    bounds = (max(floor, needed(ends[1])), max(floor, needed(ends[0])))
+    return bounds, max(floor, needed(found.difference)), smallest
+
+
+def _clusters(
+    runs: tuple[Evaluation, ...],
+    joined: _Joined,
+    usable: np.ndarray[Any, Any],
+    key: str | Sequence[str] | None,
+) -> np.ndarray[Any, Any] | None:
+    """Which rows belong together, as the first run that knows has it."""
+    for run in runs:
+        if run.cluster is not None and run.cluster in run.frame.columns:
+            places = _keys(run, key).get_indexer(joined.status.index[usable])
+            return cluster_codes(run.frame[run.cluster])[places]
+    return None
 
 
 @dataclass(frozen=True)
@@ -154,8 +263,30 @@ def _names(runs: tuple[Evaluation, ...], names: Sequence[str] | None) -> list[st
 def _metric(runs: tuple[Evaluation, ...]) -> Metric:
     if all(run.kind == "numbers" and not run.tolerance for run in runs):
         return "mae"
-    shares = any(not run.rows["score"].dropna().isin([0.0, 1.0]).all() for run in runs)
+    graded = [rows for run in runs for rows in (run.runs.values() or [run.rows])]
+    shares = any(not rows["score"].dropna().isin([0.0, 1.0]).all() for rows in graded)
     return "score" if shares else "accuracy"
+
+
+def _rule_problems(runs: tuple[Evaluation, ...]) -> list[Problem]:
+    """Which rules differ, since then a difference would be theirs and not the model's."""
+    differing = []
+    for rule in dict.fromkeys(rule for run in runs for rule in run.rules):
+        values = [run.rules.get(rule) for run in runs]
+        if any(value != values[0] for value in values):
+            places = ", ".join(f"{value!r} in {run.name!r}" for run, value in zip(runs, values, strict=True))
+            differing.append(f"{rule} is {places}")
+    oracle = [run for run in runs if len(run.runs) > 1 and run.reduce == "any"]
+    if oracle and len(oracle) < len(runs):
+        differing.append(f"one correct sample of many is enough in {oracle[0].name!r} only (reduce='any')")
+    if not differing:
+        return []
+    return [
+        Problem(
+            f"The runs were graded by different rules, so a difference would not be the model's: "
+            f"{'; '.join(differing)}. Failed rows, kinds and matches must be alike: score both alike."
+        )
+    ]
 
 
 def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric: str) -> list[Problem]:
@@ -190,11 +321,7 @@ def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric
             )
     if metric not in ("accuracy", "mae", "score"):
         problems.append(Problem(f'metric={metric!r} is not one of "accuracy", "mae", "score".'))
-    if len({run.failed for run in runs}) > 1:
-        problems.append(
-            Problem("Failed rows count as wrong in one run and are left out in another: score both alike.")
-        )
-    return problems
+    return problems + _rule_problems(runs)
 
 
 def _keys(run: Evaluation, key: str | Sequence[str] | None) -> pd.Index[Any]:
@@ -225,16 +352,21 @@ def _join(runs: tuple[Evaluation, ...], called: list[str], key: str | Sequence[s
     return _Joined(pd.DataFrame(status, index=union), graded, places)
 
 
-def _values(graded: pd.DataFrame, metric: Metric) -> np.ndarray[Any, Any]:
+def _values(graded: pd.DataFrame, metric: Metric, reduce: str) -> np.ndarray[Any, Any]:
+    """What each row adds to the metric: all its samples where they are averaged."""
     if metric == "accuracy":
+        if reduce == "mean" and "share" in graded:
+            return graded["share"].to_numpy(float)
         return (graded["outcome"] == "correct").to_numpy(float)
     if metric == "mae":
+        if "distance" in graded:
+            return graded["distance"].to_numpy(float)
         return np.asarray(np.abs(graded["predicted"].to_numpy(float) - graded["actual"].to_numpy(float)))
     return graded["score"].fillna(0.0).to_numpy(float)
 
 
 def _check_gold(joined: _Joined, usable: np.ndarray[Any, Any]) -> None:
-    gold = [graded.loc[usable, "actual"].map(str) for graded in joined.graded.values()]
+    gold = [graded.loc[usable, "actual"].map(as_text) for graded in joined.graded.values()]
     differs = np.zeros(int(usable.sum()), dtype=bool)
     for other in gold[1:]:
         differs |= other.to_numpy(object) != gold[0].to_numpy(object)
@@ -250,61 +382,29 @@ def _check_gold(joined: _Joined, usable: np.ndarray[Any, Any]) -> None:
         )
 
 
+_COLUMNS = [
+    "value", "difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "wins", "losses",
+    "failed", "rows",
+]  # fmt: skip
+
+
 def _table(
     joined: _Joined,
     usable: np.ndarray[Any, Any],
     values: dict[str, np.ndarray[Any, Any]],
-    metric: Metric,
-    settings: dict[str, Any],
+    told: list[dict[str, Any]],
 ) -> pd.DataFrame:
-    names = list(values)
-    first = values[names[0]]
     lines = {}
-    for name in names:
+    for name, differing in zip(values, [{}, *told], strict=True):
         ours = values[name]
-        line: dict[str, Any] = {
+        lines[name] = {
             "value": float(np.mean(ours)) if len(ours) else math.nan,
             "failed": int((joined.graded[name][usable]["outcome"] == "failed").sum()),
             "rows": len(ours),
+            **differing,
         }
-        if name != names[0]:
-            wins, losses = _wins_and_losses(first, ours, metric)
-            low, high = paired.paired_interval(first, ours, **settings)
-            line |= {
-                "difference": float(np.mean(ours - first)) if len(ours) else math.nan,
-                "difference_low": low,
-                "difference_high": high,
-                "p": paired.mcnemar_p(wins, losses) if metric == "accuracy" and len(ours) else math.nan,
-                "wins": wins,
-                "losses": losses,
-            }
-        lines[name] = line
-    columns = [
-        "value",
-        "difference",
-        "difference_low",
-        "difference_high",
-        "p",
-        "p_holm",
-        "wins",
-        "losses",
-        "failed",
-        "rows",
-    ]
-    table = pd.DataFrame.from_dict(lines, orient="index").reindex(columns=columns).rename_axis("run")
-    table["p_holm"] = table["p"]
-    tested = table["p"].notna().to_numpy()
-    if tested.sum() > 1:
-        multitest = need("statsmodels.stats.multitest", "Comparing runs")
-        table.loc[tested, "p_holm"] = multitest.multipletests(table.loc[tested, "p"], method="holm")[1]
-    return table.astype({"wins": "Int64", "losses": "Int64"})
-
-
-def _wins_and_losses(
-    first: np.ndarray[Any, Any], second: np.ndarray[Any, Any], metric: Metric
-) -> tuple[int, int]:
-    more, less = int((second > first).sum()), int((second < first).sum())
-    return (less, more) if metric == "mae" else (more, less)
+    table = pd.DataFrame.from_dict(lines, orient="index").reindex(columns=_COLUMNS).rename_axis("run")
+    return table.astype({"wins": "Int64", "losses": "Int64", "verdict": object})
 
 
 def _rows(
@@ -317,7 +417,7 @@ def _rows(
     for name in names:
         columns[name] = graded[name]["predicted"]
         columns[f"{name}_outcome"] = graded[name]["outcome"]
-    answers = [graded[name]["predicted"].map(str).to_numpy(object) for name in names]
+    answers = [graded[name]["predicted"].map(as_text).to_numpy(object) for name in names]
     other = np.zeros(len(answers[0]), dtype=bool)
     for answer in answers[1:]:
         other |= answer != answers[0]
@@ -337,34 +437,51 @@ def _crossed(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> pd.Da
 def _slices(
     joined: _Joined,
     usable: np.ndarray[Any, Any],
-    groups: dict[str, pd.Series[Any]],
+    groups: dict[str, Groups],
     values: dict[str, np.ndarray[Any, Any]],
     metric: Metric,
-    settings: dict[str, Any],
+    alpha: float,
+    codes: np.ndarray[Any, Any] | None,
     small: int,
+    flips: dict[str, int],
 ) -> pd.DataFrame:
+    """Every group's difference; all of them are one family for the correction."""
     names = list(values)
     places = joined.places.to_numpy()[usable]  # every usable row is in the first run
-    lines = []
+    heads: list[dict[str, Any]] = []
+    tested: list[Paired] = []
     for column, all_groups in groups.items():
-        group_of = all_groups.to_numpy(object)[places]
-        for group in sorted(set(group_of)):
-            inside = group_of == group
-            first = values[names[0]][inside]
+        group_of = all_groups.codes[places]
+        for code, group in enumerate(all_groups.names):
+            inside = group_of == code
+            if not inside.any():
+                continue
             for name in names[1:]:
-                ours = values[name][inside]
-                wins, losses = _wins_and_losses(first, ours, metric)
-                low, high = paired.paired_interval(first, ours, **settings)
-                line = {
-                    "column": column, "slice": group, "run": name,
-                    "rows": len(ours), "wins": wins, "losses": losses,
-                    "difference": float(np.mean(ours - first)), "low": low, "high": high,
-                    "p": paired.mcnemar_p(wins, losses) if metric == "accuracy" else math.nan,
-                    "small": len(ours) < small,
-                }  # fmt: skip
-                lines.append(line)
-    table = pd.DataFrame(lines)
-    return table.sort_values("rows", ascending=False, kind="stable", ignore_index=True) if lines else table
+                first, ours = values[names[0]][inside], values[name][inside]
+                within = None if codes is None else codes[inside]
+                tested.append(paired(first, ours, codes=within, **flips))
+                heads.append({"column": column, "slice": group, "run": name, "rows": len(ours)})
+    told, _ = _told(tested, metric, alpha, math.nan)
+    lines = [
+        {
+            **head,
+            "wins": found["wins"], "losses": found["losses"], "difference": found["difference"],
+            "low": found["difference_low"], "high": found["difference_high"], "p": found["p"],
+            "p_holm": found["p_holm"], "verdict": found["verdict"], "small": head["rows"] < small,
+        }
+        for head, found in zip(heads, told, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _slice_note(slices: pd.DataFrame, alpha: float) -> str:
+    told = slices[slices["verdict"] != WORDS[0]]
+    words = ", ".join(f"{line['column']} = {line['slice']}" for line in told.head(5).to_dict("records"))
+    which = f"told apart on: {words}" if len(told) else "told apart on none"
+    return (
+        f"{len(slices)} slices were looked at, {which}. p_holm and the intervals are corrected for their number "
+        f"(Holm); without it {len(slices) * alpha:.1g} would stand out by chance."
+    )
 
 
 def _noise(
@@ -384,15 +501,15 @@ def _noise(
             )
         again = again.iloc[positions]
         answers = float(
-            (ours["predicted"].map(str).to_numpy() != again["predicted"].map(str).to_numpy()).mean()
+            (ours["predicted"].map(as_text).to_numpy() != again["predicted"].map(as_text).to_numpy()).mean()
         )
         outcomes = float(
             ((ours["outcome"] == "correct").to_numpy() != (again["outcome"] == "correct").to_numpy()).mean()
         )
         return Noise(2, len(ours), answers, outcomes)
     if said is not None:
-        if not 0 <= said <= 1:
-            raise InputError(f"noise={said!r} must be a share of rows, from 0 to 1.")
+        if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 <= said <= 1:
+            raise InputError(f"noise={said!r} must be a share of rows, from 0 to 1, or an evaluation.")
         return Noise(0, 0, math.nan, float(said))
     known = [noise for run in runs if (noise := run.noise) is not None and noise.pairs]
     if not known:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError, Problem
 
-from .comparison import Comparison
-from .evaluation import Evaluation
 from .explorer import Explorer
+from .findings import Comparison, Evaluation
+from .grade import as_text
 from .score import score
 from .view import Column, Lookup, Matrix, View, sliceable
 
@@ -248,7 +248,7 @@ class _Parts:
         if self.first is None or self.second is None:
             return None
         right = [(run.rows["outcome"] == "correct").to_numpy() for run in (self.first, self.second)]
-        answers = [run.rows["predicted"].map(str).to_numpy(object) for run in (self.first, self.second)]
+        answers = [run.rows["predicted"].map(as_text).to_numpy(object) for run in (self.first, self.second)]
         change = np.select(
             [~right[0] & right[1], right[0] & ~right[1], answers[0] != answers[1]],
             ["win", "loss", "other answer"],

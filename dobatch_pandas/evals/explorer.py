@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .extras import need
+from .metrics import need
 from .view import View
 
 __all__ = ["Explorer"]
@@ -121,11 +121,11 @@ class Explorer:
             index=view.frame.index[first],
         )
         touched = self.notes.head(100)
-        marked = f"<h2>Marked and noted</h2>{report.frame_table(touched)}" if len(touched) else ""
+        marked = f"<h2>Marked and noted</h2>{report.frame_table(touched)[0]}" if len(touched) else ""
         count = f"the first {len(first):,} of {len(view.shown):,} rows shown, {view.rows:,} in all"
         return (
             f'<div class="dobatch-eval"><style>{report.STYLE}</style>{self._html}{marked}'
-            f"<h2>Rows</h2><p class='soft'>{count}</p>{report.frame_table(shown, limit=160)}</div>"
+            f"<h2>Rows</h2><p class='soft'>{count}</p>{report.frame_table(shown, limit=160)[0]}</div>"
         )
 
     def _ipython_display_(self) -> None:

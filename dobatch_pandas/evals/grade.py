@@ -1,51 +1,259 @@
-"""Which row is right: two columns in, one outcome a row out."""
+"""Which row is right: two columns in, one outcome a row out. How they are compared follows from the gold alone."""
 
 from __future__ import annotations
 
+import datetime
+import functools
+import hashlib
+import json
+import math
 import re
-from collections.abc import Callable
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from dobatch_pandas.errors import InputError, Problem
 
-from . import text
+__all__ = ["KINDS", "MATCHES", "OUTCOMES", "Kind", "Match", "Matcher", "Rules", "as_text", "grade", "kind_of"]
 
-__all__ = ["MATCHES", "OUTCOMES", "Kind", "Match", "Matcher", "Rules", "grade", "kind_of"]
-
-Kind = Literal["labels", "numbers", "text"]
+Kind = Literal["labels", "numbers", "text", "dates", "sets", "sequences", "fields"]
 Match = Literal["exact", "normalised", "contains", "regex", "token_f1"]
 Matcher = Callable[[Any, Any], Any]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: What can become of a row, in the order to show.
 OUTCOMES = ("correct", "wrong", "failed", "unlabelled")
 
+_TRUE, _FALSE = ("true", "yes", "y", "t", "on", "1"), ("false", "no", "n", "f", "off", "0")
+_LIST_LIKE = (list, tuple, set, frozenset, np.ndarray)
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------
+
+# Signs that may stand at a word's edge without meaning: quotes, brackets, stops, Markdown's emphasis.
+_EDGE = set("\"'`´‘’‚‛“”„‟«»‹›()[]{}.,;:!?¡¿…*_–—")
+_SUPERSCRIPT = str.maketrans(
+    {
+        **{sign: f"^{n}" for n, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+        **{s: f"_{n}" for n, s in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+    }
+)
+_ARTICLES = ("a", "an", "the")
+
+
+def clean(text: str) -> str:
+    """Return the text with a replacement sign where half a surrogate pair stands, and whole pairs joined."""
+    if text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def as_text(value: Any) -> str:
+    """
+    Return a value as text, equal values as equal texts.
+
+    ``1``, ``1.0`` and ``Decimal("1.00")`` are ``1``; a moment at midnight is its day; lists and dicts are JSON.
+    """
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else repr(number)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return str(value)
+        return str(int(value)) if value == value.to_integral_value() else format(value.normalize(), "f")
+    if isinstance(value, (datetime.date, np.datetime64)):
+        moment = pd.Timestamp(value)
+        if moment.tzinfo is None and moment == moment.normalize():
+            return moment.date().isoformat()
+        return moment.isoformat()
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, (*_LIST_LIKE, dict)):
+        return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
+    return clean(str(value))
+
+
+def _plain(value: Any) -> Any:
+    """A nested value as JSON has it."""
+    if isinstance(value, dict):
+        return {as_text(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(item) for item in value), key=str)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if _is_missing(value):
+        return None
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating, Decimal)):
+        return int(value) if value == int(value) else float(value)
+    return as_text(value)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def normalise(text: str, *, options: bool = False) -> str:
+    """
+    Return the text without case, English articles, extra white space, and punctuation that carries no meaning.
+
+    After the SQuAD evaluation script, but nothing goes that tells answers apart: signs such as ``+ # % $ < > =``
+    stay (``C++``, ``<5``), so do dots and hyphens inside a word or a number (``U.S.``, ``3.14``, ``-5``, ``.5``)
+    and a grade's sign (``A-``). An article goes only where a word follows it: the option ``A`` stays.
+    ``options=True`` keeps every capital ``A``. A text that holds nothing else is kept as it is, only folded.
+    """
+    written = clean(text).translate(_SUPERSCRIPT)
+    written = "".join(_fraction(sign) for sign in written) if not written.isascii() else written
+    plain = unicodedata.normalize("NFKC", written).replace("−", "-").replace("⁄", "/")
+    plain = re.sub(r"(?<=\d)\s+(?=[%‰°])|(?<=[$€£¥])\s+(?=\d)|\s*(?=[=<>])|(?<=[=<>])\s+", "", plain)
+    plain = re.sub(r"(?<=[^\W\d_])[,;:](?=[^\W\d_])", " ", plain)
+    pieces = plain.split()
+    shouting = len(pieces) > 1 and plain.upper() == plain
+    words: list[str] = []
+    opening = True  # a sentence begins
+    for place, piece in enumerate(pieces):
+        word = _bare(piece)
+        folded = word.casefold()
+        article = folded in _ARTICLES and piece == word and place + 1 < len(pieces)
+        if article and word == "A":
+            article = (opening or shouting) and not options
+        if article:
+            following = _bare(pieces[place + 1])
+            article = bool(following) and (following[0].isalnum())
+        opening = piece[-1] in ".!?:"
+        if folded and not article:
+            words.append(folded)
+    return " ".join(words) or " ".join(plain.casefold().split())
+
+
+def _fraction(sign: str) -> str:
+    if unicodedata.category(sign) != "No" or "⁄" not in unicodedata.normalize("NFKC", sign):
+        return sign
+    value = Fraction(unicodedata.numeric(sign)).limit_denominator(10)
+    return f" {value} "
+
+
+def _bare(piece: str) -> str:
+    """A word without the signs around it that carry no meaning."""
+    start, end = 0, len(piece)
+    while start < end and piece[start] in _EDGE:
+        if piece[start] == "." and piece[start + 1 : start + 2].isdigit():  # .5
+            break
+        start += 1
+    while end > start and piece[end - 1] in _EDGE:
+        if piece[end - 1] in "'\"" and start == 0 and piece[end - 2 : end - 1].isdigit():  # 5' and 5"
+            break
+        end -= 1
+    word = piece[start:end]
+    if word.startswith("-") and not word[1:2].isdigit() and not word[1:3].startswith("."):
+        word = word.lstrip("-")
+    if word.endswith("-") and len(word) > 3:  # A- is a grade, Rh- a blood group
+        word = word.rstrip("-")
+    word = re.sub(r"(?<=\w)['’`](?=\w)", "", word)
+    return re.sub(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})", "", word)
+
+
+def exact(predicted: str, actual: str) -> float:
+    """1 where the texts are the same, character by character."""
+    return float(predicted == actual)
+
+
+def normalised(predicted: str, actual: str) -> float:
+    """1 where the normalised texts are the same."""
+    return float(predicted == actual or normalise(predicted) == normalise(actual))
+
+
+def _pair(predicted: str, actual: str) -> tuple[str, str]:
+    gold = normalise(actual)
+    # Where the gold is an option's letter, a capital A in the answer is that option and no article.
+    return normalise(predicted, options=gold == "a"), gold
+
+
+def contains(predicted: str, actual: str) -> float:
+    """1 where the normalised gold text stands in the normalised answer, as whole words."""
+    ours, gold = _pair(predicted, actual)
+    return float(f" {gold} " in f" {ours} ")
+
+
+def regex(predicted: str, actual: str) -> float:
+    """1 where the gold column's regular expression is found in the answer."""
+    return float(re.search(actual, predicted) is not None)
+
+
+def token_f1(predicted: str, actual: str) -> float:
+    """F1 of the two bags of normalised words, as in the SQuAD evaluation script."""
+    answer, truth = _pair(predicted, actual)
+    ours, gold = answer.split(), truth.split()
+    if not ours or not gold:
+        return float(ours == gold)
+    common = sum((Counter(ours) & Counter(gold)).values())
+    return 2 * common / (len(ours) + len(gold))
+
+
 MATCHES: dict[str, Callable[[str, str], float]] = {
-    "exact": text.exact,
-    "normalised": text.normalised,
-    "contains": text.contains,
-    "regex": text.regex,
-    "token_f1": text.token_f1,
+    "exact": exact,
+    "normalised": normalised,
+    "contains": contains,
+    "regex": regex,
+    "token_f1": token_f1,
 }
 
 
-def kind_of(predicted: pd.Series[Any], actual: pd.Series[Any]) -> Kind:
-    predicted, actual = predicted.infer_objects(), actual.infer_objects()
-    for column in (actual, predicted):
-        if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(column.dtype):
-            return "labels"
-    if pd.api.types.is_numeric_dtype(actual.dtype):
+# ---- which kind ------------------------------------------------------------------------------------------------
+
+
+def kind_of(actual: pd.Series[Any]) -> Kind:
+    """Tell from the gold column alone what is compared, so that every run against it is graded alike."""
+    dtype = actual.dtype
+    if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
+        return "labels"
+    if pd.api.types.is_numeric_dtype(dtype):
         return "numbers"
-    gold = actual.dropna().astype(str)
-    values = gold.unique()
-    if len(values) > 100 or (len(gold) and gold.str.len().max() > 60):
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return "dates"
+    values = [value for value in actual.astype(object) if not _is_missing(value)]
+    if not values:
         return "text"
-    repeats = len(values) <= len(gold) / 2
-    closed = len(values) <= 10 and set(predicted.dropna().astype(str)) <= set(values)
-    return "labels" if repeats or closed else "text"
+    for kind, types in _TYPES:
+        if all(isinstance(value, types) for value in values):
+            return kind
+    texts = [as_text(value) for value in values]
+    distinct = set(texts)
+    if all(isinstance(value, str) for value in values):
+        if _booleans_of(distinct):
+            return "labels"
+        if all(_NUMBER_TEXT.fullmatch(text) for text in distinct) and any("." in text for text in distinct):
+            return "numbers"
+        if all(_DATE_TEXT.search(text) for text in distinct) and all(
+            _moment(text, True) is not None or _moment(text, False) is not None for text in distinct
+        ):
+            return "dates"
+    if len(distinct) > 200 or max(map(len, distinct)) > 60:
+        return "text"
+    return "labels" if len(distinct) <= len(texts) / 2 else "text"
+
+
+_TYPES: tuple[tuple[Kind, tuple[type, ...]], ...] = (
+    ("labels", (bool, np.bool_)),
+    ("numbers", (int, float, Decimal, np.number)),
+    ("dates", (datetime.date, np.datetime64)),
+    ("sets", _LIST_LIKE),
+    ("fields", (dict,)),
+)
+_NUMBER_TEXT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -65,18 +273,77 @@ class Rules:
         kind: Kind,
         match: Match | Matcher | None,
         tolerance: float | None,
-        threshold: float,
-        normalise: bool | Callable[[str], str],
+        threshold: float | None,
+        normalise_by: bool | Callable[[str], str],
     ) -> Rules:
         """Settle what was left open by the user."""
-        fold = normalise if callable(normalise) else (text.normalise if normalise else None)
+        fold = normalise_by if callable(normalise_by) else (normalise if normalise_by else None)
         name: str | None = None
         matcher: Matcher | None = None
         if kind == "text":
             match = match or "normalised"
-            name = match if isinstance(match, str) else getattr(match, "__name__", "callable")
+            name = match if isinstance(match, str) else _name(match)
             matcher = MATCHES[match] if isinstance(match, str) else match
-        return cls(kind, name, matcher, tolerance or 0.0, threshold, fold)
+        if threshold is None:
+            threshold = 1.0 if kind in ("sets", "sequences", "fields") else 0.5
+        return cls(kind, name, matcher, float(tolerance or 0.0), float(threshold), fold)
+
+    def described(self) -> dict[str, Any]:
+        """Return every rule that decides what is right, to compare and to keep."""
+        return {
+            "kind": self.kind,
+            "match": self.match if self.matcher is None or self.match in MATCHES else _identity(self.matcher),
+            "tolerance": self.tolerance,
+            "threshold": self.threshold,
+            "normalise": None if self.fold is None else _identity(self.fold),
+        }
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return "function" if name == "<lambda>" else name
+
+
+def _identity(function: Callable[..., Any]) -> str:
+    """A name that two functions share only where they do the same."""
+    if function is normalise:
+        return "normalise"
+    parts: list[Any] = []
+    if isinstance(function, functools.partial):
+        parts += [function.args, sorted(function.keywords.items(), key=str)]
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        parts += [_code(code), getattr(function, "__defaults__", None)]
+        parts += [
+            _identity(c) if callable(c) else c
+            for c in map(_cell, getattr(function, "__closure__", None) or ())
+        ]
+    else:
+        parts.append(repr(getattr(function, "__dict__", "")))
+    return f"{_name(function)} {hash_of(parts)}"
+
+
+def _code(code: Any) -> tuple[Any, ...]:
+    constants = (
+        _code(constant) if hasattr(constant, "co_code") else repr(constant) for constant in code.co_consts
+    )
+    return (code.co_code.hex(), code.co_names, *constants)
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # still empty
+        return None
+
+
+def hash_of(value: Any) -> str:
+    """A short name for what something holds, the same in every process."""
+    return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+# ---- every row -------------------------------------------------------------------------------------------------
 
 
 def grade(
@@ -85,67 +352,91 @@ def grade(
     """
     Return predicted, actual, correct, score, outcome and error code, row by row.
 
-    A row with an error code or without an answer is ``failed``; codes of our own are ``missing`` and
-    ``not_a_number``. A row without gold is ``unlabelled``, whatever its answer.
+    A row with an error code or without an answer is ``failed``; codes of our own are ``missing``,
+    ``not_a_number``, ``not_a_date`` and ``not_a_list``. A row without gold is ``unlabelled``, whatever its answer.
     """
-    answers, gold = _values(rules, predicted, actual)
-    code = pd.Series(pd.NA, index=predicted.index, dtype="string")
+    actual = actual.set_axis(predicted.index)
+    absent = np.fromiter(map(_is_missing, predicted.astype(object)), dtype=bool, count=len(predicted))
+    codes: list[Any] = [None] * len(predicted)
     if error is not None:
-        code = error.astype("string")
-    code = code.mask(code.isna() & predicted.isna(), "missing")
-    if rules.kind == "numbers":
-        code = code.mask(code.isna() & answers.isna(), "not_a_number")
-    labelled = gold.notna().to_numpy()
-    failed = code.notna().to_numpy()
+        codes = [None if _is_missing(code) else as_text(code) for code in error.astype(object)]
+    answers, gold, points_of = _values(rules, predicted, actual)
+    unread = np.fromiter((value is None for value in answers), dtype=bool, count=len(answers))
+    word = _UNREAD.get(rules.kind)
+    for place in np.flatnonzero(unread):
+        if codes[place] is None:
+            codes[place] = "missing" if absent[place] or word is None else word
+    labelled = np.fromiter((value is not None for value in gold), dtype=bool, count=len(gold))
+    failed = np.fromiter((code is not None for code in codes), dtype=bool, count=len(codes))
     answered = labelled & ~failed
     points = np.full(len(predicted), np.nan)
-    points[answered] = _points(rules, answers[answered], gold[answered])
-    right = points >= rules.threshold
+    points[answered] = points_of(np.flatnonzero(answered))
+    right = points >= rules.threshold - 1e-12
     outcome = np.select([~labelled, failed, right], ["unlabelled", "failed", "correct"], "wrong")
-    correct = pd.Series(right, index=predicted.index, dtype="boolean")
+    shown = [None if fail else value for value, fail in zip(answers, failed, strict=True)]
     return pd.DataFrame(
         {
-            "predicted": answers.mask(failed),
-            "actual": gold,
-            "correct": correct.mask(~labelled),
+            "predicted": _column(shown, predicted.index, rules.kind),
+            "actual": _column(gold, predicted.index, rules.kind),
+            "correct": pd.Series(right, index=predicted.index, dtype="boolean").mask(~labelled),
             "score": points,
             "outcome": pd.Categorical(outcome, categories=list(OUTCOMES)),
-            "error": code,
+            "error": pd.Series(codes, index=predicted.index, dtype="string"),
         },
         index=predicted.index,
     )
 
 
+_UNREAD = {"numbers": "not_a_number", "dates": "not_a_date", "sets": "not_a_list", "sequences": "not_a_list"}
+
+
+def _column(values: list[Any], index: pd.Index[Any], kind: str) -> pd.Series[Any]:
+    if kind == "numbers" and not any(isinstance(v, (int, Decimal)) and abs(v) >= 2**53 for v in values):
+        return pd.Series([math.nan if v is None else float(v) for v in values], index=index, dtype=float)
+    array = np.empty(len(values), dtype=object)  # what np.array makes of tuples would be a table
+    for place, value in enumerate(values):
+        array[place] = value
+    return pd.Series(array, index=index, dtype=object)
+
+
+Points = Callable[[np.ndarray[Any, Any]], "np.ndarray[Any, Any] | list[float]"]
+
+
 def _values(
     rules: Rules, predicted: pd.Series[Any], actual: pd.Series[Any]
-) -> tuple[pd.Series[Any], pd.Series[Any]]:
-    """Both columns in one type, so that equal values compare equal."""
+) -> tuple[list[Any], list[Any], Points]:
+    """Both columns in one form, None where there is no value, and what gives the points of some rows."""
     if rules.kind == "numbers":
-        return _numbers(predicted), _numbers(actual)
+        answers, gold = _numbers(predicted), _numbers(actual)
+        coarsest = max(_epsilon(predicted), _epsilon(actual))
+        return answers, gold, lambda rows: _near(answers, gold, rows, rules.tolerance, 8 * coarsest)
+    if rules.kind == "dates":
+        answers, gold = _dates(predicted, actual)
+        return answers, gold, lambda rows: [float(answers[row] == gold[row]) for row in rows]
+    if rules.kind in ("sets", "sequences"):
+        answers, gold = (_lists(column, rules) for column in (predicted, actual))
+        points = jaccard if rules.kind == "sets" else (lambda a, b: float(a == b))
+        return answers, gold, lambda rows: [points(answers[row], gold[row]) for row in rows]
     if rules.kind == "labels":
-        return _labels(predicted, actual, rules.fold)
+        answers, gold = _labels(predicted, actual, rules.fold)
+        return answers, gold, lambda rows: [float(answers[row] == gold[row]) for row in rows]
+    matcher = rules.matcher
+    assert matcher is not None
     if rules.match == "regex":
         _check_patterns(actual)
-    if rules.match not in MATCHES:
-        return predicted.astype(object), actual.astype(object)
-    return _texts(predicted, rules.fold), _texts(actual, rules.fold)
+    if rules.match in MATCHES:
+        answers, gold = _texts(predicted, rules.fold), _texts(actual, rules.fold)
+    else:
+        answers, gold = (
+            [None if _is_missing(value) else value for value in column.astype(object)]
+            for column in (predicted, actual)
+        )
+    return answers, gold, lambda rows: [float(matcher(answers[row], gold[row])) for row in rows]
 
 
-def _points(rules: Rules, answers: pd.Series[Any], gold: pd.Series[Any]) -> np.ndarray[Any, Any]:
-    if rules.kind == "numbers":
-        # rtol: 0.1 + 0.2 is 0.3 here, as anyone with a gold column would say.
-        near = np.isclose(answers.to_numpy(float), gold.to_numpy(float), rtol=1e-9, atol=rules.tolerance)
-        return np.asarray(near, dtype=float)
-    if rules.matcher is None:
-        return np.asarray(answers.to_numpy(object) == gold.to_numpy(object), dtype=float)
-    return match_points(rules.matcher, answers, gold)
-
-
-def match_points(matcher: Matcher, answers: pd.Series[Any], gold: pd.Series[Any]) -> np.ndarray[Any, Any]:
+def match_points(matcher: Matcher, answers: Iterable[Any], gold: Iterable[Any]) -> np.ndarray[Any, Any]:
     """Return what the matcher says of every pair, as a number."""
-    pairs = zip(answers.to_numpy(object), gold.to_numpy(object), strict=True)
-    points = (float(matcher(*pair)) for pair in pairs)
-    return np.fromiter(points, dtype=np.float64, count=len(answers))
+    return np.array([float(matcher(*pair)) for pair in zip(answers, gold, strict=True)], dtype=np.float64)
 
 
 def _check_patterns(actual: pd.Series[Any]) -> None:
@@ -165,49 +456,259 @@ def _check_patterns(actual: pd.Series[Any]) -> None:
         )
 
 
-def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    numbers = pd.to_numeric(column.astype(object), errors="coerce").astype(float)
-    return numbers.where(np.isfinite(numbers))
+# ---- numbers ---------------------------------------------------------------------------------------------------
 
 
-def _texts(column: pd.Series[Any], fold: Callable[[str], str] | None) -> pd.Series[Any]:
-    values = column.astype(object).where(column.notna(), None)
-    if pd.api.types.infer_dtype(values, skipna=True) == "string" and fold is None:
-        return values
+def _numbers(column: pd.Series[Any]) -> list[Any]:
+    """Python's own numbers, as exact as they were written; None for what is none."""
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        values = column.to_numpy(float)
+        return [value if ok else None for value, ok in zip(values.tolist(), np.isfinite(values), strict=True)]
+    return [_number(value) for value in column.astype(object)]
+
+
+def _number(value: Any) -> int | float | Decimal | None:
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMERAL.fullmatch(text):
+            return None
+        value = int(text) if _WHOLE.fullmatch(text) else Decimal(text)
+    if isinstance(value, (bool, np.bool_)):
+        return int(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, Decimal):
+        return value if value.is_finite() and abs(value) < Decimal("1e300") else None
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Fraction):
+        return float(value)
+    return None
+
+
+_NUMERAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_WHOLE = re.compile(r"[+-]?\d{1,4000}")
+
+
+def _epsilon(column: pd.Series[Any]) -> float:
+    """The spacing of a column's floats: what is stored in 32 bits is not 0.1 to the 16th digit."""
+    if pd.api.types.is_float_dtype(column.dtype):
+        name = str(column.dtype).lower()
+        for words, width in (("float32", np.float32), ("float[", np.float32), ("halffloat", np.float16)):
+            if words in name:
+                return float(np.finfo(width).eps)
+        if "float16" in name:
+            return float(np.finfo(np.float16).eps)
+    return float(np.finfo(float).eps)
+
+
+def _near(
+    answers: list[Any], gold: list[Any], rows: np.ndarray[Any, Any], tolerance: float, relative: float
+) -> np.ndarray[Any, Any]:
+    """
+    Which numbers are equal, or no further apart than the tolerance.
+
+    Whole numbers and Decimals are compared exactly. Between floats that are no whole numbers a few units in
+    the last place do not count: 0.1 + 0.2 is 0.3 here, as anyone with a gold column would say.
+    """
+    ours = np.array([float(answers[row]) for row in rows], dtype=float)
+    truth = np.array([float(gold[row]) for row in rows], dtype=float)
+    whole = (ours % 1 == 0) & (truth % 1 == 0)
+    apart = np.abs(ours - truth)
+    slack = np.where(whole & (tolerance % 1 == 0), 0.0, relative * np.maximum(np.abs(truth), tolerance))
+    near = apart <= tolerance + slack
+    allowed = Decimal(repr(tolerance))
+    for place, row in enumerate(rows):
+        a, b = answers[row], gold[row]
+        exactly = not isinstance(a, float) and not isinstance(b, float)
+        if (
+            exactly and (isinstance(a, Decimal) or isinstance(b, Decimal) or max(abs(a), abs(b)) >= 2**53)
+        ) or (whole[place] and max(abs(ours[place]), abs(truth[place])) >= 2**53):
+            near[place] = abs(Fraction(a) - Fraction(b)) <= Fraction(allowed)
+    return near.astype(float)
+
+
+# ---- dates -----------------------------------------------------------------------------------------------------
+
+_MONTH = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\.?"
+_DATE_TEXT = re.compile(
+    rf"^\s*(?:\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}(?!\d)|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{4}}(?!\d)"
+    rf"|(?=.*\b\d{{4}}\b)(?=.*\b\d{{1,2}}(?:st|nd|rd|th)?\b).*\b{_MONTH})",
+    re.IGNORECASE,
+)
+_ISO = re.compile(r"\s*(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?:[T ](.+))?\s*", re.IGNORECASE)
+_NUMERIC = re.compile(r"\s*(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(.*)", re.DOTALL)
+
+
+def _day_first(texts: Iterable[Any]) -> bool | None:
+    """Whether dates such as 03/04/2024 begin with the day; None where no text tells."""
+    for text in texts:
+        found = _NUMERIC.fullmatch(text) if isinstance(text, str) else None
+        if found is not None and found.group(2) != ".":
+            if int(found.group(1)) > 12:
+                return True
+            if int(found.group(3)) > 12:
+                return False
+    return None
+
+
+def _moment(value: Any, day_first: bool) -> tuple[pd.Timestamp, bool] | None:
+    """A moment, and whether a time of day was given; None for what is no date."""
+    if _is_missing(value):
+        return None
+    try:
+        if not isinstance(value, str):
+            if isinstance(value, (datetime.date, np.datetime64)):
+                moment = pd.Timestamp(value)
+                return moment, isinstance(value, datetime.datetime) and moment != moment.normalize()
+            return None
+        numeric = _NUMERIC.fullmatch(value)
+        if numeric is not None:
+            first, sign, second, year, rest = numeric.groups()
+            day, month = (first, second) if sign == "." or day_first else (second, first)
+            value = f"{year}-{int(month):02}-{int(day):02}{rest}"
+        iso = _ISO.fullmatch(value)
+        if iso is not None:
+            year, month, day, time = iso.groups()
+            text = f"{year}-{month}-{day}" + (f"T{time.strip()}" if time else "")
+            return pd.Timestamp(text), bool(time)
+        return _written_date(value)
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _written_date(text: str) -> tuple[pd.Timestamp, bool] | None:
+    """``March 1st, 2024`` and the like; what lacks a day or a year is none."""
+    from dateutil import parser  # pandas itself needs it
+
+    plain = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|\bof\b", " ", text, flags=re.IGNORECASE)
+    found = [
+        parser.parse(plain, default=datetime.datetime(year, month, day, hour))
+        for year, month, day, hour in ((2000, 1, 1, 0), (2004, 5, 29, 7))
+    ]
+    if found[0].date() != found[1].date():
+        return None
+    timed = found[0] == found[1]
+    return pd.Timestamp(found[0] if timed else found[0].date()), timed
+
+
+def _dates(predicted: pd.Series[Any], actual: pd.Series[Any]) -> tuple[list[Any], list[Any]]:
+    """Days as ISO texts, or moments where the gold has a time of day, both in the gold's own zone or in UTC."""
+    columns = [list(column.astype(object)) for column in (predicted, actual)]
+    first = _day_first(columns[1])
+    first = _day_first(columns[0]) if first is None else first
+    ours, truth = ([_moment(value, bool(first)) for value in column] for column in columns)
+    timed = any(found is not None and found[1] for found in truth)
+    aware = any(found is not None and found[0].tzinfo is not None for found in truth)
+
+    def written(found: tuple[pd.Timestamp, bool] | None) -> str | None:
+        if found is None:
+            return None
+        moment = found[0]
+        if not timed:
+            return str(moment.date().isoformat())
+        if aware:
+            moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+            return str(moment.isoformat()).replace("+00:00", "Z")
+        return str(moment.tz_localize(None).isoformat() if moment.tzinfo is not None else moment.isoformat())
+
+    return [written(found) for found in ours], [written(found) for found in truth]
+
+
+# ---- lists -----------------------------------------------------------------------------------------------------
+
+
+def jaccard(ours: tuple[Any, ...], gold: tuple[Any, ...]) -> float:
+    """What two sets share, of all that either holds; 1 for two that are empty."""
+    a, b = set(ours), set(gold)
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def _lists(column: pd.Series[Any], rules: Rules) -> list[Any]:
+    """Tuples of elements; sets without repetition and in one order; None for what is no list."""
+    fold = rules.fold
+    found: list[Any] = []
+    for value in column.astype(object):
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = None
+        if not isinstance(value, _LIST_LIKE):
+            found.append(None)
+            continue
+        elements = [as_text(element) if fold is None else fold(as_text(element)) for element in value]
+        ordered = rules.kind == "sequences" and not isinstance(value, (set, frozenset))
+        found.append(tuple(elements if ordered else sorted(set(elements))))
+    return found
+
+
+# ---- labels and texts ------------------------------------------------------------------------------------------
+
+
+def _texts(column: pd.Series[Any], fold: Callable[[str], str] | None) -> list[Any]:
     known: dict[str, str] = {}
-    texts = []
-    for value in values:
-        text = None if value is None else _as_text(value)
+    texts: list[Any] = []
+    for value in column.astype(object):
+        text = None if _is_missing(value) else as_text(value)
         if text is not None and fold is not None:
             if text not in known:
                 known[text] = fold(text)
             text = known[text]
         texts.append(text)
-    return pd.Series(texts, index=column.index, dtype=object)
+    return texts
 
 
-def _as_text(value: Any) -> str:
-    """``1``, ``1.0`` and ``"1"`` are one label; so are ``True`` and ``"True"``."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
+def _booleans_of(words: Iterable[str]) -> dict[bool, str]:
+    """The word that a gold column has for true and for false, where it holds those and nothing else."""
+    found: dict[bool, str] = {}
+    for word in words:
+        folded = word.strip().casefold()
+        if folded in ("0", "1") or folded not in (*_TRUE, *_FALSE) or (folded in _TRUE) in found:
+            return {}
+        found[folded in _TRUE] = word
+    return found if len(found) == 2 else {}
+
+
+def _truth(value: Any) -> bool | None:
+    """True or false in the usual words; None for anything else."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, float, np.number)) and value in (0, 1):
+        return bool(value)
+    word = value.strip().strip(".!").casefold() if isinstance(value, str) else ""
+    return True if word in _TRUE else (False if word in _FALSE else None)
 
 
 def _labels(
     predicted: pd.Series[Any], actual: pd.Series[Any], fold: Callable[[str], str] | None
-) -> tuple[pd.Series[Any], pd.Series[Any]]:
-    plain = [
-        column.astype(column.cat.categories.dtype)
-        if isinstance(column.dtype, pd.CategoricalDtype)
-        else column
-        for column in (predicted.infer_objects(), actual.infer_objects())
+) -> tuple[list[Any], list[Any]]:
+    columns = [
+        [None if _is_missing(value) else value for value in column.astype(object)]
+        for column in (predicted, actual)
     ]
-    if fold is None and all(pd.api.types.is_bool_dtype(column.dtype) for column in plain):
-        return plain[0].astype(object), plain[1].astype(object)
-    if fold is None and all(pd.api.types.is_numeric_dtype(column.dtype) for column in plain):
-        numbers = [column.astype("Float64") for column in plain]
-        whole = all(bool((column.dropna() % 1 == 0).all()) for column in numbers)
-        cast_to = (lambda v: int(v)) if whole else (lambda v: float(v))
-        answers, gold = (column.astype(object).map(cast_to, na_action="ignore") for column in numbers)
-        return answers, gold
-    return _texts(plain[0], fold), _texts(plain[1], fold)
+    present = [value for value in columns[1] if value is not None]
+    if present and all(isinstance(value, (bool, np.bool_)) for value in present):
+        return (
+            [value if (known := _truth(value)) is None else known for value in columns[0]],
+            [None if value is None else bool(value) for value in columns[1]],
+        )
+    if fold is None:
+        words = _booleans_of({value if isinstance(value, str) else "" for value in present})
+        if words:
+            answers = [value if (known := _truth(value)) is None else words[known] for value in columns[0]]
+            return [None if value is None else as_text(value) for value in answers], columns[1]
+        both = [value for column in columns for value in column if value is not None]
+        if both and all(_is_number(value) for value in both):
+            answers, gold = ([None if v is None else _plain_number(v) for v in column] for column in columns)
+            return answers, gold
+    return _texts(predicted, fold), _texts(actual, fold)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number, Decimal)) and not isinstance(value, (bool, np.bool_))
+
+
+def _plain_number(value: Any) -> int | float:
+    return int(value) if value == int(value) else float(value)

@@ -1,7 +1,8 @@
-"""The numbers, all by scikit-learn, scipy and statsmodels; here is only what exactly they are given."""
+"""The numbers, all by scikit-learn; here is only what exactly it is given."""
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from collections.abc import Hashable, Sequence
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .extras import need
+from dobatch_pandas.errors import MissingExtra
 
-__all__ = ["FAILED", "LabelNumbers", "label_numbers", "number_numbers", "share"]
+__all__ = ["FAILED", "LabelNumbers", "label_numbers", "need", "number_numbers", "set_numbers"]
 
 #: The confusion matrix's column of rows that have no answer.
 FAILED = "(failed)"
@@ -21,13 +22,19 @@ FAILED = "(failed)"
 _SCORING = "Scoring answers"
 
 
-def share(successes: int, rows: int, confidence: float) -> tuple[float, float, float]:
-    """Return a share with its Wilson interval; all NaN where there are no rows."""
-    if not rows:
-        return math.nan, math.nan, math.nan
-    proportion = need("statsmodels.stats.proportion", _SCORING)
-    low, high = proportion.proportion_confint(successes, rows, alpha=1 - confidence, method="wilson")
-    return successes / rows, float(low), float(high)
+def need(module: str, feature: str) -> Any:
+    """
+    Return a module of the ``eval`` extra, imported where it is used.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed; the message names the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as absent:
+        raise MissingExtra(feature, "eval") from absent
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ def label_numbers(
     *,
     order: Sequence[Hashable],
     positive: Hashable | None = None,
+    ordered: bool = False,
 ) -> LabelNumbers:
     """
     Return precision, recall, F1, Cohen's kappa and the confusion matrix.
@@ -60,6 +68,8 @@ def label_numbers(
         The classes, in the order to show; must hold every label.
     positive : hashable, optional
         Class whose precision, recall and F1 are given as ``precision``, ``recall``, ``f1``.
+    ordered : bool
+        Whether ``order`` is a scale, so that a weighted kappa has a meaning; numbers are one.
 
     Notes
     -----
@@ -99,7 +109,8 @@ def label_numbers(
         warnings.simplefilter("ignore")
         numbers["kappa"] = float(metrics.cohen_kappa_score(truth, guess))
         answered = guess < failed
-        if len(classes) > 2 and all(_is_number(label) for label in classes) and answered.any():
+        scale = ordered or all(_is_number(label) for label in classes)
+        if len(classes) > 2 and scale and answered.any():
             # Weights need an order, in which a failed row has no place: answered rows only.
             numbers["kappa_quadratic"] = float(
                 metrics.cohen_kappa_score(truth[answered], guess[answered], labels=codes, weights="quadratic")
@@ -130,3 +141,32 @@ def number_numbers(predicted: np.ndarray[Any, Any], actual: np.ndarray[Any, Any]
         "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
         "r2": r2,
     }
+
+
+def set_numbers(
+    predicted: Sequence[tuple[Any, ...] | None], actual: Sequence[tuple[Any, ...]]
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """
+    Return micro and macro precision, recall and F1 over all labels of all rows, and a table a label.
+
+    A failed row (None) is an empty set: it lowers recall and no precision.
+    """
+    names = sorted({element for elements in (*predicted, *actual) for element in elements or ()})
+    columns = ("precision", "recall", "f1", "support")
+    if not names or not len(actual):
+        empty = pd.DataFrame({name: pd.Series(dtype=float) for name in columns}).rename_axis("class")
+        return dict.fromkeys(("micro_precision", "micro_recall", "micro_f1", "macro_f1"), math.nan), empty
+    metrics, preprocessing = need("sklearn.metrics", _SCORING), need("sklearn.preprocessing", _SCORING)
+    binary = preprocessing.MultiLabelBinarizer(classes=names, sparse_output=len(names) > 50)
+    truth = binary.fit_transform(actual)
+    guess = binary.transform([elements or () for elements in predicted])
+
+    def numbers(average: str | None) -> Any:
+        return metrics.precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
+
+    micro, macro = numbers("micro"), numbers("macro")
+    table = pd.DataFrame(
+        dict(zip(columns, numbers(None), strict=True)), index=pd.Index(names, dtype=object, name="class")
+    )
+    found = dict(zip(("micro_precision", "micro_recall", "micro_f1"), map(float, micro[:3]), strict=True))
+    return {**found, "macro_f1": float(macro[2])}, table

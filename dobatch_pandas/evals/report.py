@@ -8,30 +8,39 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from html import escape
+from html import escape as escape_signs
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from .extras import need
-from .verdict import p_words
+from .grade import as_text, clean
+from .metrics import need
+from .significance import p_words
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
-    from .evaluation import Evaluation
+    from .findings import Comparison, Evaluation
+    from .saved import Evaluations
 
 __all__ = [
     "comparison_html",
     "comparison_page",
     "evaluation_html",
     "evaluation_page",
+    "leaderboard_html",
     "page",
     "table",
     "write",
 ]
 
 _MOST_CLASSES = 12
+
+#: What the rows of a report may take, and how much of one text it shows.
+_MOST_BYTES, _MOST_SIGNS = 1_000_000, 2_000
+
+# Control signs as their pictures, so that none acts; a signs' order is kept within its cell by CSS.
+_SIGNS = {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n\r"} | {127: 0x2421}
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
@@ -44,6 +53,11 @@ _PAGE = """<!doctype html>
 <style>body {{ margin: 24px; }} {style} .dobatch-eval {{ margin: 0 auto; }}</style></head>
 <body><div class="dobatch-eval">{body}</div></body></html>
 """
+
+
+def escape(text: str) -> str:
+    """Return a text of any content as HTML: half surrogate pairs and control signs become visible signs."""
+    return escape_signs(clean(text).translate(_SIGNS))
 
 
 def write(path: Path, text: str) -> Path:
@@ -59,6 +73,10 @@ def page(title: str, body: str) -> str:
     return _PAGE.format(title=escape(title), style=STYLE, body=body)
 
 
+_SHARES = ("accuracy", "low", "high", "mean", "majority", "pass@", "consistency", "baseline", "field", "exact",
+           "normalised", "contains")  # fmt: skip
+
+
 def number(value: Any, metric: str = "") -> str:
     """A number as a person reads it."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
@@ -67,14 +85,14 @@ def number(value: Any, metric: str = "") -> str:
         return f"{value:,}"
     if pd.isna(value):
         return "–"
-    if metric.startswith(("accuracy", "low", "high")):
+    if metric.startswith(_SHARES):
         return f"{value:.1%}"
     return f"{value:,.3f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def signed(value: float, share: bool) -> str:
     """A difference: percentage points for shares."""
-    return f"{value * 100:+.1f}" if share else f"{value:+.3f}"
+    return (f"{value * 100:+.1f}" if share else f"{value:+.3g}").replace("-", "−")
 
 
 def table(
@@ -112,8 +130,11 @@ def evaluation_html(evaluation: Evaluation) -> str:
 def evaluation_body(evaluation: Evaluation) -> str:
     """Return the numbers without the frame around them."""
     parts = [_metrics(evaluation)]
+    if evaluation.fields is not None:
+        parts.append(_fields(evaluation.fields))
     if evaluation.classes is not None:
         parts.append(_classes(evaluation.classes))
+    if evaluation.confusion is not None:
         parts.append(_confusion(evaluation))
     if evaluation.samples is not None:
         parts.append(_samples(evaluation))
@@ -127,15 +148,14 @@ def evaluation_body(evaluation: Evaluation) -> str:
 
 def _head(evaluation: Evaluation) -> str:
     counts, (low, high) = evaluation.counts, evaluation.interval
-    interval = (
-        f"{evaluation.confidence:.0%} interval {low:.1%} to {high:.1%}" if counts.counted else "no rows"
-    )
+    interval = f"{evaluation.confidence:.0%} CI {low:.1%} to {high:.1%}" if counts.counted else "no rows"
     notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in evaluation.notes)
+    n = f", n = {counts.counted:,}" if counts.counted else ""
     return (
         f'<p class="head"><b>{number(evaluation.accuracy, "accuracy")}</b> {escape(evaluation.headline)} '
-        f'<span class="soft">{interval}</span></p>'
-        f"<p>{escape(evaluation.predicted)} against {escape(evaluation.actual)}: {counts.correct:,} of "
-        f"{counts.counted:,} counted rows are right; {escape(evaluation.failed_words)}.</p>{notes}"
+        f'<span class="soft">{interval}{n}</span></p>'
+        f"<p>{escape(evaluation.predicted)} against {escape(evaluation.actual)}: "
+        f"{escape(evaluation.correct_words)}; {escape(evaluation.failed_words)}.</p>{notes}"
     )
 
 
@@ -143,7 +163,8 @@ def _metrics(evaluation: Evaluation) -> str:
     lines = []
     for name, line in evaluation.table.iterrows():
         metric = str(name)
-        interval = "" if pd.isna(line["low"]) else f"{line['low']:.1%} – {line['high']:.1%}"
+        ends = [number(float(line[end]), metric) for end in ("low", "high")]
+        interval = "" if pd.isna(line["low"]) else " – ".join(ends)
         shown = number(float(line["value"]), metric)
         lines.append([escape(metric.replace("_", " ")), shown, interval, f"{int(line['rows']):,}"])
     return table(["metric", "value", "interval", "rows"], lines, caption="metrics")
@@ -159,13 +180,24 @@ def _classes(classes: pd.DataFrame) -> str:
     return table(["class", "precision", "recall", "F1", "support"], lines, caption=caption)
 
 
+def _fields(fields: pd.DataFrame) -> str:
+    lines = [
+        [
+            escape(str(field)), escape(str(line["kind"])), number(float(line["accuracy"]), "accuracy"),
+            bar(line["accuracy"], line["low"], line["high"]), f"{line['rows']:,}", f"{line['failed']:,}",
+        ]
+        for field, line in zip(fields.index, fields.to_dict("records"), strict=True)
+    ]  # fmt: skip
+    return table(["field", "kind", "accuracy", "", "rows", "failed"], lines, text_columns=2, caption="fields")
+
+
 def _confusion(evaluation: Evaluation) -> str:
     matrix = evaluation.confusion
     assert matrix is not None
+    top = _top_confusions(matrix)
     if len(matrix) > _MOST_CLASSES:
-        return (
-            f'<p class="soft">The confusion matrix has {len(matrix)} classes: see .confusion or .plot().</p>'
-        )
+        words = f"The confusion matrix has {len(matrix)} classes: see .confusion or .plot()."
+        return f'<div>{top}<p class="soft">{words}</p></div>'
     names = [*(escape(str(name)) for name in matrix.columns)]
     head = "".join(f"<th scope='col' class='cell'>{name}</th>" for name in names)
     body = []
@@ -174,14 +206,32 @@ def _confusion(evaluation: Evaluation) -> str:
         cells = []
         for column, count in enumerate(line):
             colour = "var(--accent)" if column == place else "var(--bad)"
-            depth = 0 if not total else round(100 * count / total * 0.75)
+            depth = 0 if not total else round(100 * count / total * 0.6)
             style = f"background-color:color-mix(in srgb, {colour} {depth}%, transparent)"
-            cells.append(f'<td class="cell" style="{style}">{count:,}</td>')
+            cells.append(f'<td class="cell" style="{style}">{f"{count:,}" if count else ""}</td>')
         body.append(f"<tr><th scope='row' class='text'>{escape(str(label))}</th>{''.join(cells)}</tr>")
     return (
         '<div class="scroll"><table><caption>confusion: gold down, answers across</caption>'
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        + (top if len(matrix) > 3 else "")
     )
+
+
+def _top_confusions(matrix: pd.DataFrame, most: int = 8) -> str:
+    """The pairs of classes that are mixed up most."""
+    counts = matrix.to_numpy().copy()
+    for place in range(len(matrix)):
+        counts[place, place] = 0
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    lines = []
+    for flat in order:
+        row, column = np.unravel_index(flat, counts.shape)
+        if counts[row, column]:
+            names = [escape(str(matrix.index[row])), escape(str(matrix.columns[column]))]
+            lines.append([*names, f"{counts[row, column]:,}"])
+    if not lines:
+        return ""
+    return table(["gold", "answer", "rows"], lines, text_columns=2, caption="confused most")
 
 
 def _samples(evaluation: Evaluation) -> str:
@@ -201,6 +251,7 @@ def _slices(slices: pd.DataFrame) -> str:
     lines = []
     for line in slices.head(50).to_dict("records"):
         few = ' <span class="soft">few rows</span>' if line["small"] else ""
+        p = line.get("p_holm", math.nan)
         lines.append(
             [
                 f"{escape(str(line['column']))} = {escape(str(line['slice']))}{few}",
@@ -209,6 +260,7 @@ def _slices(slices: pd.DataFrame) -> str:
                 "–" if pd.isna(line["low"]) else f"{line['low']:.1%} – {line['high']:.1%}",
                 f"{line['rows']:,}",
                 f"{line['failed']:,}",
+                "" if pd.isna(p) else escape(p_words(float(p)).removeprefix("= ")),
                 *(number(float(line[name])) for name in extra),
             ]
         )
@@ -219,6 +271,7 @@ def _slices(slices: pd.DataFrame) -> str:
         "interval",
         "rows",
         "failed",
+        "differs: p (Holm)",
         *(name.replace("_", " ") for name in extra),
     ]
     more = f" (first 50 of {len(slices)})" if len(slices) > 50 else ""
@@ -233,19 +286,25 @@ def evaluation_page(evaluation: Evaluation, *, rows: int, columns: list[str] | N
     draws: list[Callable[..., Any]] = []
     if evaluation.confusion is not None and len(evaluation.confusion):
         draws.append(plots.confusion)
+    if evaluation.fields is not None and len(evaluation.fields):
+        draws.append(plots.fields)
     if evaluation.slices is not None and len(evaluation.slices):
         draws.append(plots.slices)
-    if evaluation.kind != "labels":
+    if evaluation.kind in ("numbers", "text", "sets"):
         draws.append(plots.scores)
     pictures = "".join(picture(partial(draw, evaluation), draw.__name__) for draw in draws)
     wrong = evaluation.wrong()
-    if columns is not None:
-        wrong = wrong[[*columns, "outcome", "score"]]
-    shown = frame_table(wrong.head(rows))
+    own = [evaluation.own_name(name) for name in ("outcome", "score")]
+    names = evaluation.actual.split(", ") + evaluation.predicted.split(", ")
+    first = [name for name in dict.fromkeys([own[0], *names]) if name in wrong.columns]
+    if columns is None:
+        columns = [name for name in wrong.columns if name not in (*first, *own)]
+    wrong = wrong[[*first, *(name for name in columns if name not in first), own[1]]]
+    shown, count = frame_table(wrong.head(rows))
     body = (
         f"<h1>{escape(title)}</h1>{evaluation_body(evaluation)}<h2>Pictures</h2>{pictures}"
         f"<h2>Rows that are wrong or failed</h2>"
-        f"<p class='soft'>{min(rows, len(wrong)):,} of {len(wrong):,}</p>{shown}"
+        f"<p class='soft'>{count:,} of {len(wrong):,}</p>{shown}"
     )
     return page(title, body)
 
@@ -255,28 +314,48 @@ def picture(draw: Callable[[], Any], words: str) -> str:
     pyplot = need("matplotlib.pyplot", "Drawing")
     figure = draw().get_figure()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
     width = round(figure.get_figwidth() * 96)
     pyplot.close(figure)  # else the notebook shows it too
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<p><img alt="{escape(words)}" width="{width}" src="data:image/png;base64,{data}"></p>'
 
 
-def frame_table(frame: pd.DataFrame, limit: int = 2_000) -> str:
-    """Return a frame with its index as a table; long texts wrap, very long ones are cut."""
-    head = "".join(f"<th class='text' scope='col'>{escape(str(name))}</th>" for name in ["", *frame.columns])
-    lines = []
-    for line in frame.itertuples(name=None):
-        cells = "".join(f"<td class='long'>{escape(_cut(value, limit))}</td>" for value in line)
-        lines.append(f"<tr>{cells}</tr>")
+def frame_table(frame: pd.DataFrame, limit: int = _MOST_SIGNS) -> tuple[str, int]:
+    """
+    Return a frame with its index as a table, and how many rows it holds: as many as a page can carry.
+
+    Short columns take the room they need, long texts the rest.
+    """
+    cells = [[_cut(value, limit) for value in line] for line in frame.itertuples(name=None)]
+    kept, size = 0, 0
+    for line in cells:
+        size += sum(len(cell.encode("utf-8")) + 60 for cell in line)
+        if size > _MOST_BYTES and kept:
+            break
+        kept += 1
+    cells = cells[:kept]
+    widths = [max((len(line[place]) for line in cells), default=0) for place in range(frame.shape[1] + 1)]
+    kinds = ["brief" if width <= 24 else "long" for width in widths]
+    names = ["", *map(str, frame.columns)]
+    head = "".join(
+        f"<th class='{kind} text' scope='col'>{escape(name)}</th>"
+        for kind, name in zip(kinds, names, strict=True)
+    )
+    lines = [
+        "<tr>"
+        + "".join(f"<td class='{kind}'>{escape(c)}</td>" for kind, c in zip(kinds, line, strict=True))
+        + "</tr>"
+        for line in cells
+    ]
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="scroll"><table>{body}</table></div>'
+    return f'<div class="scroll"><table class="rows">{body}</table></div>', kept
 
 
 def _cut(value: Any, limit: int) -> str:
-    if not isinstance(value, (list, tuple, dict)) and pd.api.types.is_scalar(value) and pd.isna(value):
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return ""
-    words = f"{value:.4g}" if isinstance(value, float) else str(value)
+    words = f"{value:.4g}" if isinstance(value, float) else as_text(value)
     return words if len(words) <= limit else f"{words[:limit]}… ({len(words):,} characters)"
 
 
@@ -312,16 +391,30 @@ def _runs(compared: Comparison) -> str:
         value = number(float(line["value"]), "accuracy" if share else "")
         low, high = (signed(float(line[f"difference_{end}"]), share) for end in ("low", "high"))
         interval = "" if first else f"{low} to {high}"
-        p = "" if first or pd.isna(line["p"]) else escape(p_words(float(line["p"])).removeprefix("= "))
+        p = (
+            ""
+            if first or pd.isna(line["p_holm"])
+            else escape(p_words(float(line["p_holm"])).removeprefix("= "))
+        )
         counts = (
             ["", ""] if first or pd.isna(line["wins"]) else [f"{line['wins']:,.0f}", f"{line['losses']:,.0f}"]
         )
         difference = "" if first else signed(float(line["difference"]), share)
         failed = f"{line['failed']:,.0f}"
-        lines.append([escape(str(name)), value, difference, interval, p, *counts, failed])
+        verdict = "" if first else _verdict(str(line["verdict"]))
+        lines.append([escape(str(name)), value, difference, interval, p, verdict, *counts, failed])
     unit = " (points)" if share else ""
-    header = ["run", compared.metric, f"difference{unit}", "interval", "p", "wins", "losses", "failed"]
+    several = len(lines) > 2
+    header = [
+        "run", compared.metric, f"difference{unit}", f"{compared.confidence:.0%} CI", "p (Holm)" if several else "p",
+        "verdict", "wins", "losses", "failed",
+    ]  # fmt: skip
     return table(header, lines, caption=f"{compared.rows_used:,} rows in every run")
+
+
+def _verdict(word: str) -> str:
+    """A verdict in the colour that the picture has for it."""
+    return f'<span class="{ {"better": "good", "worse": "bad"}.get(word, "soft") }">{escape(word)}</span>'
 
 
 def _comparison_slices(compared: Comparison) -> str:
@@ -338,9 +431,17 @@ def _comparison_slices(compared: Comparison) -> str:
                 *(f"{line[count]:,}" for count in ("rows", "wins", "losses")),
                 ends[0],
                 f"{ends[1]} to {ends[2]}",
+                "" if pd.isna(line["p_holm"]) else escape(p_words(float(line["p_holm"])).removeprefix("= ")),
+                _verdict(str(line["verdict"])),
             ]
         )
-    return table(["slice", "rows", "wins", "losses", "difference", "interval"], lines, caption="slices")
+    several = compared.table.shape[0] > 2
+    if several:
+        for shown, line in zip(lines, slices.head(50).to_dict("records"), strict=True):
+            shown[0] += f" · {escape(str(line['run']))}"
+    header = ["slice", "rows", "wins", "losses", "difference", "CI", "p (Holm)", "verdict"]
+    more = f" (first 50 of {len(slices)})" if len(slices) > 50 else ""
+    return table(header, lines, caption=f"slices{more}")
 
 
 def comparison_page(compared: Comparison, *, rows: int) -> str:
@@ -349,10 +450,42 @@ def comparison_page(compared: Comparison, *, rows: int) -> str:
 
     title = " against ".join(map(str, compared.table.index[::-1]))
     differing = compared.differ()
+    change = differing.pop("change")
+    differing.insert(0, "change", change)
+    shown, count = frame_table(differing.head(rows))
     body = (
         f"<h1>{escape(title)}</h1>{_comparison_body(compared)}<h2>Pictures</h2>"
         f"{picture(partial(plots.comparison, compared), 'comparison')}"
-        f"<h2>Rows that differ</h2><p class='soft'>{min(rows, len(differing)):,} of {len(differing):,}</p>"
-        f"{frame_table(differing.head(rows))}"
+        f"<h2>Rows that differ</h2><p class='soft'>{count:,} of {len(differing):,}</p>{shown}"
     )
     return page(title, body)
+
+
+def leaderboard_html(saved: Evaluations) -> str:
+    """Return saved evaluations for a notebook's cell: the newest of each name, the best first."""
+    if not {"name", "accuracy", "low", "high", "data"} <= set(saved.columns):
+        return str(pd.DataFrame(saved).to_html())
+    newest = saved.latest()
+    groups = {data: number for number, data in enumerate(dict.fromkeys(newest["data"]), 1)}
+    lines = []
+    for line in newest.to_dict("records"):
+        runs = int((saved["name"] == line["name"]).sum())
+        cost = "" if pd.isna(line["cost"]) else f"${line['cost']:,.4f}"
+        prompt = "" if line["prompt"] is None else " ".join(str(line["prompt"]).split())
+        prompt = prompt if len(prompt) <= 60 else f"{prompt[:40]}…{prompt[-19:]}"
+        lines.append(
+            [
+                escape(str(line["name"])), escape(str(line["model"] or "")), escape(prompt),
+                number(float(line["accuracy"]), "accuracy"), bar(line["accuracy"], line["low"], line["high"]),
+                "–" if pd.isna(line["low"]) else f"{line['low']:.1%} – {line['high']:.1%}", f"{line['rows']:,}",
+                f"{line['failed']:,}", cost, f"{line['saved']:%Y-%m-%d %H:%M}", f"{runs:,}",
+                *([str(groups[line["data"]])] if len(groups) > 1 else []),
+            ]
+        )  # fmt: skip
+    header = ["name", "model", "prompt", "accuracy", "", "95% CI", "rows", "failed", "cost", "saved", "runs"]
+    note = ""
+    if len(groups) > 1:
+        header.append("data")
+        note = "<p class='soft'>Only runs of the same number under data are of the same rows and gold.</p>"
+    shown = table(header, lines, text_columns=3, caption="saved evaluations")
+    return f'<div class="dobatch-eval"><style>{STYLE}</style>{note}{shown}</div>'

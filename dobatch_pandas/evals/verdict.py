@@ -3,111 +3,130 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from .evaluation import Noise
+from .findings import Noise
+from .significance import LEAST_CLUSTERS, LEAST_ROWS, p_words
 
-__all__ = ["notes", "p_words", "verdict"]
+__all__ = ["WORDS", "Settled", "notes", "points", "sentence"]
+
+#: What a table says where the sentence says it at length.
+WORDS = {1: "better", -1: "worse", 0: "not told"}
 
 
-def verdict(
-    table: pd.DataFrame,
-    *,
-    metric: str,
-    alpha: float,
-    band: float,
-    needed: float,
-    smallest: float,
-    power: float,
-) -> tuple[str, int]:
-    """
-    Return the sentence, and 1, -1 or 0: the last run is better, is worse, or cannot be told apart.
+@dataclass(frozen=True)
+class Settled:
+    """What every line of a comparison has in common."""
 
-    A difference in accuracy is more than noise when McNemar's exact test says so (corrected by Holm's method
-    for more than two runs) and it lies beyond the band that repeated identical requests give. Other
-    metrics are told by the bootstrap interval alone.
-    """
+    metric: str
+    test: str
+    alpha: float
+    power: float
+    band: float
+    clusters: int | None
+    needed: tuple[float, float]
+    needed_as_seen: float
+    smallest: float
+
+
+def sentence(table: pd.DataFrame, said: Settled) -> tuple[str, int]:
+    """Return the verdict in words, and the last run's sign: 1 better, -1 worse, 0 not told apart."""
     rows = int(table["rows"].iloc[0])
     if not rows:
         return "No row is in every run, so there is nothing to compare", 0
-    first, lines = str(table.index[0]), table.iloc[1:]
+    signs = {word: sign for sign, word in WORDS.items()}
+    lines = table.iloc[1:]
+    sign = signs[str(lines["verdict"].iloc[-1])]
     if len(lines) == 1:
-        line = lines.iloc[0]
-        sign = told(line, metric, alpha, band)
-        return _of_two(first, line, metric, rows, sign, alpha, band, needed, smallest, power), sign
-    signs = {str(name): told(line, metric, alpha, band) for name, line in lines.iterrows()}
-    parts = []
-    for sign, words in ((1, "better than"), (-1, "worse than"), (0, "not told apart from")):
-        names = [name for name, found in signs.items() if found == sign]
+        return _of_two(table, rows, sign, said), sign
+    first, parts = str(table.index[0]), []
+    for word, verb in (
+        ("better", "better than"),
+        ("worse", "worse than"),
+        ("not told", "not told apart from"),
+    ):
+        names = [str(name) for name, found in lines["verdict"].items() if found == word]
         if names:
-            verb = "are" if len(names) > 1 else "is"
-            parts.append(f"{' and '.join(names)} {verb} {words} {first}")
-    return f"On {rows:,} rows, {'; '.join(parts)}", list(signs.values())[-1]
+            parts.append(f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} {verb} {first}")
+    few = f" ({_too_few(rows, said.clusters)})" if _too_few(rows, said.clusters) else ""
+    return f"On {rows:,} rows, {'; '.join(parts)}{few}", sign
 
 
-def told(line: pd.Series[Any], metric: str, alpha: float, band: float) -> int:
-    """Return 1 where the run is better than the first by more than noise, -1 where it is worse, else 0."""
-    difference = float(line["difference"])
-    if metric == "accuracy":
-        sure = line["p_holm"] < alpha and not abs(difference) <= band
-    else:
-        sure = line["difference_low"] > 0 or line["difference_high"] < 0
-    if not sure or not difference:
-        return 0
-    return 1 if (difference > 0) == (metric != "mae") else -1
+def points(value: float, metric: str, *, sign: bool = True) -> str:
+    """A difference as people read it: percentage points of an accuracy, else the number."""
+    text = (
+        f"{value * 100:{'+' if sign else ''}.1f}"
+        if metric == "accuracy"
+        else f"{value:{'+' if sign else ''}.3g}"
+    )
+    return text.replace("-", "−")
 
 
-def _of_two(
-    first: str,
-    line: pd.Series[Any],
-    metric: str,
-    rows: int,
-    sign: int,
-    alpha: float,
-    band: float,
-    needed: float,
-    smallest: float,
-    power: float,
-) -> str:
-    name, share = str(line.name), metric == "accuracy"
+def _too_few(rows: int, clusters: int | None) -> str:
+    if rows < LEAST_ROWS:
+        return f"{rows} row{'s are' if rows > 1 else ' is'} too few for a verdict, which takes {LEAST_ROWS}"
+    if clusters is not None and clusters < LEAST_CLUSTERS:
+        return f"{clusters} clusters are too few for a verdict, which takes {LEAST_CLUSTERS}"
+    return ""
 
-    def amount(value: float, signed: bool = True) -> str:
-        return f"{value * 100:{'+' if signed else ''}.1f}" if share else f"{value:{'+' if signed else ''}.3g}"
 
-    difference, unit = float(line["difference"]), " points" if share else f" {metric.upper()}"
-    if share and not line["wins"] and not line["losses"]:
-        return f"{name} and {first} are right on the same rows, all {rows:,} of them: no difference to tell"
+def _of_two(table: pd.DataFrame, rows: int, sign: int, said: Settled) -> str:
+    first, name = map(str, table.index)
+    before, line = table.iloc[0], table.iloc[1]
+    accuracy = said.metric == "accuracy"
+    unit = " points" if accuracy else f" {said.metric.upper()}"
     interval = (
-        f"{1 - alpha:.0%} interval {amount(line['difference_low'])} to {amount(line['difference_high'])}"
+        f"{1 - said.alpha:.0%} CI {points(line['difference_low'], said.metric)} to "
+        f"{points(line['difference_high'], said.metric)}"
     )
-    p = f", McNemar's exact p {p_words(float(line['p']))}" if share else ""
-    seen = f"{amount(difference)}{unit} on {rows:,} rows ({interval}{p})"
+    if accuracy and not line["wins"] and not line["losses"]:
+        return (
+            f"{name} and {first} are right on the same rows, all {rows:,} of them: no difference to tell "
+            f"({interval}{unit})"
+        )
+    n = f"n = {rows:,}" + (f" in {said.clusters:,} clusters" if said.clusters is not None else "")
+    values = f"{before['value']:.1%}" if accuracy else f"{before['value']:.4g}"
+    ours = f"{line['value']:.1%}" if accuracy else f"{line['value']:.4g}"
+    seen = f"{ours} against {values}, {points(line['difference'], said.metric)}{unit}"
+    tail = f"({interval}, {n}, {said.test} p {p_words(float(line['p']))})"
     if sign:
-        return f"{name} is {'better' if sign > 0 else 'worse'} than {first}, and by more than noise: {seen}"
-    why = "no more than noise can give"
-    if share and line["p_holm"] < alpha:
-        why = f"no more than the ±{amount(band, signed=False)} points that asking the same again gives"
-    if not math.isfinite(needed):
-        return f"{name} and {first} cannot be told apart: {seen}, {why}"
-    ahead = (
-        f"about {_two_digits(needed):,.0f} rows would be needed to tell a difference of this size "
-        f"({power:.0%} power)"
-    )
-    if share and math.isfinite(smallest):
-        ahead += f"; these {rows:,} can tell {amount(smallest, signed=False)} points and more"
-    return f"{name} and {first} cannot be told apart: {seen}, {why}; {ahead}"
+        return f"{name} is {'better' if sign > 0 else 'worse'} than {first}: {seen} {tail}"
+    head = f"{name} and {first} cannot be told apart: {seen} {tail}"
+    few = _too_few(rows, said.clusters)
+    if few:
+        return f"{head}; {few}"
+    if accuracy and line["p_holm"] < said.alpha and abs(line["difference"]) <= said.band:
+        head += (
+            f", no more than the ±{points(said.band, 'accuracy', sign=False)} points that asking again gives"
+        )
+    return head + _ahead(rows, said)
 
 
-def p_words(p: float) -> str:
-    """``= 0.012``, or ``< 0.0001`` where more digits would say no more."""
-    return f"= {p:.2g}" if p >= 0.0001 else "< 0.0001"
+def _ahead(rows: int, said: Settled) -> str:
+    """How many rows would tell, and what these can."""
+    words = ""
+    if math.isfinite(said.needed_as_seen):
+        low, high = said.needed
+        upper = f"to {_two_digits(high):,.0f}" if high <= 1e6 else "to more than 1,000,000"
+        words = (
+            f"; about {_two_digits(said.needed_as_seen):,.0f} rows would be needed to tell a difference of this "
+            f"size ({said.power:.0%} power), but with its interval that may be anything from "
+            f"{_two_digits(low):,.0f} {upper} rows"
+        )
+    if said.metric == "accuracy" and math.isfinite(said.smallest):
+        words += f"; these {rows:,} can tell {points(said.smallest, 'accuracy', sign=False)} points and more"
+    return words
 
 
 def _two_digits(rows: float) -> float:
-    """12,148 rows would be more exact than a power calculation is."""
-    return round(rows, 1 - math.floor(math.log10(rows))) if rows >= 100 else rows
+    """12,148 rows would be more exact than a power calculation is; never rounded down."""
+    if rows < 100 or not math.isfinite(rows):
+        return rows
+    step = 10 ** (math.floor(math.log10(rows)) - 1)
+    return float(math.ceil(rows / step) * step)
 
 
 def notes(noise: Noise | None, band: float, unmatched: pd.DataFrame, rows: int) -> list[str]:
@@ -115,24 +134,26 @@ def notes(noise: Noise | None, band: float, unmatched: pd.DataFrame, rows: int) 
     found = []
     if noise is not None and math.isfinite(band):
         source = (
-            f"measured on {noise.pairs:,} pairs of identical requests" if noise.pairs else "as said by noise="
+            f"measured on {noise.pairs:,} pairs of identical requests" if noise.pairs else "as noise= has it"
         )
         found.append(
-            f"Asked the same again, {noise.outcomes:.1%} of rows change whether they are right "
-            f"({source}); that alone moves the accuracy of {rows:,} rows by up to ±{band * 100:.1f} points."
+            f"Asked again, {noise.outcomes:.1%} of rows change whether they are correct ({source}); that alone "
+            f"moves the accuracy of {rows:,} rows by up to ±{band * 100:.1f} points."
         )
     elif noise is None:
         found.append(
-            "The model's own noise is not known: ask with samples=2, or give noise=, for a baseline."
+            "Run-to-run variation was not measured. Submit with samples=2 to see whether the difference "
+            "exceeds it."
         )
     if len(unmatched):
-        reasons = unmatched.apply(
-            lambda line: (
-                "; ".join(f"{why} in {run}" for run, why in line.items() if why != "counted")
-                or "failed in a run, so it has no error to measure"
-            ),
-            axis=1,
-        ).value_counts()
+        reasons = unmatched.apply(_reason, axis=1).value_counts()
         words = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        found.append(f"{len(unmatched):,} rows could not be paired: {words}.")
+        found.append(
+            f"{len(unmatched):,} row{'s' if len(unmatched) > 1 else ''} could not be paired: {words}."
+        )
     return found
+
+
+def _reason(line: pd.Series[Any]) -> str:
+    words = [f"{why} in {run}" for run, why in line.items() if why != "counted"]
+    return "; ".join(words) or "failed in a run, so it has no error to measure"

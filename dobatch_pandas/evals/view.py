@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .grade import OUTCOMES
+from .grade import OUTCOMES, as_text
 from .score import slice_groups
 
 __all__ = ["CHANGES", "Column", "View", "diff"]
@@ -59,7 +59,7 @@ class Matrix:
             kept = [label for label in order if label in largest]
         else:
             kept = list(order)
-        names = [*map(str, kept), *(["(other classes)"] if len(kept) < len(order) else [])]
+        names = [*map(as_text, kept), *(["(other classes)"] if len(kept) < len(order) else [])]
         other = len(kept)
         outcome = rows["outcome"]
         codes = []
@@ -139,7 +139,9 @@ class View:
         self._outcome = None if outcome is None else _Coded.of(outcome, list(OUTCOMES))
         self._error = None if error is None else _Coded.of(error)
         self._change = None if change is None else _Coded.of(change, list(CHANGES))
-        self._slices = [(name, _Coded.of(slice_groups(values))) for name, values in slices or []]
+        self._slices = [
+            (name, _Coded(g.names, g.codes)) for name, g in ((n, slice_groups(v)) for n, v in slices or [])
+        ]
         self._folded: list[pa.ChunkedArray] | None = None
         self._found: dict[str, Bools] = {}
         self._ranks: dict[int, Ints] = {}
@@ -292,7 +294,7 @@ class _Coded:
     @classmethod
     def of(cls, values: pd.Series[Any], order: list[str] | None = None) -> _Coded:
         codes, found = pd.factorize(values.astype(object), use_na_sentinel=True)
-        names = [str(name) for name in found]
+        names = [as_text(name) for name in found]
         if order is None:
             sizes = np.bincount(codes[codes >= 0], minlength=len(names))
             order = list(dict.fromkeys(names[place] for place in np.argsort(-sizes, kind="stable")))
@@ -320,9 +322,7 @@ class _Coded:
 
 
 def _folded(values: pd.Series[Any]) -> pa.ChunkedArray:
-    texts = values.astype(object)
-    present = texts.notna()
-    array = pa.array(texts.where(~present, texts.map(str)).where(present, None), pa.large_string())
+    array = pa.array([None if is_null(v) else as_text(v) for v in values.astype(object)], pa.large_string())
     return pa.chunked_array([pc.utf8_lower(array)])
 
 
@@ -332,7 +332,7 @@ def _rank(values: pd.Series[Any]) -> Ints:
     try:
         codes, _ = pd.factorize(plain, sort=True)
     except TypeError:  # values of several types, or lists, have no order but that of their text
-        codes, _ = pd.factorize(plain.astype(object).map(str).where(plain.notna()), sort=True)
+        codes, _ = pd.factorize(plain.astype(object).map(as_text).where(plain.notna()), sort=True)
     return np.asarray(codes, dtype=np.int64)
 
 
@@ -347,7 +347,7 @@ def cell(value: Any) -> str | None:
         return None
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
-    text = str(value)
+    text = as_text(value)
     return text if len(text) <= CELL else text[:CELL] + "…"
 
 
@@ -355,7 +355,7 @@ def full(value: Any) -> str | None:
     """A value as the full row shows it."""
     if is_null(value):
         return None
-    text = str(value)
+    text = as_text(value)
     return text if len(text) <= FULL else f"{text[:FULL]}… ({len(text):,} characters)"
 
 

@@ -18,19 +18,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..errors import DobatchError
-from .journal import Journal
+from .journal import OF_THE_JOB, Journal
 from .machine import (
+    OPERATION_OF,
     Action,
+    AskAgain,
     Began,
     Cancel,
     Event,
+    Failed,
+    Fault,
     Leave,
     Look,
     LookAlong,
     Now,
+    Retried,
+    SendOnly,
     State,
     Tick,
+    Woken,
     next_due,
     step,
 )
@@ -128,17 +134,50 @@ class Engine:
 
     # -- what others ask
 
-    def take_up(self, live: Live, *, send_only: bool = False) -> None:
-        """Move a job on from here, as soon as no other process does."""
-        self.lives[live.id] = live
+    def take_up(self, live: Live, *, send_only: bool = False) -> Live:
+        """
+        Move a job on from here, as soon as no other process does, and return it as it is known here.
+
+        One that moves here already goes on as it is: what it waits for is tried now, and results that were given up
+        are asked for again. Nothing is known of a job where this raises.
+        """
+        known = self.lives.get(live.id)
+        if known is not None and known.broken is not None:
+            self.drop(known)
+        elif known is not None and known.lock is not None:
+            for event in (Woken(), AskAgain()):
+                self.post(known, event)
+            if send_only:
+                self.send_only(known)
+            return known
         live.send_only = send_only
         self._take(live)
+        return live
+
+    def carry_on(self, live: Live, lock: Lock, event: Event) -> None:
+        """Move a job on whose lock the caller has taken, beginning with an event: a retry of one that is over."""
+        live.lock, live.elsewhere = lock, False
+        live.state = live.journal.load()
+        self.lives[live.id] = live
+        self.post(live, event)
+
+    def send_only(self, live: Live) -> None:
+        """See to it that a job is sent, and leave it then: the process is about to end."""
+        if live.elsewhere:
+            self.drop(live)
+        else:
+            live.send_only = True
+            self.post(live, SendOnly())
 
     def post(self, live: Live, event: Event) -> None:
-        """Take in something that has happened."""
-        if not live.gone and live.broken is None:
+        """Take in something that has happened; where another process moves the job, when it no longer does."""
+        if live.gone or live.broken is not None:
+            return
+        if isinstance(event, Cancel):
+            self._hurry(live)
+        else:
             live.backlog.append(event)
-            self._work_off(live)
+        self._work_off(live)
 
     def tick(self) -> None:
         """Do whatever is due."""
@@ -147,7 +186,7 @@ class Engine:
             self._next_look_around = now.ticks + A_LOOK_AROUND
             self._look_around()
         for live in list(self.lives.values()):
-            due = self._due(live)
+            due = self.due(live)
             if due is not None and due <= now.ticks:
                 if not live.backlog:
                     live.backlog.append(Tick())
@@ -157,7 +196,7 @@ class Engine:
         """Return the ticks at which `tick` is useful, or None where nobody waits for anything."""
         if not self.lives:
             return None
-        dues = [due for due in map(self._due, self.lives.values()) if due is not None]
+        dues = [due for due in map(self.due, self.lives.values()) if due is not None]
         return min([self._next_look_around, *dues])
 
     def drop(self, live: Live) -> None:
@@ -168,28 +207,41 @@ class Engine:
         if live.lock is not None:
             live.lock.release()
             live.lock = None
-        self._world.told(live)
+        self._tell(live)
 
     # -- moving on
 
-    def _due(self, live: Live) -> float | None:
+    def due(self, live: Live) -> float | None:
+        """Return the ticks at which a job itself has something to do; None where only an event leads on."""
         if live.elsewhere or live.broken is not None:
             return None
         return live.disk_due if live.disk is not None else next_due(live.state)
 
     def _take(self, live: Live) -> None:
-        live.lock = self._world.try_lock(live)
-        live.elsewhere = live.lock is None
-        # Whoever had the lock may have written since.
-        live.state = live.journal.load()
-        if live.lock is not None:
-            self.post(live, Began(live.send_only))
-            if live.state.over and not live.gone:
-                self.drop(live)
-        elif live.state.ended is not None:
-            self.drop(live)
+        """Take a job if nobody has it, and watch it where somebody has."""
+        lock = self._world.try_lock(live)
+        try:
+            # Whoever had the lock may have written since.
+            live.state = live.journal.load()
+            over = live.state.ended is not None
+            cancelled = lock is not None and not over and self._world.cancel_asked(live)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        live.lock, live.elsewhere = lock, lock is None
+        self.lives[live.id] = live
+        if live.journal.empty or (over and live.elsewhere):
+            self.drop(live)  # somebody has forgotten it, or it is over
+        elif live.elsewhere:
+            self._tell(live)
         else:
-            self._world.told(live)
+            # What was asked of it while it was elsewhere comes after.
+            live.backlog.appendleft(Began(live.send_only, cancelled))
+            live.disk = None
+            self._work_off(live)
+            if live.state.over and not live.backlog and not live.gone:
+                self.drop(live)
 
     def _look_around(self) -> None:
         for live in list(self.lives.values()):
@@ -198,41 +250,69 @@ class Engine:
                     self._take(live)
                 elif live.state.ended is None and not live.state.cancelled and self._world.cancel_asked(live):
                     self.post(live, Cancel())
-            except (OSError, DobatchError) as error:
-                live.disk = str(error)
+            except Exception as error:  # one job that cannot be seen to must not stand still every other
+                log.debug("cannot look at job %s", live.id, exc_info=True)
+                live.disk = f"Cannot look at the job's folder: {error}"
                 live.disk_due = self._world.now().ticks + A_LOOK_AROUND
-                self._world.told(live)
+                self._tell(live)
+
+    @staticmethod
+    def _hurry(live: Live) -> None:
+        """Have a cancel come before whatever waits for the disk, so that nothing new begins meanwhile."""
+        waiting = live.backlog
+        if any(isinstance(event, Cancel) for event in waiting):
+            return
+        if waiting and isinstance(waiting[0], Began):
+            waiting[0] = replace(waiting[0], cancelled=True)
+        else:
+            # Of a job that is over there is nothing to cancel before its retry has begun.
+            waiting.insert(1 if waiting and isinstance(waiting[0], Retried) else 0, Cancel())
 
     def _work_off(self, live: Live) -> None:
         """Let a job's events happen, one after the other, each written down before it has consequences."""
         now = self._world.now()
-        if live.disk is not None and now.ticks < live.disk_due:
+        if live.lock is None or (live.disk is not None and now.ticks < live.disk_due):
             return
-        actions: list[Action] = []
-        while live.backlog:
+        looks = False
+        while live.backlog and not live.gone:
             try:
-                after, asked = step(live.state, live.backlog[0], now)
-            except Exception as error:  # a fault of ours must not stand still every other job
-                log.exception("job %s cannot take in %r", live.id, live.backlog[0])
-                live.broken = f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
-                break
-            try:
+                after, actions = step(live.state, live.backlog[0], now)
                 live.journal.record(live.state, after, sync=_matters(live.state, after))
             except OSError as error:
                 self._disk_trouble(live, error, now)
                 break
+            except Exception as error:  # a fault of ours must not stand still every other job
+                log.exception("job %s cannot take in %r", live.id, live.backlog[0])
+                live.broken = (
+                    f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {error}"
+                )
+                break
             live.disk, live.disk_failures = None, 0
             live.backlog.popleft()
             live.state = after
-            actions += asked
-        for action in actions:
-            if isinstance(action, Leave):
-                self.drop(live)
-            else:
-                self._world.start(live, action)
-        self._world.told(live)
-        if any(isinstance(action, Look) for action in actions):
+            for action in actions:
+                self._begin(live, action)
+                looks = looks or isinstance(action, Look)
+        self._tell(live)
+        if looks:
             self._look_along(live)
+
+    def _begin(self, live: Live, action: Action) -> None:
+        if isinstance(action, Leave):
+            self.drop(live)
+            return
+        try:
+            self._world.start(live, action)
+        except Exception as error:  # else nobody would ever hear of it, and the part stand still
+            log.exception("job %s cannot begin %r", live.id, action)
+            fault = Fault("bug", f"A fault of dobatch_pandas itself, please report it: {error}.")
+            live.backlog.append(Failed(getattr(action, "number", None), OPERATION_OF[type(action)], fault))
+
+    def _tell(self, live: Live) -> None:
+        try:
+            self._world.told(live)
+        except Exception:  # whoever listens must not stop what goes on
+            log.exception("nobody could be told of job %s", live.id)
 
     def _look_along(self, first: Live) -> None:
         """Have batches of other jobs that are due soon looked at by the same call."""
@@ -240,7 +320,7 @@ class Engine:
             return
         self._along = True
         for live in list(self.lives.values()):
-            if live is not first and self._due(live) is not None and not live.backlog and live.disk is None:
+            if live is not first and self.due(live) is not None and not live.backlog and live.disk is None:
                 self.post(live, LookAlong())
         self._along = False
 
@@ -251,12 +331,9 @@ class Engine:
         live.disk_failures += 1
 
 
-_COUNTERS = frozenset(["completed", "failed", "status", "deadline"])
-
-
 def _matters(before: State, after: State) -> bool:
     """Whether a power cut may not take away what has changed: anything but a running batch's counters."""
-    if replace(before, parts={}) != replace(after, parts={}):
+    if any(getattr(before, name) != getattr(after, name) for name in OF_THE_JOB):
         return True
     return any(
         part is not before.parts.get(number)
@@ -292,9 +369,11 @@ class Loop:
         """Have a function called in the loop; returns at once."""
         with self._news:
             self._calls.append(function)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                # It is ours only once it runs: where no thread can be started, the next call tries again.
+                thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
+                thread.start()
+                self._thread = thread
             self._news.notify()
 
     def ask(self, function: Callable[[], Any]) -> Any:

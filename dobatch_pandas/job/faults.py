@@ -65,7 +65,9 @@ def fault_of(error: BaseException) -> Fault:
         return Fault("disk", f"This machine cannot read or write the job's files: {words}.")
     if isinstance(error, DobatchError):
         return Fault("bug", words)
-    return Fault("bug", f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {words}")
+    return Fault(
+        "bug", f"A fault of dobatch_pandas itself, please report it: {type(error).__name__}: {words}"
+    )
 
 
 def _kind_of_status(error: ApiError) -> FaultKind:

@@ -37,8 +37,8 @@ from typing import Any
 import filelock
 import orjson
 
-from ..errors import ConfigurationError, JobNotFound
-from ..questions.part_files import sync_folder
+from dobatch_pandas.errors import ConfigurationError, JobNotFound
+from dobatch_pandas.questions.part_files import sync_folder
 from .journal import FORMAT, Journal
 from .machine import State
 
@@ -90,7 +90,13 @@ class JobFolder:
     def create(self) -> JobFolder:
         """Make the folder and those in it; it is no job until `record` is written."""
         for folder in (self.root, self.parts, self.results, self.root / "output", self.root / "error"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"Cannot write to the home folder {self.root.parent.parent}: {error.strerror or error}. Make it "
+                    "writable, or choose another one with dobatch.configure(home=...) or DOBATCH_HOME."
+                ) from error
         return self
 
     # -- what is in it
@@ -115,17 +121,19 @@ class JobFolder:
         """
         try:
             content = orjson.loads(self.record_path.read_bytes())
+            newer = content.pop("format", 0) > FORMAT
+            names = {f.name for f in fields(JobRecord)}
+            record = None if newer else JobRecord(**{n: value for n, value in content.items() if n in names})
         except FileNotFoundError:
             raise JobNotFound(f"There is no job {self.id!r} in {self.root.parent.parent}.", self.id) from None
-        except (OSError, orjson.JSONDecodeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"Cannot read {self.record_path}: {error}.") from error
-        if content.pop("format", 0) > FORMAT:
+        if record is None:
             raise ConfigurationError(
                 f"Job {self.id} was written by a newer version of dobatch_pandas. Upgrade with: "
                 "pip install --upgrade dobatch-pandas"
             )
-        names = {f.name for f in fields(JobRecord)}
-        return JobRecord(**{name: value for name, value in content.items() if name in names})
+        return record
 
     @property
     def exists(self) -> bool:

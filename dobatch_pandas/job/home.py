@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ _JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
 @dataclass(frozen=True)
 class JobRow:
     """
-    One job as a list of jobs shows it. Counts are of requests; ``cost`` is in US dollars, None where unknown.
+    One job as a list of jobs shows it. Counts are of requests, and of tokens paid for.
 
     ``output`` is where a dataset's answers go.
     """
@@ -65,7 +65,10 @@ class JobRow:
     completed: int
     failed: int
     batches: int
-    cost: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    provider: str
     model: str
     into: str
     base_url: str
@@ -180,14 +183,20 @@ class Home:
         JobNotFound
             It names the newest jobs there are.
         """
+        known = ""
         if isinstance(job_id, str) and _NAME.fullmatch(job_id):
             folder = self.folder(job_id)
-            if not folder.exists:
-                self._migrate([job_id])
-            with suppress(JobNotFound):
+            try:
+                if not folder.exists and folder.root.is_dir():
+                    self._migrate([job_id])
                 return folder.record()
-        near = [row.id for row in self.rows()[:5]]
-        known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
+            except JobNotFound:
+                pass
+            except OSError as error:
+                raise ConfigurationError(f"Cannot read {folder.root}: {error.strerror or error}.") from error
+        with suppress(ConfigurationError):
+            near = [row.id for row in self.rows()[:5]]
+            known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
         raise JobNotFound(
             f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", str(job_id)
         )
@@ -204,8 +213,8 @@ class Home:
         """Delete everything of a job."""
 
         def forget(db: sqlite3.Connection) -> None:
-            self.folder(job_id).delete()
             _drop(db, [job_id])
+            self.folder(job_id).delete()
 
         self._index.write(forget)
 
@@ -232,6 +241,8 @@ class Home:
         columns = None if row.over else self._seen(row.id)
         if columns is None:
             return row
+        if not columns["fingerprint"]:
+            return replace(row, status="paused", problem=columns["problem"])
         if columns["ended"] is not None:
             self._put(columns)
         elif columns["problem"] is None and row.problem:
@@ -247,7 +258,7 @@ class Home:
             return _columns(record, folder.state())
         except JobNotFound:
             return None
-        except (DobatchError, OSError) as error:
+        except (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             return _unreadable(folder, error)
 
     def _refresh(self) -> None:
@@ -283,7 +294,7 @@ class Home:
     def _newest(self, db: sqlite3.Connection, fingerprint: str) -> JobRecord | None:
         sql = "SELECT id FROM jobs WHERE fingerprint = ? ORDER BY created DESC"
         for (job_id,) in db.execute(sql, (fingerprint,)).fetchall():
-            with suppress(JobNotFound):
+            with suppress(DobatchError):
                 return self.folder(job_id).record()
         return None
 
@@ -403,7 +414,6 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
     """Return a job's row, but for what only the index knows."""
     parts = list(state.parts.values())
     again = sum(part.requests for part in parts if part.round)
-    costs = [part.cost for part in parts if part.prompt_tokens or part.completion_tokens]
     return {
         "id": record.id,
         "created": record.created,
@@ -417,7 +427,10 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
         "completed": sum(part.completed for part in parts),
         "failed": sum(part.failed for part in parts) - again,
         "batches": len(parts),
-        "cost": sum(costs) if costs and None not in costs else None,
+        "prompt_tokens": sum(part.prompt_tokens for part in parts),
+        "completion_tokens": sum(part.completion_tokens for part in parts),
+        "cached_tokens": sum(part.cached_tokens for part in parts),
+        "provider": record.provider,
         "model": record.model,
         "into": record.into,
         "base_url": record.base_url,
@@ -433,7 +446,7 @@ def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
         ("rows", "requests", "reused", "completed", "failed", "batches"), 0
     )
     columns |= dict.fromkeys(("model", "into", "base_url", "account", "fingerprint", "scope"), "")
-    columns |= dict.fromkeys(("cost", "output", "ended"))
+    columns |= dict.fromkeys(("output", "ended"))
     with suppress(OSError):
         columns["created"] = folder.root.stat().st_mtime
     return {"created": 0.0, **columns, "id": folder.id, "status": "paused", "problem": str(error)}

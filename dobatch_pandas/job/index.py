@@ -36,7 +36,8 @@ _APPLICATION = 0x646F6261  # "doba": tells our file from somebody else's
 _TABLES = (
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,"
     " fingerprint TEXT, scope TEXT, ended REAL, entered REAL, status TEXT NOT NULL, rows INTEGER, requests INTEGER,"
-    " reused INTEGER, completed INTEGER, failed INTEGER, batches INTEGER, cost REAL, model TEXT, \"into\" TEXT,"
+    " reused INTEGER, completed INTEGER, failed INTEGER, batches INTEGER,"
+    " prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER, provider TEXT, model TEXT, \"into\" TEXT,"
     " base_url TEXT, account TEXT, output TEXT, problem TEXT)",
     "CREATE INDEX jobs_fingerprint ON jobs (fingerprint, created)",
     "CREATE INDEX jobs_unfinished ON jobs (id) WHERE ended IS NULL",
@@ -88,10 +89,14 @@ class Index:
                 try:
                     return work(self._connection())
                 except sqlite3.DatabaseError as error:
-                    if type(error) is not sqlite3.DatabaseError:
+                    if type(error) is sqlite3.DatabaseError:
+                        # Not locked, full or the like: no database, or a damaged one.
+                        self._set_aside(error)
+                    elif "no such" in str(error):
+                        # Another content was written into the file: opened again, it is made anew.
+                        self.close()
+                    else:
                         raise
-                    # Not locked, full or the like: no database, or a damaged one.
-                    self._set_aside(error)
                     return work(self._connection())
             except (sqlite3.Error, OSError, filelock.Timeout) as error:
                 if self._db is not None and self._db.in_transaction:
@@ -187,10 +192,9 @@ class Index:
             )
         return ConfigurationError(f"Cannot use {where}: {words}. Make the home folder writable, or {other}.")
 
-    def _forked(self) -> None:
-        self._lock = threading.RLock()
+    def _leave_to_parent(self) -> None:
         if self._db is not None:
-            # To close it here, or to let Python do so, could undo what the parent is about to commit.
+            # Closing it, or letting Python do so, is the parent's affair: both share the open file.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
         self._db = None
 
@@ -227,12 +231,29 @@ def _is_whole(path: Path) -> bool:
 
 
 _open_ones: weakref.WeakSet[Index] = weakref.WeakSet()
+_held: list[Index] = []
 
 
-def _after_fork() -> None:
-    for index in list(_open_ones):
-        index._forked()
+def _before_fork() -> None:
+    # SQLite knows by file which locks its process holds. A child that began with some would wait for them for ever.
+    _held[:] = sorted(_open_ones, key=id)
+    for index in _held:
+        index._lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    for index in _held:
+        index._lock.release()
+    _held.clear()
+
+
+def _after_fork_in_child() -> None:
+    for index in _held:
+        index._leave_to_parent()
+    _after_fork_in_parent()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -37,6 +37,7 @@ __all__ = [
     "index_of",
     "labels_of",
     "read_input",
+    "read_labels",
     "record_of_source",
     "source_of",
     "write_input",
@@ -157,6 +158,15 @@ def read_input(
             yield batch.select(mine), batch.select(labels)
 
 
+def read_labels(folder: JobFolder, job: JobRecord) -> pd.Index:
+    """Return the index of a job's rows before they are all rendered."""
+    if job.source is not None:
+        return pd.RangeIndex(job.rows)
+    with pq.ParquetFile(folder.input) as file:
+        labels = [name for name in file.schema_arrow.names if name.startswith(LABEL)]
+        return index_of(file.read(columns=labels))
+
+
 SIZE = 16  # bytes
 
 
@@ -256,7 +266,7 @@ def source_of(job: JobRecord, recipe: Recipe) -> Source:
     source = Source.from_json(kept)
     if source.versions() != kept["versions"]:
         # A file that was copied or touched may say the same as ever.
-        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {kept['output']}")
+        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {job.account} {kept['output']}")
         if fingerprint != job.fingerprint:
             raise InputError(
                 "The source's files have changed since the job was submitted: put them back as they were. "

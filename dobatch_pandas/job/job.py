@@ -30,11 +30,12 @@ from dobatch_pandas.questions.part_files import copy_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
+from .budget import bound_of, check_max_cost
 from .engine import Live
-from .folder import JobFolder, JobRecord
+from .folder import JobFolder
 from .home import Home
-from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of
-from .process import drop, home_here, live_of, post, take_up
+from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
+from .process import drop, home_here, live_of, post, take_up, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
 from .status import snapshot_of
@@ -161,12 +162,11 @@ class Job:
 
     def _repr_html_(self) -> str:
         from dobatch_pandas.display.html import static_html
-        from dobatch_pandas.errors import error_html
 
         try:
             return static_html(self.snapshot())
         except DobatchError as error:
-            return error_html(error)
+            return error._repr_html_()
 
     def _ipython_display_(self) -> None:
         from dobatch_pandas.display import show
@@ -320,8 +320,12 @@ class Job:
         max_cost : float or None
             US dollars; None takes the limit away.
         """
-        if max_cost is not None and not max_cost >= 0:
-            raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, or None for no limit.")
+        check_max_cost(max_cost)
+        if max_cost is not None and self._state.max_cost is None:
+            raise InputError(
+                f"Job {self.id} was submitted without max_cost, so nobody has counted what its parts may cost. Cancel "
+                "it, and submit it again with max_cost."
+            )
         live = take_up(self._home, self.id)
         if live is not None and live.elsewhere:
             raise JobNotReady(
@@ -355,7 +359,9 @@ class Job:
         chosen = RETRYABLE if codes is None else frozenset([codes] if isinstance(codes, str) else codes)
         unknown = sorted(code for code in chosen - set(EXPLANATIONS) if not code.startswith("http_"))
         if unknown:
-            raise InputError(f"There are no codes {', '.join(map(repr, unknown))}; dobatch.RETRYABLE has those of a retry.")
+            raise InputError(
+                f"There are no codes {', '.join(map(repr, unknown))}; dobatch.RETRYABLE has those of a retry."
+            )
         with _retrying(self._home.path, self.id):
             self._ask_again()
             state = self._state
@@ -389,7 +395,17 @@ class Job:
             for part in written:
                 write_part_manifest(folder, part)
             again = 1 + max((part.round for part in state.parts.values()), default=0)
-            parts = tuple(Part(part.number, part.requests, part.bytes, round=again) for part in written)
+            record = self._record
+            bounds = [
+                bound_of(part.path, record.model, record.provider, record.endpoint)
+                if state.max_cost is not None
+                else None
+                for part in written
+            ]
+            parts = tuple(
+                Part(part.number, part.requests, part.bytes, round=again, bound=bound)
+                for part, bound in zip(written, bounds, strict=True)
+            )
             folder.cancel_path.unlink(missing_ok=True)
             after = retried(state, Retried(parts, codes))
             journal.record(state, after)
@@ -410,7 +426,8 @@ class Job:
         live = self._live
         if live is not None and self._state.ended is None:
             raise JobNotReady(
-                f"Job {self.id} is not over ({self.status}): job.cancel(), then job.wait(), then forget it.", self.id
+                f"Job {self.id} is not over ({self.status}): job.cancel(), then job.wait(), then forget it.",
+                self.id,
             )
         drop(self._home, self.id)
         if not self._folder.exists:
@@ -437,7 +454,9 @@ class Job:
                 try:
                     client.cancel_batch(part.batch_id or "")
                 except DobatchError as error:
-                    log.warning("batch %s of the forgotten job %s may run on: %s", part.batch_id, self.id, error)
+                    log.warning(
+                        "batch %s of the forgotten job %s may run on: %s", part.batch_id, self.id, error
+                    )
 
     # -- answers
 
@@ -556,7 +575,9 @@ def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
 
 def _is_still(live: Live) -> bool:
     """Whether waiting longer is of no use: over, left, or stuck for good."""
-    return live.gone or live.broken is not None or live.state.ended is not None or _is_still_for_good(live.state)
+    return (
+        live.gone or live.broken is not None or live.state.ended is not None or _is_still_for_good(live.state)
+    )
 
 
 def _is_still_for_good(state: State) -> bool:
@@ -609,5 +630,7 @@ def attach(job_id: str) -> Job:
         This home has no such job.
     """
     job = Job(home_here(), job_id)
-    job.resume()
+    live = job.resume()
+    if live is not None:
+        wake(live)
     return job

@@ -13,18 +13,22 @@ from typing import Any, Protocol
 
 import orjson
 
-from ..codes import ErrorGroup
-from ..errors import ConfigurationError
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.errors import ConfigurationError
+
 from .machine import DURABLE, Part, State
 
-__all__ = ["FORMAT", "Journal", "JournalFile", "folded"]
+__all__ = ["FORMAT", "OF_THE_JOB", "Journal", "JournalFile", "folded"]
 
 FORMAT = 2
 """Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
 
 LONG = 4_000  # lines, after which a journal is written anew
-_JOB = ("rendered", "requests", "reused", "skipped", "cancelled", "max_cost", "output", "written")
-_JOB += ("ended", "outcome", "problem")
+OF_THE_JOB: tuple[str, ...] = tuple(
+    "rendered requests reused skipped cancelled max_cost output written ended outcome problem".split()  # noqa: SIM905
+)
+"""Names of a job's own fields that outlive the process."""
+
 _PART_DEFAULTS = {f.name: f.default for f in fields(Part)}
 
 
@@ -58,6 +62,11 @@ class Journal:
         self._file, self._id = file, job_id
         self._lines = 0
         self._clean = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing when it was last read: a job that is no more."""
+        return self._lines == 0
 
     def load(self) -> State:
         """Return the state as it was last written down."""
@@ -118,7 +127,7 @@ def folded(job_id: str, data: bytes) -> State:
         job.update(entry.get("job", {}))
         for number, changed in entry.get("parts", {}).items():
             parts.setdefault(int(number), {}).update(changed)
-    known = {name: value for name, value in job.items() if name in _JOB}
+    known = {name: value for name, value in job.items() if name in OF_THE_JOB}
     return State(job_id, **known, parts={number: _part(number, parts[number]) for number in sorted(parts)})
 
 
@@ -131,7 +140,9 @@ def _part(number: int, kept: Mapping[str, Any]) -> Part:
 
 def _changes(before: State | None, after: State) -> dict[str, Any] | None:
     entry: dict[str, Any] = {} if before is not None else {"format": FORMAT}
-    job = {n: getattr(after, n) for n in _JOB if before is None or getattr(before, n) != getattr(after, n)}
+    job = {
+        n: getattr(after, n) for n in OF_THE_JOB if before is None or getattr(before, n) != getattr(after, n)
+    }
     if job:
         entry["job"] = job
     parts = {}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 
+from dobatch_pandas.config import settings
+from dobatch_pandas.errors import InputError
+from dobatch_pandas.prices import cost, price_of
 from dobatch_pandas.service.client import Client
 
+from .home import JobRow
 from .process import home_here
 
-__all__ = ["batches", "jobs"]
+__all__ = ["batches", "jobs", "spending"]
 
 _TIMES = ["created_at", "started_at", "ended_at", "expires_at"]
 
@@ -72,8 +78,61 @@ def jobs() -> pd.DataFrame:
             "failed": [row.failed for row in found],
             "model": pd.array([row.model for row in found], dtype="string"),
             "into": pd.array([row.into for row in found], dtype="string"),
-            "cost": pd.array([row.cost for row in found], dtype="Float64"),
+            "cost": pd.array(list(map(_cost, found)), dtype="Float64"),
             "batches": [row.batches for row in found],
         },
         index=pd.Index([row.id for row in found], name="id", dtype="object"),
     )
+
+
+_BY = ("day", "model", "job")
+
+
+def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
+    """
+    Return what this home's jobs have cost, from the tokens that the service reported.
+
+    Parameters
+    ----------
+    by : {"day", "model", "job"}
+        What a row stands for; days are those on which jobs were submitted, in UTC.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `by`: jobs, requests answered and paid, prompt_tokens, completion_tokens, and cost (US dollars). The
+        cost is null where the price of a model is not known: give it with ``dobatch.configure(prices=...)``.
+    """
+    if by not in _BY:
+        raise InputError(f"by is {by!r}; it takes {', '.join(map(repr, _BY))}.")
+    found = home_here().rows()
+    created = pd.to_datetime([row.created for row in found], unit="s", utc=True)
+    frame = pd.DataFrame(
+        {
+            "day": created.floor("D"),
+            "model": pd.array([row.model for row in found], dtype="string"),
+            "job": pd.array([row.id for row in found], dtype="string"),
+            "jobs": 1,
+            "requests": [row.completed + row.failed for row in found],
+            "prompt_tokens": [row.prompt_tokens for row in found],
+            "completion_tokens": [row.completion_tokens for row in found],
+            "cost": pd.array(list(map(_cost, found)), dtype="Float64"),
+        }
+    )
+    # What nobody knows the price of makes a sum unknown, unless nothing was paid at all.
+    paid = frame["prompt_tokens"] + frame["completion_tokens"] > 0
+    frame.loc[~paid, "cost"] = 0.0
+    sums = ["jobs", "requests", "prompt_tokens", "completion_tokens"]
+    groups = frame.groupby(by, sort=True)
+    summed = groups[sums].sum()
+    summed["cost"] = groups["cost"].sum().where(groups["cost"].count() == groups["cost"].size())
+    return summed.iloc[::-1] if by == "day" else summed.sort_values("cost", ascending=False)
+
+
+def _cost(row: JobRow) -> float | None:
+    if not row.prompt_tokens + row.completion_tokens:
+        return None
+    price = price_of(row.model, row.provider, overrides=settings().prices)
+    if price is None:
+        return None
+    return cost(price, row.prompt_tokens, row.completion_tokens, cached_tokens=row.cached_tokens)

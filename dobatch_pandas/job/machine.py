@@ -18,16 +18,18 @@ is on disk before the actions of that step begin.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, Literal, NamedTuple
 
-from ..codes import ErrorGroup
+from dobatch_pandas.codes import ErrorGroup
 
 __all__ = [
     "DURABLE",
+    "OPERATION_OF",
     "POLICY",
     "Action",
     "Allow",
@@ -60,6 +62,7 @@ __all__ = [
     "Rendered",
     "Retried",
     "Seen",
+    "SendOnly",
     "State",
     "Tick",
     "Upload",
@@ -72,6 +75,7 @@ __all__ = [
     "pause_before_next_look",
     "problem_of",
     "request_id",
+    "retried",
     "step",
 ]
 
@@ -166,11 +170,15 @@ POLICY: Mapping[Operation, Mapping[FaultKind | Literal["*"], Verdict]] = {
 
 PATIENCE = 6 * 3600.0  # seconds of asking for what is known to exist
 FEW = 10.0  # seconds where there is hardly anything to hope for
+A_WHILE = 600.0  # seconds that storage may refuse what is uploaded
+A_CREATE = (
+    60.0  # seconds after which a create whose answer was lost has acted, and the list shows it, or never will
+)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 300.0
 A_PERSON = 600.0  # seconds after which what waits for a person is tried all the same
 HOLD = 300.0  # seconds after which a part without room is tried, whatever is known
 TRIES = 4  # of an upload that the service then does not find, or storage refuses
-ROOM_TRIES = 8  # refusals for want of room while no batch of ours takes any
+ROOM_TRIES = 12  # refusals for want of room while no batch of ours takes any
 READS = 2  # of files that lack lines which the service's counters promise
 PARTS_AHEAD = 5  # on disk before their upload: rendering waits for the rest
 
@@ -295,12 +303,15 @@ class Part:
     born: float = 0.0
     failures: int = 0
     since: float | None = None
+    brief: float | None = None
     trouble: str | None = None
     waits: Waiting | None = None
     files_sent: int = 0
     refusals: int = 0
     sure: bool = False
     seek: bool = False
+    asked_at: float = 0.0
+    near: float | None = None
     cancel_asked: bool = False
     last_ask: bool = False
     reads: int = 0
@@ -322,7 +333,25 @@ class Part:
 
 
 _MEMORY = frozenset(
-    "doing due born failures since trouble waits files_sent refusals sure seek cancel_asked last_ask reads".split()
+    [
+        "doing",
+        "due",
+        "born",
+        "failures",
+        "since",
+        "brief",
+        "trouble",
+        "waits",
+        "files_sent",
+        "refusals",
+        "sure",
+        "seek",
+        "asked_at",
+        "near",
+        "cancel_asked",
+        "last_ask",
+        "reads",
+    ]
 )
 DURABLE: tuple[str, ...] = tuple(name for name in Part.__dataclass_fields__ if name not in _MEMORY)
 """Names of a part's fields that outlive the process."""
@@ -367,6 +396,11 @@ class State:
         return self.ended is not None or self.left
 
 
+def retried(state: State, event: Retried) -> State:
+    """Return the state that goes on from a retry: whoever takes the job up next sends the new parts."""
+    return _after(state, event, Now(0.0, 0.0))
+
+
 def request_id(job_id: str, part: Part) -> str:
     """Return the idempotency key of a part's batch: the same after any restart."""
     if part.request_id is not None and part.attempt == 0:
@@ -379,14 +413,16 @@ _OURS = uuid.UUID("6f1c0d0e-4f0c-5d53-9a55-0b1f2f6f3a11")
 
 def committed(state: State) -> float:
     """US dollars that are spent or may yet be: what was measured, else the bound of whatever may have been sent."""
-    return sum(_committed(part) for part in state.parts.values())
+    return sum(_committed(part) or 0.0 for part in state.parts.values())
 
 
-def _committed(part: Part) -> float:
+def _committed(part: Part) -> float | None:
     if part.state == "read" and part.cost is not None:
+        if not part.provisional or (part.status == "failed" and not part.lines):
+            return part.cost
         # Rows whose results nobody has seen may have been paid for.
-        return max(part.cost, part.bound or 0.0) if part.provisional else part.cost
-    return (part.bound or 0.0) if part.tried or part.batch_id is not None else 0.0
+        return None if part.bound is None else max(part.cost, part.bound)
+    return part.bound if part.tried or part.batch_id is not None else 0.0
 
 
 # -- what happens
@@ -394,9 +430,19 @@ def _committed(part: Part) -> float:
 
 @dataclass(frozen=True)
 class Began:
-    """This process moves the job on from here; of a job that is over, provisional results are asked for again."""
+    """
+    This process moves the job on from here; of a job that is over, provisional results are asked for again.
+
+    ``cancelled``: its end was asked for while nobody moved it.
+    """
 
     send_only: bool = False
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class SendOnly:
+    """The process is about to end: what is not sent is sent, and then the job is left to whoever comes."""
 
 
 @dataclass(frozen=True)
@@ -517,6 +563,7 @@ class Tick:
 
 Event = (
     Began
+    | SendOnly
     | PartRendered
     | Rendered
     | Uploaded
@@ -605,6 +652,19 @@ class Leave:
     """Let go of the job: it is over, or another process is to see it through."""
 
 
+OPERATION_OF: Mapping[type, Operation] = {
+    Render: "render",
+    Upload: "upload",
+    Create: "create",
+    Find: "find",
+    Look: "look",
+    CancelBatch: "cancel",
+    Fetch: "fetch",
+    Read: "read",
+    WriteOutput: "output",
+}
+"""The operation that an action begins."""
+
 Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | WriteOutput | Leave
 
 
@@ -641,13 +701,16 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Began():
             state = replace(state, send_only=event.send_only, left=False)
             state = replace(state, doing=None, due=now.ticks, failures=0, trouble=None, stuck=False)
+            state = replace(state, cancelled=state.cancelled or event.cancelled)
             state = _each(state, lambda part: _resumed(part, now))
             return _ask_again(state, now)
+        case SendOnly():
+            return replace(state, send_only=True)
         case AskAgain():
             return _ask_again(state, now)
-        case PartRendered():
-            return _with(state, event.part)
-        case Rendered(requests, reused, skipped):
+        case PartRendered(part):
+            return state if part.number in state.parts else _with(state, part)
+        case Rendered(requests, reused, skipped) if state.doing == "render":
             state = replace(state, rendered=True, doing=None, trouble=None, failures=0)
             return replace(state, requests=requests, reused=reused, skipped=skipped)
         case Cancel():
@@ -661,16 +724,18 @@ def _after(state: State, event: Event, now: Now) -> State:
             return replace(state, ended=None, outcome=None, problem=None, cancelled=False, written=False)
         case Woken():
             return _woken(state, now)
-        case OutputWritten():
+        case OutputWritten() if state.doing == "output":
             return replace(state, written=True, doing=None, trouble=None, failures=0)
-        case Failed(number=None):
+        case Failed(number=None, operation=operation) if state.doing == operation:
             return _job_failed(state, event.fault, now)
         case LookAlong():
             return _each(state, lambda part: _along(part, now))
-        case Tick():
+        case Tick() | Rendered() | OutputWritten() | Failed(number=None):
             return state
     assert event.number is not None
     part = state.parts[event.number]
+    if part.doing != _operation_of(event):
+        return state  # the answer to a question that is no longer asked
     match event:
         case Uploaded():
             part = replace(_well(part, now), state="uploaded", file_id=event.file_id)
@@ -679,7 +744,7 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Found():
             part = _found(state, _well(part, now, keep=True), event.batch, now)
         case Fetched():
-            part = replace(_well(part, now), state="fetched")
+            part = replace(_well(part, now), state="fetched", provisional=False)
         case ReadDone():
             part = _read(_well(part, now), event, now)
         case Failed():
@@ -688,18 +753,33 @@ def _after(state: State, event: Event, now: Now) -> State:
     state = _with(state, part)
     if before.open and not part.open:
         # Room at the provider has come free.
-        state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "room" and p is not part else p)
+        state = _each(
+            state, lambda p: replace(p, due=now.ticks) if p.waits == "room" and p is not part else p
+        )
     if part.final:
         # What was measured is less than its bound.
         state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "budget" else p)
     return state
 
 
+def _operation_of(event: Uploaded | Seen | Found | Fetched | ReadDone | Failed) -> Operation:
+    match event:
+        case Uploaded():
+            return "upload"
+        case Found():
+            return "find"
+        case Fetched():
+            return "fetch"
+        case ReadDone():
+            return "read"
+    return event.operation
+
+
 def _resumed(part: Part, now: Now) -> Part:
     """A part as a process that has just begun has it: nothing is under way, and nobody knows what was."""
     age = max(0.0, now.wall - part.created_at) if part.created_at is not None else 0.0
     kept = {name: getattr(part, name) for name in DURABLE}
-    return Part(**kept, due=now.ticks, born=now.ticks - age)
+    return Part(**kept, due=now.ticks, born=now.ticks - age, asked_at=now.ticks)
 
 
 def _asked_again(part: Part, codes: frozenset[str]) -> Part:
@@ -707,11 +787,18 @@ def _asked_again(part: Part, codes: frozenset[str]) -> Part:
     return part if len(left) == len(part.errors) else replace(part, errors=left)
 
 
+_ENDS = frozenset(["completed", "failed", "expired", "cancelled"])
+
+
 def _ask_again(state: State, now: Now) -> State:
     def asked(part: Part) -> Part:
         if not part.provisional or not part.final or part.batch_id is None:
             return part
-        return replace(part, state="ended", due=now.ticks, failures=0, since=None, reads=READS, last_ask=True)
+        # Of a batch that was not seen to end, nobody knows whether it has.
+        back: PartState = "ended" if part.status in _ENDS else "created"
+        return replace(
+            part, state=back, due=now.ticks, failures=0, since=None, brief=None, reads=READS, last_ask=True
+        )
 
     again = _each(state, asked)
     return state if again is state else replace(again, ended=None, outcome=None, written=False)
@@ -737,7 +824,15 @@ def _well(part: Part, now: Now, *, keep: bool = False) -> Part:
     """What was under way went well."""
     kept = part.problem if keep or part.state in ("ended", "fetched", "read") else None
     return replace(
-        part, doing=None, due=now.ticks, failures=0, since=None, trouble=None, waits=None, problem=kept
+        part,
+        doing=None,
+        due=now.ticks,
+        failures=0,
+        since=None,
+        brief=None,
+        trouble=None,
+        waits=None,
+        problem=kept,
     )
 
 
@@ -755,9 +850,14 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         failed=batch.failed,
         deadline=batch.expires_at or part.deadline,
     )
+    if operation == "create":
+        # What is said of a batch in the moment it is made, or found again, is checked by a look of its own.
+        return replace(part, due=now.ticks)
     if batch.ended and batch.status == "failed" and batch.enqueued and not batch.completed:
         # The same file again, as a new batch, when there is room at the provider.
-        part = replace(part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None)
+        part = replace(
+            part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None
+        )
         return _no_room(state, part, batch.problem or "no room for more enqueued tokens", now)
     if batch.ended:
         return replace(part, state="ended", problem=batch.problem)
@@ -766,7 +866,20 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         share = 1.0
     asked = operation == "cancel" or batch.status in ("cancelling", "finalizing")
     pause = pause_before_next_look(now.ticks - part.born, share)
-    return replace(part, cancel_asked=asked, due=now.ticks + (0.0 if operation == "create" else pause))
+    if share < 0.95:
+        part = replace(part, near=None)
+    elif part.near is None:
+        part = replace(part, near=now.ticks)
+    else:
+        # An end that takes hours is looked at like anything that takes hours.
+        pause = max(pause, pause_before_next_look(now.ticks - part.near, 0.0))
+    return replace(
+        part,
+        cancel_asked=asked,
+        last_ask=False,
+        reads=0,
+        due=now.ticks + pause,
+    )
 
 
 def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
@@ -780,26 +893,37 @@ def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
     if alone and part.refusals >= ROOM_TRIES:
         return _refused(part, words)
     pause = min(FIRST_PAUSE * 2.0**part.refusals, HOLD) if alone else HOLD
-    part = replace(part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}")
-    return replace(part, due=now.ticks + pause, refusals=part.refusals + 1)
+    part = replace(
+        part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}"
+    )
+    return replace(part, due=now.ticks + pause, refusals=part.refusals + 1 if alone else 0)
 
 
 def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
-    part = replace(part, seek=False)
     if batch is not None:
-        return _seen(state, replace(part, problem=None), batch, "create", now)
-    part = replace(part, tried=False)
+        return _seen(state, replace(part, problem=None, seek=False), batch, "create", now)
+    believed = part.asked_at + A_CREATE
+    if now.ticks < believed:
+        words = f"It is not known yet whether a batch was created. Looking again in {believed - now.ticks:,.0f} s."
+        return replace(part, due=believed, trouble=words)
+    part = replace(part, seek=False, tried=False)
     if state.cancelled:
         return _dropped(part)
     if part.files_sent < TRIES and part.status != "refused":
         # The service may not have found the file: once more from the start, under the same request_id.
         pause = FIRST_PAUSE * 2.0**part.files_sent
-        return replace(part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause)
+        return replace(
+            part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause
+        )
     return _refused(part, part.problem or "the service refused the batch")
 
 
 def _read(part: Part, event: ReadDone, now: Now) -> Part:
-    promised = part.requests if part.status == "completed" else min(part.requests, part.completed + part.failed)
+    # Requests that failed in a batch that failed as a whole need not have a line.
+    counted = part.completed + (part.failed if part.status != "failed" else 0)
+    promised = part.requests if part.status == "completed" else min(part.requests, counted)
+    # Requests that never ran may have lines too: these do not stand for answers that are still to come.
+    counted_as_answered = min(part.requests, part.completed)
     part = replace(
         part,
         state="read",
@@ -811,25 +935,38 @@ def _read(part: Part, event: ReadDone, now: Now) -> Part:
         cost=event.cost,
         errors=event.errors,
     )
-    short = part.batch_id is not None and event.lines < promised
+    short = part.batch_id is not None and (event.lines < promised or _succeeded(event) < counted_as_answered)
     if short and part.reads < READS and not part.last_ask:
         # A file may be half, a page, or the second one late. What came can be read meanwhile.
         pause = FIRST_PAUSE * 2.0**part.reads
         return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause)
     provisional = part.batch_id is not None and event.lines < part.requests and (
-        short or part.provisional or (part.status in ("expired", "cancelled") and not promised)
+        # Some services do not count what a batch did that was stopped.
+        short or part.provisional or (not promised and (part.status in ("expired", "cancelled") or event.lines > 0))
     )  # fmt: skip
     return replace(
         part, completed=event.completed, failed=event.failed, provisional=provisional, last_ask=False, due=0.0
     )
 
 
+def _succeeded(event: ReadDone) -> int:
+    """How many requests have a line in which the service calls them a success, whatever became of the answer."""
+    return event.completed + sum(g.count for g in event.errors if not _NO_SUCCESS.match(g.code))
+
+
+_NO_SUCCESS = re.compile(r"expired|cancelled|missing_result|batch_failed|provider_error|http_")
+
+
 def _dropped(part: Part) -> Part:
-    return replace(part, state="fetched", status="dropped", doing=None, waits=None, trouble=None, problem=None)
+    return replace(
+        part, state="fetched", status="dropped", doing=None, waits=None, trouble=None, problem=None
+    )
 
 
 def _refused(part: Part, words: str) -> Part:
-    return replace(part, state="fetched", status="refused", doing=None, waits=None, trouble=None, problem=words)
+    return replace(
+        part, state="fetched", status="refused", doing=None, waits=None, trouble=None, problem=words
+    )
 
 
 # -- faults
@@ -856,9 +993,8 @@ def _verdict(part: Part, operation: Operation, fault: Fault) -> Verdict:
 
 def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: Now) -> Part:
     verdict = _verdict(part, operation, fault)
-    since = now.ticks if part.since is None else part.since
     pause = _backoff(part, fault)
-    part = replace(part, doing=None, since=since)
+    part = replace(part, doing=None)
     if operation == "create" and fault.kind in ("strange", "trouble", "silent", "disk", "bug"):
         # It may have acted all the same.
         part = replace(part, sure=False)
@@ -870,7 +1006,7 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
         status = "refused" if verdict is Verdict.REFUSED else part.status
         part = replace(part, problem=fault.words, status=status)
         verdict = Verdict.FIND
-    if part.last_ask:
+    if part.last_ask and operation in ("look", "fetch"):
         # Somebody only looked, at a job that is over.
         return _patient(part, operation, fault, verdict, pause, now)
     match verdict:
@@ -897,7 +1033,9 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
                 trouble=f"{fault.words} Sending the file again.",
             )
         case Verdict.FIND:
-            return replace(part, problem=fault.words, seek=True, due=now.ticks + (pause if part.files_sent else 0.0))
+            return replace(
+                part, problem=fault.words, seek=True, due=now.ticks + (pause if part.files_sent else 0.0)
+            )
         case Verdict.REFUSED:
             return _refused(part, fault.words)
         case Verdict.NEXT_LOOK:
@@ -912,22 +1050,31 @@ def _patient(
     part: Part, operation: Operation, fault: Fault, verdict: Verdict, pause: float, now: Now
 ) -> Part:
     """Ask again while there is hope; then the rows have codes that stand until somebody looks again."""
-    assert part.since is not None
-    hope = FEW if verdict is Verdict.BRIEF else PATIENCE
-    if operation == "fetch" and _nothing_to_have(part):
-        hope = min(hope, FEW if part.status != "failed" else 2.0)
-    waited = now.ticks - part.since
-    if not part.last_ask and waited + pause <= hope:
+    hope = PATIENCE
+    if verdict is Verdict.BRIEF:
+        hope = A_WHILE if operation == "upload" else FEW
+    elif operation == "fetch" and _nothing_to_have(part) and fault.kind in _SAID:
+        hope = FEW if part.status != "failed" else 2.0
+    # Each hope has its own clock: what is told once after hours of something else passes too.
+    if hope == PATIENCE:
+        part = replace(part, since=now.ticks if part.since is None else part.since)
+        begun = part.since
+    else:
+        part = replace(part, brief=now.ticks if part.brief is None else part.brief)
+        begun, pause = part.brief, min(pause, hope / 4)
+    assert begun is not None
+    if not part.last_ask and now.ticks - begun + pause <= hope:
         words = f"{fault.words} Trying again in {pause:,.0f} s."
         return replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
     if operation == "upload":
         return _refused(part, fault.words)
     # What is on disk is read; what the service may still have is asked for when somebody looks.
-    there_is_more = not (_nothing_to_have(part) and part.status == "failed")
-    problem = part.problem or (fault.words if there_is_more else None)
-    return replace(
-        part, state="fetched", provisional=there_is_more, due=now.ticks, trouble=None, problem=problem
-    )
+    problem = part.problem or fault.words
+    return replace(part, state="fetched", provisional=True, due=now.ticks, trouble=None, problem=problem)
+
+
+_SAID: frozenset[FaultKind] = frozenset(["refused", "unknown", "conflict", "gone", "not_ready", "no_object"])
+"""What the service itself may say of results that do not exist."""
 
 
 def _nothing_to_have(part: Part) -> bool:
@@ -954,21 +1101,37 @@ def _plan(state: State, now: Now) -> tuple[State, list[Action]]:
             state = _with(state, part)
         if action is not None:
             actions.append(action)
-    if state.rendered and all(part.final for part in state.parts.values()):
+    settled = state.rendered or (state.cancelled and state.stuck)
+    if settled and all(part.final for part in state.parts.values()):
         if state.output and not state.written:
             if state.doing is None and state.due <= now.ticks and not state.send_only:
                 state = replace(state, doing="output")
                 actions.append(WriteOutput())
         else:
             state = _ended(state, now)
-    elif state.send_only and state.rendered and not any(part.unsent for part in state.parts.values()):
+    elif (
+        state.send_only
+        and (state.rendered or state.stuck)
+        and not any(_to_send(state, p) for p in state.parts.values())
+    ):
         state = replace(state, left=True)
     return state, actions
 
 
+def _to_send(state: State, part: Part) -> bool:
+    """Whether a process that is about to end still has something to do for a part."""
+    if part.open:
+        return state.cancelled and not part.cancel_asked
+    # What waits for a person does not keep the process.
+    return part.unsent and part.waits not in ("person", "budget", "stuck")
+
+
 def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
     """Return what a part that is due does next."""
-    if part.unsent and state.cancelled and not part.tried:
+    if part.unsent and state.cancelled:
+        if part.tried:
+            # Its create may have acted, though nobody heard: then the batch is to be cancelled.
+            return replace(part, doing="find"), Find(part.number, request_id(state.id, part))
         part = _dropped(part)
     match part.state:
         case "rendered":
@@ -977,10 +1140,10 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
             return _create(state, part, now)
         case "created":
             assert part.batch_id is not None
-            if state.send_only:
-                return part, None
             if state.cancelled and not part.cancel_asked:
                 return replace(part, doing="cancel"), CancelBatch(part.number, part.batch_id)
+            if state.send_only:
+                return part, None
             return replace(part, doing="look"), Look(part.number, part.batch_id)
         case "ended":
             assert part.batch_id is not None
@@ -1002,7 +1165,9 @@ def _create(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
         words = _over_budget(state, part)
         if words is not None:
             return replace(part, waits="budget", due=float("inf"), trouble=words), None
-    part = replace(part, doing="create", tried=True, sure=part.sure or not part.tried, waits=None)
+    part = replace(
+        part, doing="create", tried=True, sure=part.sure or not part.tried, waits=None, asked_at=now.ticks
+    )
     return part, Create(part.number, part.file_id or "", request_id(state.id, part))
 
 
@@ -1012,7 +1177,12 @@ def _over_budget(state: State, part: Part) -> str | None:
         return None
     cure = "job.allow(max_cost=...) goes on, job.cancel() ends the job with what is answered."
     if part.bound is None:
-        return f"Part {part.number} is held: nobody can say what it costs at most, and max_cost is set. {cure}"
+        return (
+            f"Part {part.number} is held: nobody can say what it costs at most, and max_cost is set. {cure}"
+        )
+    unknown = [p.number for p in state.parts.values() if _committed(p) is None]
+    if unknown:
+        return f"Part {part.number} is held: nobody can say what part {unknown[0]} costs at most, and max_cost is set. {cure}"
     spent = committed(state)
     # A tolerance far below a cent: sums of bounds are not exact.
     if spent + part.bound <= state.max_cost + 1e-9:
@@ -1048,7 +1218,7 @@ def _ended(state: State, now: Now) -> State:
     newest = max((part.round for part in parts), default=0)
     last = [part for part in parts if part.round == newest]
     words = {"cancelled" if part.status == "dropped" else part.status for part in last}
-    outcome: Outcome = "completed"
+    outcome: Outcome = "completed" if state.rendered else "cancelled"
     if words and words <= {"failed", "refused"} and not state.reused and not any(p.completed for p in parts):
         outcome = "failed"
     elif words & {"cancelled", "expired"}:
@@ -1058,7 +1228,7 @@ def _ended(state: State, now: Now) -> State:
     if bad:
         which = f"{len(bad)} of {len(last)} batches" if len(last) > 1 else "The batch"
         problem = f"{which} failed: {bad[0].problem}"
-        if bad[0].provisional:
+        if bad[0].provisional and bad[0].status != "failed":
             problem = f"{which} gave no results so far: {bad[0].problem}"
     return replace(state, ended=now.wall, outcome=outcome, problem=problem)
 
@@ -1070,7 +1240,7 @@ def next_due(state: State) -> float | None:
     dues = [
         part.due
         for part in state.parts.values()
-        if part.doing is None and not part.final and not (state.send_only and not part.unsent)
+        if part.doing is None and not part.final and not (state.send_only and not _to_send(state, part))
     ]
     waits_to_write = state.rendered and state.output and all(part.final for part in state.parts.values())
     if state.doing is None and (not state.rendered or waits_to_write):
@@ -1092,7 +1262,9 @@ def problem_of(state: State) -> tuple[str | None, bool]:
             return part.trouble, True
     troubled = [part.trouble for part in parts if part.trouble]
     # What is held up for a person may have others beside it that go on.
-    return state.trouble or next(iter(troubled), None), bool(held) and len(held) == len(parts) and state.rendered
+    return state.trouble or next(iter(troubled), None), bool(held) and len(held) == len(
+        parts
+    ) and state.rendered
 
 
 # -- small things

@@ -7,15 +7,17 @@ The ledger is read and never written, so that 0.1.0 finds it as it was.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
@@ -25,6 +27,11 @@ from .folder import JobFolder, JobRecord
 from .machine import Part, PartState, State
 
 __all__ = ["migrate"]
+
+# What early builds did not have yet.
+_LATER = dict.fromkeys(
+    ("retry", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), 0
+)
 
 # "held" waited for room at the provider; "dropped" was cancelled before it was sent.
 _STATES: Mapping[str, PartState] = {
@@ -38,7 +45,7 @@ _STATES: Mapping[str, PartState] = {
 }
 
 
-def migrate(ledger: Path, folders: Iterable[JobFolder]) -> list[str]:
+def migrate(ledger: Path, folders: Sequence[JobFolder]) -> list[str]:
     """
     Give each folder whose job is in the ledger a record and a journal.
 
@@ -46,7 +53,7 @@ def migrate(ledger: Path, folders: Iterable[JobFolder]) -> list[str]:
     ----------
     ledger : pathlib.Path
         ``ledger.sqlite`` of version 0.1.0.
-    folders : iterable of JobFolder
+    folders : sequence of JobFolder
         Those without a record.
 
     Returns
@@ -55,20 +62,28 @@ def migrate(ledger: Path, folders: Iterable[JobFolder]) -> list[str]:
         Ids that the ledger does not know, or that it cannot tell of. A job that a process of 0.1.0 still moves on is
         not among them: it can be taken over later.
     """
-    unknown = []
+    left: list[str] = []
     try:
         with _opened(ledger) as db:
             for folder in folders:
-                if not _migrate(db, folder):
-                    unknown.append(folder.id)
+                try:
+                    if not _migrate(db, folder):
+                        left.append(folder.id)
+                except (LookupError, TypeError, ValueError) as error:
+                    left.append(folder.id)
+                    _warn(ledger, f"Job {folder.id}", error)
     except sqlite3.Error as error:
-        warnings.warn(
-            f"Jobs of version 0.1.0 cannot be listed: {ledger} cannot be read ({error}). Their files are in "
-            f"{ledger.parent / 'jobs'}, untouched.",
-            stacklevel=2,
-        )
-        return [folder.id for folder in folders]
-    return unknown
+        left += [folder.id for folder in folders]
+        _warn(ledger, "Jobs", error)
+    return left
+
+
+def _warn(ledger: Path, what: str, error: Exception) -> None:
+    warnings.warn(
+        f"{what} of version 0.1.0 cannot be listed: {ledger} cannot be read ({type(error).__name__}: {error}). The files "
+        f"are in {ledger.parent / 'jobs'}, untouched.",
+        stacklevel=2,
+    )
 
 
 @contextlib.contextmanager
@@ -113,14 +128,16 @@ def _migrate(db: sqlite3.Connection, folder: JobFolder) -> bool:
             folder.create()
             # One that is there is of a migration that was interrupted.
             folder.journal_path.unlink(missing_ok=True)
-            folder.journal().record(None, _state(job, map(dict, parts), map(dict, failures), folder))
-            folder.write_record(_record(job))
+            folder.journal().record(
+                None, _state(job, [_LATER | dict(part) for part in parts], map(dict, failures), folder)
+            )
+            folder.write_record(_record(job, folder))
     finally:
         lock.release()
     return True
 
 
-def _record(job: Mapping[str, Any]) -> JobRecord:
+def _record(job: Mapping[str, Any], folder: JobFolder) -> JobRecord:
     return JobRecord(
         id=job["id"],
         created=job["created"],
@@ -132,10 +149,59 @@ def _record(job: Mapping[str, Any]) -> JobRecord:
         model=job["model"],
         into=job["into"],
         rows=job["rows"],
-        recipe=job["recipe"],
+        recipe=_recipe(job["recipe"], folder),
         source=job["source"],
         reuse=bool(orjson.loads(job["sources"] or "[]")),
     )
+
+
+def _recipe(kept: str, folder: JobFolder) -> str:
+    """
+    Return a recipe with its keys in the order in which they were asked.
+
+    0.1.0 sorted them, and an id is a hash of bytes: a schema or messages were never found again. What was sent has the
+    order still.
+    """
+    sent = _sent_body(folder)
+    return (
+        kept
+        if sent is None
+        else json.dumps(_in_order(json.loads(kept), list(_inside(sent))), ensure_ascii=False)
+    )
+
+
+def _sent_body(folder: JobFolder) -> Any:
+    """Return the body of the first request that is on disk; None where there is none that can be read."""
+    for path in sorted(folder.parts.glob("part-*.jsonl*")):
+        line = b""
+        with contextlib.suppress(OSError, pa.ArrowInvalid, ValueError, LookupError, TypeError):
+            with pa.input_stream(str(path), compression="detect") as stream:
+                while b"\n" not in line and (block := stream.read(1 << 16)):
+                    line += block
+            request = json.loads(line.partition(b"\n")[0])
+            return request["body"] if "body" in request else request["params"]
+    return None
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _inside(inner)
+
+
+def _in_order(value: Any, sent: list[Any]) -> Any:
+    """Return a value as it stands among those that were sent; where it is filled in per row, its keys as there."""
+    if isinstance(value, list):
+        return [_in_order(inner, sent) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    alike = [other for other in sent if isinstance(other, dict) and other.keys() >= value.keys()]
+    for other in alike:
+        if other == value:
+            return other
+    names = [name for name in alike[0] if name in value] if alike else list(value)
+    return {name: _in_order(value[name], sent) for name in names}
 
 
 def _state(

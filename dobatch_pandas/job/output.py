@@ -26,10 +26,10 @@ from dobatch_pandas.endpoints import embeddings
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
 
-from .input import source_of
-from .result_files import STORED
 from .folder import JobFolder, JobRecord
 from .home import JobRow
+from .input import source_of
+from .result_files import STORED
 
 __all__ = ["output_problems", "write_output"]
 

@@ -8,20 +8,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from dobatch_pandas.config import on_change, settings
 from dobatch_pandas.errors import ConfigurationError
 from dobatch_pandas.service.client import Client
 
-from .account import account_here
+from .account import is_ours
 from .engine import Engine, Live, Loop
 from .folder import JobRecord, release_in_child
 from .home import Home
 from .machine import Event, Now, Woken, problem_of
-from .work import OpenJob, Workers
+from .work import LockOfJob, OpenJob, Workers
 
-__all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up"]
+__all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up", "wake"]
 
 BUDGET = 60.0  # seconds that one call may take; waiting for better times is the machine's
 
@@ -104,6 +103,11 @@ def post(live: Live, event: Event) -> None:
     _here.loop.call(lambda: _here.engine.post(live, event))
 
 
+def wake(live: Live) -> None:
+    """Have whatever waits tried at once, also what waits for a person; returns when the job knows."""
+    _here.loop.ask(lambda: _here.engine.post(live, Woken()))
+
+
 def drop(home: Home, job_id: str) -> None:
     """Leave a job alone, as the end of the process would; returns when no thread is at its files any more."""
     live = live_of(home, job_id)
@@ -135,7 +139,7 @@ def _check_whose(home: Home, record: JobRecord) -> None:
             f"Job {record.id} belongs to {record.base_url}, and {here} is set, whose token must not go there. "
             f"Set dobatch.configure(base_url={record.base_url!r}, token=...) to go on."
         )
-    if settings().token and record.account and account_here(home) != record.account:
+    if settings().token and not is_ours(home.path, record):
         raise ConfigurationError(
             f"Job {record.id} was submitted by another account than the one that is set. If it is the same account with "
             'a new token, say so with dobatch.configure(token=..., account="same"); else set the token of the account.'
@@ -232,11 +236,12 @@ def _unsent(live: Live) -> bool:
 def _forked() -> None:
     """A child has none of its parent's threads: it begins anew, and takes nothing of the parent's away."""
     global _here
-    release_in_child([live.lock.held for live in _here.lives.values() if live.lock is not None])  # type: ignore[attr-defined]
+    held = [live.lock for live in _here.lives.values() if isinstance(live.lock, LockOfJob)]
+    release_in_child([lock.held for lock in held])
     _here = _Process()
 
 
-_here: Any = _Process()
+_here = _Process()
 on_change(_wake_everything)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,17 +16,18 @@ from dobatch_pandas.codes import Fate
 from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
+from .budget import bound_of
 from .engine import Live
-from .folder import JobFolder, JobRecord, written_whole
-from .home import Home
+from .folder import JobFolder, written_whole
+from .home import Home, scope_of
 from .input import read_input
 from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered
-from .result_files import copy_answers, scope_of
+from .result_files import copy_answers
 
 if TYPE_CHECKING:
     from .work import OpenJob
 
-__all__ = ["Stopped", "part_ids", "render", "write_part_manifest"]
+__all__ = ["Known", "Stopped", "part_ids", "render", "write_part_manifest"]
 
 
 class Stopped(Exception):
@@ -52,6 +54,8 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
     Stopped
         The job is to be left alone.
     """
+    if job.record.source is None and not job.folder.input.exists():
+        return _rendered_before(live, job)
     lost = KeySet()
     while True:
         rendered, missing = _rendered_once(live, job, report, told, lost)
@@ -60,6 +64,14 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
             return rendered
         # Another job's answers went away between being found and being copied: these are asked after all.
         lost.add_new(missing)
+
+
+def _rendered_before(live: Live, job: OpenJob) -> Rendered:
+    """Tell from the manifest what a process had rendered that died before it could say so."""
+    manifest = pq.read_table(job.folder.manifest, columns=["custom_id", "fate"])
+    reused = pc.count_distinct(manifest["custom_id"].filter(pc.equal(manifest["fate"], Fate.REUSED))).as_py()
+    sent = sum(part.requests for part in live.state.parts.values())
+    return Rendered(sent + reused, reused, _count(pc.greater(manifest["fate"], Fate.REUSED)))
 
 
 def _rendered_once(
@@ -76,18 +88,20 @@ def _rendered_once(
 
     def accept(part: part_files.Part) -> None:
         write_part_manifest(folder, part)
-        report(PartRendered(Part(part.number, part.requests, part.bytes)))
+        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=_bound(job, live, part))))
         with job.changed:
             job.changed.wait_for(lambda: live.gone or _room(live, part.number))
         if live.gone:
             raise Stopped
 
-    known = Known(job.home, record, lost)
+    known = None
+    if record.reuse:
+        known = Known(job.home, record.base_url, record.account, record.provider, record.endpoint, lost)
     writer = RequestWriter(
         recipe,
         folder.parts,
         sent=sent,
-        answered=known,  # type: ignore[arg-type]  a set that is looked up rather than held
+        answered=known,
         first_part=max(parts, default=-1) + 1,
         on_part=accept,
     )
@@ -106,9 +120,15 @@ def _rendered_once(
                 raise Stopped
         writer.close()
     taken = pa.chunked_array(reused, pa.string()).unique()
-    copied = copy_answers(job.home, known.found, taken, folder.reused)
+    copied = copy_answers(job.home, known.found if known is not None else {}, taken, folder.reused)
     keys = keys_of(taken)
     return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
+
+
+def _bound(job: OpenJob, live: Live, part: part_files.Part) -> float | None:
+    if live.state.max_cost is None:
+        return None
+    return bound_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 
 
 def _room(live: Live, number: int) -> bool:
@@ -119,16 +139,16 @@ def _room(live: Live, number: int) -> bool:
     return state.cancelled or sum(part.state == "rendered" for part in state.parts.values()) < PARTS_AHEAD
 
 
-class Known:
+class Known(KeySet):
     """
-    The requests that earlier jobs have an answer for, looked up as they are met.
+    The requests that earlier jobs have an answer for: a set that is looked up as it is asked, and not held.
 
     Parameters
     ----------
     home : Home
-    record : JobRecord
-        Its own question: only answers of the same account, service and endpoint count.
-    lost : KeySet
+    base_url, account, provider, endpoint : str
+        Only answers of the same ones count, and those of version 0.1.0, which knew no accounts.
+    lost : KeySet, optional
         What cannot be had after all.
 
     Attributes
@@ -137,18 +157,31 @@ class Known:
         For each job the keys of what was found in it.
     """
 
-    def __init__(self, home: Home, record: JobRecord, lost: KeySet | None = None) -> None:
-        self._home, self._scope, self._reuse = home, scope_of(record), record.reuse
+    def __init__(
+        self,
+        home: Home,
+        base_url: str,
+        account: str,
+        provider: str,
+        endpoint: str,
+        lost: KeySet | None = None,
+    ) -> None:
+        super().__init__()
+        self._home = home
+        self._scopes = [
+            scope_of(base_url, whose, provider, endpoint) for whose in dict.fromkeys((account, ""))
+        ]
+        self._any = home.enter_answers(self._scopes)
         self._lost = KeySet() if lost is None else lost
         self.found: dict[str, list[Keys]] = {}
 
     def __len__(self) -> int:
-        return int(self._reuse)
+        return int(self._any)
 
-    def contains(self, keys: Keys) -> Any:
+    def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Say of each key whether it is answered."""
         there = KeySet()
-        for job_id, theirs in self._home.answered(self._scope, keys).items():
+        for job_id, theirs in self._home.answered(self._scopes, keys).items():
             self.found.setdefault(job_id, []).append(theirs)
             there.add_new(theirs)
         return there.contains(keys) & ~self._lost.contains(keys)

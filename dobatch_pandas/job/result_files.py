@@ -23,7 +23,7 @@ from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.endpoints.answer import true
 from dobatch_pandas.questions.recipe import Recipe
 
-from .folder import JobRecord, written_whole
+from .folder import written_whole
 from .home import Home
 
 __all__ = [
@@ -32,11 +32,9 @@ __all__ = [
     "Doubled",
     "Tally",
     "copy_answers",
-    "enter_answers",
     "failed_results",
     "read_part",
     "read_part_into",
-    "scope_of",
     "write_results",
 ]
 
@@ -147,7 +145,9 @@ def _mark_failed(table: pa.Table, rows: Any, code: Any, message: Any) -> pa.Tabl
     return _replace(table, "error_message", pc.if_else(rows, message, table["error_message"]))
 
 
-def read_part_into(target: Path, files: Sequence[Path], ids: pa.Array, recipe: Recipe, **options: Any) -> Tally:
+def read_part_into(
+    target: Path, files: Sequence[Path], ids: pa.Array, recipe: Recipe, **options: Any
+) -> Tally:
     """Write what `read_part` yields to a file that appears whole or not at all, and return what it adds up to."""
     for doubled in (False, True):
         tally = Tally()
@@ -182,20 +182,6 @@ def _large(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.concat_tables(held)
-
-
-def scope_of(record: JobRecord) -> str:
-    """Return whose answers a job may reuse: those of the same account, service and endpoint."""
-    return "\n".join([record.base_url, record.account, record.provider, record.endpoint])
-
-
-def enter_answers(home: Home, record: JobRecord, file: Path) -> None:
-    """Enter the answers of a result file, so that later jobs find them."""
-    table = pq.read_table(file, columns=["custom_id", "status"])
-    ids = table["custom_id"].filter(pc.equal(table["status"], "succeeded"))
-    # Ids of the user's own say nothing of what was asked.
-    if record.reuse and len(ids):
-        home.add_answers(scope_of(record), record.id, keys_of(ids.combine_chunks()))
 
 
 def copy_answers(home: Home, found: Mapping[str, Sequence[Keys]], ids: pa.Array, target: Path) -> KeySet:

@@ -13,6 +13,7 @@ from dobatch_pandas.prices import cost, price_of
 
 from .engine import Live
 from .folder import JobRecord
+from .home import status_of
 from .machine import Part, State, problem_of
 from .work import OpenJob
 
@@ -96,27 +97,10 @@ def _row(part: Part) -> BatchRow:
 
 def word_of(state: State, live: Live | None) -> Word:
     """Return the one word for how a job stands."""
-    if state.ended is not None and state.outcome is not None:
-        return state.outcome
-    if problem_of(state)[1] or (live is not None and live.broken is not None):
+    if live is not None and live.broken is not None:
         return "paused"
-    if state.cancelled:
-        return "cancelling"
-    parts = list(state.parts.values())
-    if not state.rendered and all(p.state == "rendered" for p in parts):
-        return "recorded" if live is None else "rendering"
-    if not state.rendered or any(p.unsent for p in parts):
-        return "uploading"
-    at_work = [p for p in parts if p.open]
-    if not at_work:
-        return "downloading"
-    if all(p.status == "finalizing" or 0 < p.requests <= p.completed + p.failed for p in at_work):
-        return "finalizing"
-    begun = any(p.completed + p.failed > 0 or p.status not in _NOT_BEGUN for p in at_work)
-    return "running" if begun or len(at_work) < len(parts) else "queued"
-
-
-_NOT_BEGUN = (None, "validating", "queued", "awaiting_processing")
+    word = status_of(state)
+    return "rendering" if word == "recorded" and live is not None else word
 
 
 def _eta(started: float | None, ended: int, total: int, state: State) -> float | None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
+from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import InputError, ServerError, TooManyRequests
 from dobatch_pandas.questions.build import build_recipe
+from dobatch_pandas.questions.freeze import freeze as freeze_frame
+from dobatch_pandas.questions.freeze import freeze_batches
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 from dobatch_pandas.service.client import Client
 
 from .account import account_here
+from .budget import check_max_cost, refuse_beyond
 from .folder import JobFolder, JobRecord
 from .home import Home
 from .input import as_json, check_source, record_of_source, write_input
@@ -24,8 +29,9 @@ from .job import Job
 from .machine import State
 from .output import output_problems
 from .process import home_here
+from .render import Known
 
-__all__ = ["salt_here", "submit_dataset", "submit_frame"]
+__all__ = ["home_with_token", "salt_here", "submit_dataset", "submit_frame"]
 
 
 def submit_frame(
@@ -54,12 +60,16 @@ def submit_frame(
     max_cost : float, optional
         US dollars that the job may cost at most.
     """
-    home = _home_with_token()
+    home = home_with_token()
+    check_max_cost(max_cost)
 
     def freeze(folder: JobFolder) -> str:
         return write_input(frame, recipe, folder.input, salt=salt_here(home))
 
-    return _submitted(home, recipe, len(frame), freeze, fresh, display, send_only, max_cost)
+    def rows() -> Iterable[pa.RecordBatch]:
+        return freeze_frame(recipe, frame)
+
+    return _submitted(home, recipe, len(frame), freeze, rows, fresh, display, send_only, max_cost)
 
 
 def submit_dataset(
@@ -81,6 +91,7 @@ def submit_dataset(
     flatten: bool = False,
     fresh: bool = False,
     display: Any = None,
+    max_cost: float | None = None,
     **body: Any,
 ) -> Job:
     """
@@ -100,6 +111,8 @@ def submit_dataset(
         Ask anew even what was asked before.
     display : bool, "widget" or "bar", optional
         What to show.
+    max_cost : float, optional
+        US dollars that the job may cost at most.
     **body
         Any parameter of the request's body, a constant or ``dobatch.col("column")``.
 
@@ -132,7 +145,7 @@ def submit_dataset(
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
-    home = _home_with_token()
+    home = home_with_token()
     unfit = output_problems(target, files.folders, home.rows())
     try:
         fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
@@ -141,15 +154,21 @@ def submit_dataset(
     if unfit and (fresh or home.find(fingerprint) is None):
         raise InputError(unfit)
     asked_of = record_of_source(files, target)
-    return _submitted(home, recipe, rows, lambda _: fingerprint, fresh, display, False, None, source=asked_of)
+
+    def frozen() -> Iterable[pa.RecordBatch]:
+        return freeze_batches(recipe, files.batches(recipe.columns))
+
+    return _submitted(
+        home, recipe, rows, lambda _: fingerprint, frozen, fresh, display, False, max_cost, source=asked_of
+    )
 
 
 def salt_here(home: Home) -> str:
     """Return what makes the same question another one: the service, and the account that asks."""
-    return f"{settings().base_url} {account_here(home)}"
+    return f"{settings().base_url} {account_here(home.path)}"
 
 
-def _home_with_token() -> Home:
+def home_with_token() -> Home:
     """Return the home that is set now; says what is wrong with the token or the address."""
     Client().close()
     return home_here()
@@ -160,6 +179,7 @@ def _submitted(
     recipe: Recipe,
     rows: int,
     freeze: Callable[[JobFolder], str],
+    pieces: Callable[[], Iterable[pa.RecordBatch]],
     fresh: bool,
     display: Any,
     send_only: bool,
@@ -172,13 +192,15 @@ def _submitted(
         fingerprint = freeze(home.folder(job_id).create())
         record = None if fresh else home.find(fingerprint)
         if record is None:
+            if max_cost is not None:
+                refuse_beyond(max_cost, recipe, pieces(), answered=None if fresh else _answered(home, recipe))
             _knock()
             mine = JobRecord(
                 id=job_id,
                 created=time.time(),
                 fingerprint=fingerprint,
                 base_url=settings().base_url,
-                account=account_here(home),
+                account=account_here(home.path),
                 provider=recipe.provider,
                 endpoint=recipe.endpoint,
                 model=recipe.model,
@@ -189,7 +211,9 @@ def _submitted(
                 reuse=not fresh and recipe.custom_id is None,
                 max_cost=max_cost,
             )
-            record = home.add_job(mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=fresh)
+            record = home.add_job(
+                mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=fresh
+            )
     except BaseException:
         home.discard(job_id)
         raise
@@ -201,7 +225,16 @@ def _submitted(
             f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
         )
     job.resume(send_only=send_only)
+    if record.id != job_id and max_cost != record.max_cost and record.max_cost is not None:
+        # The same question with another limit: whoever asks now decides.
+        job.allow(max_cost)
     return job
+
+
+def _answered(home: Home, recipe: Recipe) -> KeySet | None:
+    if recipe.custom_id is not None:
+        return None
+    return Known(home, settings().base_url, account_here(home.path), recipe.provider, recipe.endpoint)
 
 
 def _knock() -> None:

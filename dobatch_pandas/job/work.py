@@ -38,7 +38,6 @@ from .machine import (
     Create,
     Event,
     Failed,
-    Fault,
     Fetch,
     Fetched,
     Find,
@@ -57,9 +56,9 @@ from .machine import (
 )
 from .output import write_output
 from .render import Stopped, part_ids, render
-from .result_files import Tally, enter_answers, read_part_into
+from .result_files import Tally, read_part_into
 
-__all__ = ["AT_ONCE", "OpenJob", "Workers"]
+__all__ = ["AT_ONCE", "LockOfJob", "OpenJob", "Workers"]
 
 AT_ONCE = {"upload": 3, "call": 4, "look": 1, "fetch": 4, "read": 1, "index": 1}
 """How many threads do each kind of work, for all jobs of a process; a read uses several cores by itself."""
@@ -119,7 +118,7 @@ class Workers:
     def try_lock(self, live: Live) -> Lock | None:
         job: OpenJob = live.job
         held = job.folder.try_lock()
-        return None if held is None else _LockOfJob(held, job)
+        return None if held is None else LockOfJob(held, job)
 
     def cancel_asked(self, live: Live) -> bool:
         job: OpenJob = live.job
@@ -302,7 +301,7 @@ def _failed(action: Action, error: BaseException) -> Failed:
     return Failed(getattr(action, "number", None), _OPERATION_OF[type(action)], fault_of(error))
 
 
-class _LockOfJob:
+class LockOfJob:
     """The lock of a job, which comes free only when no thread of ours is at the job's files any more."""
 
     def __init__(self, held: Any, job: OpenJob) -> None:
@@ -409,7 +408,9 @@ def _fetch(job: OpenJob, number: int, batch_id: str, again: bool) -> None:
     links = job.client.get_results(batch_id)
     wanted = (("output_url", job.folder.output(number)), ("error_url", job.folder.error(number)))
     if not links.available or not (links.output_url or links.error_url):
-        raise NotReady(f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results")
+        raise NotReady(
+            f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results"
+        )
     had, gone = 0, None
     for which, target in wanted:
         url = getattr(links, which)
@@ -452,7 +453,6 @@ def _read(live: Live, job: OpenJob, number: int, code: str, message: str) -> Rea
         missing_code=code,
         missing_message=message,
     )
-    enter_answers(job.home, job.record, folder.result(number))
     measured = None
     if live.state.max_cost is not None:
         measured = _cost(job.record, tally)
@@ -479,5 +479,3 @@ def _cost(record: JobRecord, tally: Tally) -> float | None:
     return cost(
         price, tokens["prompt_tokens"], tokens["completion_tokens"], cached_tokens=tokens["cached_tokens"]
     )
-
-

@@ -21,15 +21,15 @@ class Clock:
 
     def __init__(self, source: Callable[[], float] | None = None) -> None:
         self._source = source or time.time
-        self._offset = 0.0
+        self.offset = 0.0
 
     def now(self) -> float:
         """Unix seconds."""
-        return self._source() + self._offset
+        return self._source() + self.offset
 
     def advance(self, seconds: float) -> None:
         """Move on by so many seconds at once."""
-        self._offset += seconds
+        self.offset += seconds
 
 
 def iso(moment: float | None) -> str | None:

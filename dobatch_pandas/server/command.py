@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+import os
+import secrets
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
-from dobatch_pandas.errors import DobatchError
+from dobatch_pandas.errors import DobatchError, ServerProblem
 
+from .certificate import given_certificate, make_certificate
 from .faults import FAILURES, Faults
 from .local import LocalServer
 from .wire import WIRES
@@ -28,14 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="echo, smollm2, minilm, or the base URL of an OpenAI-compatible server",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=8000, help="0 lets the system choose (default: %(default)s)")
+    add("--port", type=_whole(0, 65535), default=8000, help="0 lets the system choose (default: %(default)s)")
     add("--home", help="folder whose batches survive a restart (default: a temporary one)")
     add("--wire", choices=WIRES, default="A", help="which description of the service is followed")
-    add("--token", help="the only token that is accepted (default: any)")
-    add("--concurrency", type=int, help="requests executed at once (default: what the model likes)")
+    add(
+        "--concurrency",
+        type=_whole(1, 10_000),
+        metavar="N",
+        help="requests at the model at once, of batches and real-time calls together (default: what it likes)",
+    )
     add("--rate-limit", metavar="MINUTE,HOUR", type=_rate_limit, default=(250, 5000), help="calls, or 'none'")
-    add("--url-lifetime", type=float, default=900.0, metavar="SECONDS", help="of signed addresses")
-    add("--enqueued-tokens", type=int, metavar="N", help="limit on the tokens of all open batches")
+    add("--url-lifetime", type=_seconds, default=900.0, metavar="SECONDS", help="of signed addresses")
+    add("--enqueued-tokens", type=_whole(1), metavar="N", help="limit on the tokens of all open batches")
     add("--endpoint-rule", choices=("either", "always", "openai_only"), default="either")
     add(
         "--not-ready",
@@ -43,19 +56,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="flag",
         help="how results answer that are not there yet",
     )
+    add(
+        "--not-uploaded",
+        choices=(400, 409, 422),
+        type=int,
+        default=400,
+        help="how creating a batch answers whose file was not uploaded (default: %(default)s)",
+    )
+    add(
+        "--signed-type",
+        default="",
+        metavar="TYPE",
+        help="content type that upload addresses are signed for (default: none, any uploads)",
+    )
+    add(
+        "--log",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="a line for each call, to a file or to the terminal",
+    )
+    safe = parser.add_argument_group("who may call it")
+    safe.add_argument(
+        "--token", help="the only token that is accepted; others of this machine can see it here"
+    )
+    safe.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="where the token stands (default: DOBATCH_SERVER_TOKEN, or one is drawn)",
+    )
+    safe.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that clients call it by, beside this machine's own; * for any",
+    )
+    safe.add_argument(
+        "--tls", action="store_true", help="speak https, with a certificate that is made and kept"
+    )
+    safe.add_argument("--tls-cert", metavar="FILE", help="speak https with this certificate")
+    safe.add_argument("--tls-key", metavar="FILE", help="its key, where that is in another file")
     trouble = parser.add_argument_group("trouble on demand")
     trouble.add_argument(
-        "--latency", type=float, default=0.0, metavar="SECONDS", help="of every request of a batch"
+        "--latency", type=_seconds, default=0.0, metavar="SECONDS", help="of every request of a batch"
     )
     trouble.add_argument(
-        "--api-latency", type=float, default=0.0, metavar="SECONDS", help="of every API call"
+        "--api-latency", type=_seconds, default=0.0, metavar="SECONDS", help="of every API call"
     )
-    trouble.add_argument("--fail-share", type=float, default=0.0, metavar="SHARE", help="of requests, 0 to 1")
+    trouble.add_argument(
+        "--fail-share", type=_share, default=0.0, metavar="SHARE", help="of requests, 0 to 1"
+    )
     trouble.add_argument(
         "--fail-kinds", type=_kinds, default=FAILURES, metavar="KIND,...", help=", ".join(FAILURES)
     )
     trouble.add_argument(
-        "--fail-times", type=int, metavar="N", help="a request fails so often, then succeeds"
+        "--fail-times", type=_whole(1), metavar="N", help="a request fails so often, then succeeds"
     )
     trouble.add_argument(
         "--fault",
@@ -65,17 +121,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OPERATION:SETTING=VALUE,...",
         help="such as create_batch:status=503,times=2 or download:cut=1000 or get_batch:drop=after",
     )
+    trouble.add_argument(
+        "--fault-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="faults, one a line, written as for --fault",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted; return the exit status."""
+    with contextlib.ExitStack() as stack:
+        server = _server(args, stack)
+        for operation, settings in [*args.fault, *_from_files(args.fault_file)]:
+            server.faults.add(operation, **settings)
+        ends = _Ends()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, ends))
+        stack.enter_context(_telling())
+        _raise_file_limit()
+        try:
+            server.start()
+            _greet(server, args)
+            ends.wait()
+            _drain(server, ends)
+        finally:
+            server.stop(0.5 if ends.count > 1 else 5.0)
+    print(
+        "Stopped." if args.home is None else f"Stopped; {args.home} holds what is not done yet.", flush=True
+    )
+    return 0
+
+
+def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> LocalServer:
+    token = _token(args)
+    certificate = None
+    if args.tls_cert:
+        certificate = given_certificate(args.tls_cert, args.tls_key)
+    elif args.tls_key:
+        raise ServerProblem("--tls-key needs --tls-cert.")
+    elif args.tls:
+        home = args.home or stack.enter_context(tempfile.TemporaryDirectory(prefix="dobatch-tls-"))
+        names = tuple(name for name in (args.host, *args.allowed_host) if name not in ("*", "0.0.0.0", "::"))
+        certificate = make_certificate(Path(home).expanduser() / "tls", names)
+    log = None
+    if args.log is not None:
+        file = sys.stderr
+        if args.log != "-":
+            try:
+                file = stack.enter_context(open(args.log, "a", encoding="utf-8", buffering=1))  # noqa: SIM115
+            except OSError as problem:
+                raise ServerProblem(f"--log {args.log} cannot be written: {problem.strerror}.") from problem
+        log = _Log(file)
     server = LocalServer(
         args.model,
         wire=args.wire,
         port=args.port,
         host=args.host,
         home=args.home,
-        token=args.token,
+        token=token,
         rate_limit=args.rate_limit,
         url_lifetime=args.url_lifetime,
         latency=args.latency,
@@ -87,47 +192,196 @@ def run(args: argparse.Namespace) -> int:
         enqueued_tokens=args.enqueued_tokens,
         endpoint_rule=args.endpoint_rule,
         not_ready=args.not_ready,
+        not_uploaded=args.not_uploaded,
+        upload_type=args.signed_type,
+        allowed_hosts=args.allowed_host,
+        tls=certificate,
+        log=log,
     )
-    for operation, settings in args.fault:
-        server.faults.add(operation, **settings)
-    over = threading.Event()
+    server._remembers = False
+    return server
 
-    def end(number: int, frame: FrameType | None) -> None:
-        over.set()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+def _token(args: argparse.Namespace) -> str:
+    """The token that was given in one of three ways, or a new one, as Jupyter draws it."""
+    if args.token is not None and args.token_file is not None:
+        raise ServerProblem("Give --token or --token-file, not both.")
+    token, where = args.token, "--token"
+    if args.token_file is not None:
+        where = args.token_file
+        try:
+            token = Path(args.token_file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ServerProblem(f"--token-file {args.token_file} cannot be read: {problem}.") from problem
+    elif token is None and "DOBATCH_SERVER_TOKEN" in os.environ:
+        token, where = os.environ["DOBATCH_SERVER_TOKEN"].strip(), "DOBATCH_SERVER_TOKEN"
+    if token is None:
+        return secrets.token_urlsafe(24)
+    if not token or token.split() != [token] or not token.isascii():
+        raise ServerProblem(f"The token of {where} must be ASCII without blanks, and not empty.")
+    return str(token)
+
+
+class _Ends:
+    """Counts the signals that ask for the end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first, self.second = threading.Event(), threading.Event()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        (self._first if self.count == 1 else self.second).set()
+
+    def wait(self) -> None:
+        # Windows delivers Ctrl+C only to a wait that ends now and then.
+        while not self._first.wait(1.0 if sys.platform == "win32" else None):
+            pass
+
+
+class _Log:
+    """A line for each call, with its time; a terminal or disk that takes none does not stop the server."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __call__(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(time.strftime("%H:%M:%S"), line, file=self._file)
+
+
+def _greet(server: LocalServer, args: argparse.Namespace) -> None:
+    print(f"Serving the model {args.model} at {server.url} (wire {args.wire}). Ctrl+C ends it.\n")
+    print("In the shell or notebook that uses it:\n")
+    print(f"    export DOBATCH_BASE_URL={server.url}")
+    print(f"    export DIGITALOCEAN_TOKEN={server.token}")
+    if server.tls is not None and server.tls.authority is not None:
+        print(f"    export REQUESTS_CA_BUNDLE={server.tls.authority} SSL_CERT_FILE={server.tls.authority}")
+    print(f"\nTo look at it and change it: {server.url}/#token={server.token}\n", flush=True)
+    if server.host in ("0.0.0.0", "::"):
+        print(
+            "Other machines can reach it: whoever has the token can read prompts and use the model.",
+            flush=True,
+        )
+    look = server.look()
+    if look is not None:
+        look.add_done_callback(_show_model)
+
+
+def _show_model(look: Future[list[str]]) -> None:
+    if look.cancelled():
+        return
+    problem = look.exception()
+    if problem is not None:
+        print(f"The model is not there yet: {problem}. Batches wait for it.", flush=True)
+        return
+    print("\n".join(["The model's server has:", *(f"    {line}" for line in look.result())]), flush=True)
+
+
+def _drain(server: LocalServer, ends: _Ends) -> None:
+    """Wait for what is at the model, and say so; a second signal ends that."""
+    server.drain()
+    told = 0
+    while (busy := server.busy) and not ends.second.wait(0.05):
+        if busy != told:
+            requests = "1 request" if busy == 1 else f"{busy} requests"
+            print(f"Waiting for {requests} at the model; Ctrl+C again drops them.", flush=True)
+            told = busy
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Show on stderr what keeps work from going on, and that it goes on."""
+    log = logging.getLogger("dobatch_pandas.server")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
     try:
-        with server:
-            print(f"Serving the model {args.model} at {server.url} (wire {args.wire}). Ctrl+C ends it.\n")
-            print("In the shell or notebook that uses it:\n")
-            print(f"    export DOBATCH_BASE_URL={server.url}")
-            print(f"    export DIGITALOCEAN_TOKEN={server.token}\n", flush=True)
-            # Windows delivers Ctrl+C only to a wait that ends now and then.
-            while not over.wait(1.0 if sys.platform == "win32" else None):
-                pass
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    print("Stopped." if args.home is None else f"Stopped; {args.home} holds what is not done yet.")
-    return 0
+        log.removeHandler(handler)
+
+
+def _raise_file_limit() -> None:
+    """Many clients and many requests at the model take descriptors; 256 is macOS's usual limit."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
+        if soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def serve(argv: Sequence[str] | None = None) -> int:
     """Parse arguments and serve; errors of ours go to stderr without a traceback."""
     parser = argparse.ArgumentParser("dobatch serve", description=__doc__)
     add_arguments(parser)
+    arguments = parser.parse_args(argv)
     try:
-        return run(parser.parse_args(argv))
+        return run(arguments)
     except DobatchError as problem:
         print(problem, file=sys.stderr)
         return 1
 
 
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    bounds = f"a number from {least}" + ("" if most is None else f" to {most}")
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {bounds}")
+        return number
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
+    return number
+
+
+def _share(text: str) -> float:
+    number = _seconds(text)
+    if number > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return number
+
+
 def _rate_limit(text: str) -> tuple[int, int] | None:
     if text.lower() == "none":
         return None
-    minute, hour = text.split(",")
+    numbers = text.split(",")
+    if len(numbers) != 2 or not all(number.strip().isdecimal() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MINUTE,HOUR, such as 250,5000, nor 'none'")
+    minute, hour = numbers
     return int(minute), int(hour)
+
+
+def _from_files(paths: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for path in paths:
+        try:
+            lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ServerProblem(f"--fault-file {path} cannot be read: {problem}.") from problem
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            try:
+                found.append(_fault(line.strip()))
+            except (argparse.ArgumentTypeError, ValueError) as problem:
+                raise ServerProblem(f"--fault-file {path}, line {number}: {problem}") from None
+    return found
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -159,7 +413,10 @@ def _fault(text: str) -> tuple[str, dict[str, Any]]:
         name, _, value = part.partition("=")
         if name not in _SETTINGS:
             raise argparse.ArgumentTypeError(f"no setting {name!r}; there are {', '.join(_SETTINGS)}")
-        settings[name] = _SETTINGS[name](value)
+        try:
+            settings[name] = _SETTINGS[name](value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{name} cannot be {value!r}") from None
     try:
         Faults().add(operation, **settings)
     except ValueError as problem:

@@ -1,4 +1,4 @@
-"""Runs batches in the background: a few threads for all batches that are open."""
+"""Runs batches in the background, and real-time calls: a few threads for all that is asked of the model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import time
 import uuid
 import zlib
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from .clock import Clock
 from .faults import Faults
 from .lines import Outcome, failed, outcome, request_of
 from .models import Model, ask
+from .pace import NotNow, Pace
 from .run import Run
 from .state import Batch, State
 from .storage import Objects
@@ -25,9 +29,31 @@ from .validation import FileLimits, inspect, line_offsets
 
 __all__ = ["Executor"]
 
-# Seconds that stopping waits for requests that are being executed.
-_PATIENCE = 5.0
 _log = logging.getLogger("dobatch_pandas.server")
+_T = TypeVar("_T")
+
+# Seconds after which answers of a chunk are written, though the chunk is not through.
+_FLUSH = 0.25
+# Seconds between two tries of what the disk, the system or the ledger did not take.
+_RETRY = 0.5
+# How often a step of a batch may end in an error that is nobody's but ours, until the batch fails.
+_MISHAPS = 3
+# How often one request may be pushed back, while others are answered, until it is to blame itself.
+_PUSHED = 20
+# Real-time calls that may wait for their turn.
+_WAITING = 1000
+
+
+class _Task(NamedTuple):
+    """What a thread does next; ``asks`` says whether it asks the model."""
+
+    work: Callable[[], None]
+    run: Run | None
+    asks: bool
+
+
+class _Dropped(Exception):
+    """The server ends, and does not wait for this any more."""
 
 
 class Executor:
@@ -43,7 +69,8 @@ class Executor:
     model : Model
     limits : FileLimits
     concurrency : int, optional
-        Threads; by default as many as the model likes.
+        Requests that are at the model at once, those of batches and real-time calls together; by default as
+        many as the model likes.
     enqueued_tokens : int, optional
         A batch that brings the tokens of all open batches above this fails in validation.
     """
@@ -65,16 +92,19 @@ class Executor:
         folder.mkdir(parents=True, exist_ok=True)
         self.model, self._faults, self._clock, self._limits = model, faults, clock, limits
         self._enqueued_tokens = enqueued_tokens
-        self.executed: Counter[str] = Counter()
+        self.executed: Counter[str] | None = Counter()
         self._runs: dict[str, Run] = {}
         self._held: dict[str, int] = {}
-        self._stopping = threading.Event()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._stopping, self._dropped = threading.Event(), threading.Event()
         self._wake = threading.Condition()
-        self._most = concurrency or model.concurrency
-        self._busy = 0
+        self.pace = Pace(concurrency or model.concurrency)
+        self._busy = self._asking = 0
+        self._alarm = float("inf")
         self._threads = [
             threading.Thread(target=self._work, name=f"dobatch-server-{number}", daemon=True)
-            for number in range(max(8, self._most))
+            # Two more than ask the model at once: files are looked at and put in place meanwhile.
+            for number in range(max(8, self.pace.most) + 2)
         ]
 
     def start(self) -> None:
@@ -84,17 +114,50 @@ class Executor:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Finish what is being executed at this moment, and end the threads."""
+    def drain(self) -> None:
+        """Begin nothing more; what is at the model goes on."""
         self._stopping.set()
         with self._wake:
+            waiting = list(self._calls)
+            self._calls.clear()
             self._wake.notify_all()
-        deadline = time.monotonic() + _PATIENCE
+        for _, future in waiting:
+            future.cancel()
+
+    def stop(self, patience: float | None = 5.0) -> None:
+        """
+        Finish what is being executed at this moment, and end the threads.
+
+        Parameters
+        ----------
+        patience : float, optional
+            Seconds; what takes longer is dropped, and executed again after a restart.
+        """
+        self.drain()
+        deadline = None if patience is None else time.monotonic() + patience
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        # What a thread brings later than that is dropped, and executed again after a restart.
-        for run in self._runs.values():
+            if thread.ident is not None:
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        self._dropped.set()
+        for run in list(self._runs.values()):
             run.close()
+
+    @property
+    def asking(self) -> int:
+        """Requests that are at the model at this moment."""
+        return self._asking
+
+    @property
+    def busy(self) -> int:
+        """Requests and steps of batches that are under way at this moment."""
+        return self._busy
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps work from going on at this moment, in words."""
+        found = [f"batch {run.batch_id}: {run.trouble}" for run in list(self._runs.values()) if run.trouble]
+        why = self.pace.why
+        return found if why is None else [f"the model: {why.message}", *found]
 
     def add(self, batch: Batch) -> None:
         """Take up a batch."""
@@ -113,6 +176,25 @@ class Executor:
                 run.why = "cancelled"
                 self._wake.notify()
 
+    def call(self, work: Callable[[], _T]) -> Future[_T]:
+        """
+        Do something with the model, in its turn: before batches, and never more at once than is asked for.
+
+        Raises `NotNow` where the model is away, too much waits already, or the server is ending.
+        """
+        future: Future[_T] = Future()
+        with self._wake:
+            if self._stopping.is_set():
+                raise NotNow("The server is ending", retry_after=5)
+            if self.pace.why is not None and (closed := self.pace.closed_for()):
+                why = self.pace.why
+                raise NotNow(why.message, why.status, closed)
+            if len(self._calls) >= _WAITING:
+                raise NotNow("Too many requests wait already", 429, retry_after=1)
+            self._calls.append((work, future))
+            self._wake.notify()
+        return future
+
     def wake(self) -> None:
         """Look again: the clock was moved."""
         with self._wake:
@@ -130,6 +212,24 @@ class Executor:
             self._held.clear()
             self._wake.notify()
 
+    def reset(self) -> None:
+        """Let go of every batch; what is at the model for them is nobody's when it comes."""
+        with self._wake:
+            for run in self._runs.values():
+                run.phase = "ended"
+                run.close()
+            self._runs.clear()
+            self._held.clear()
+            if self.executed is not None:
+                self.executed.clear()
+        for path in self._folder.iterdir():
+            path.unlink(missing_ok=True)
+
+    @property
+    def held(self) -> dict[str, int]:
+        """The stages that batches are held before, and how many requests may still be handed out."""
+        return dict(self._held)
+
     def live(self, batch: Batch) -> Batch:
         """The batch with the counts of this moment."""
         run = self._runs.get(batch.batch_id)
@@ -137,74 +237,106 @@ class Executor:
             batch.total, batch.completed, batch.failed = run.total, run.completed, run.failed
         return batch
 
+    # The threads.
+
     def _work(self) -> None:
         while True:
-            with self._wake:
-                task = self._task()
-                while task is None and not self._stopping.is_set():
-                    self._wake.wait(self._next_deadline())
-                    task = self._task()
-                if task is None or self._stopping.is_set():
+            try:
+                task = self._next()
+                if task is None:
                     return
-                run, step = task
-                run.busy += 1
-                self._busy += 1
-                if self._busy < self._room():
+                try:
+                    task.work()
+                finally:
+                    with self._wake:
+                        self._busy -= 1
+                        self._asking -= task.asks
+                        if task.run is not None:
+                            task.run.busy -= 1
+            except BaseException:  # noqa: BLE001  a thread that ended would be missing for ever
+                _log.exception("An error that nothing expects")
+                self._dropped.wait(_RETRY)
+
+    def _next(self) -> _Task | None:
+        """Wait for something to do; None at the end."""
+        with self._wake:
+            while not self._stopping.is_set():
+                task = self._task()
+                if task is not None:
+                    self._busy += 1
+                    self._asking += task.asks
+                    if task.run is not None:
+                        task.run.busy += 1
                     # There may be work for one more, who will ask the next.
                     self._wake.notify()
-            problem = "An unexpected error in the server"
-            try:
-                step(run)
-                problem = ""
-            except (OSError, sqlite3.Error) as trouble:
-                _log.exception("Batch %s cannot go on", run.batch_id)
-                problem = str(trouble)
-            finally:
-                if problem:
-                    # Requests were lost, so whatever went wrong, the batch must not seem complete.
-                    self._fail(run, [{"code": "server_error", "message": problem, "line": None}])
-                with self._wake:
-                    run.busy -= 1
-                    self._busy -= 1
+                    return task
+                alarm = self._next_alarm()
+                if alarm >= self._alarm:
+                    # Another thread wakes in time for that.
+                    self._wake.wait()
+                    continue
+                self._alarm = alarm
+                self._wake.wait(min(max(0.0, alarm - time.monotonic()), 3600.0))
+                if self._alarm == alarm:
+                    self._alarm = float("inf")
+            return None
+
+    def _next_alarm(self) -> float:
+        """When something becomes possible by itself, in monotonic seconds."""
+        now = time.monotonic()
+        alarms = [float("inf")]
+        if closed := self.pace.closed_for():
+            alarms.append(now + closed)
+        for run in self._runs.values():
+            if run.why is None:
+                alarms.append(now + max(0.0, run.expires_at - self._clock.now()))
+            if run.not_before > now:
+                alarms.append(run.not_before)
+        return min(alarms)
 
     def _room(self) -> int:
-        """How many threads may work at this moment."""
+        """How many requests may be at the model at this moment."""
         # A made-up delay costs no processor, so every thread may sit in one.
-        return len(self._threads) if self._faults.latency else self._most
+        return max(8, self.pace.most) if self._faults.latency else self.pace.limit
 
-    def _next_deadline(self) -> float | None:
-        ends = [run.expires_at for run in self._runs.values() if run.why is None]
-        return max(0.0, min(ends) - self._clock.now()) if ends else None
-
-    def _task(self) -> tuple[Run, Callable[[Run], None]] | None:
+    def _task(self) -> _Task | None:
         """The next thing to do; called with the lock held."""
-        if self._stopping.is_set() or self._busy >= self._room():
-            return None
+        may_ask = self._asking < self._room() and not self.pace.closed_for()
+        while self._calls and may_ask:
+            work, future = self._calls.popleft()
+            if future.set_running_or_notify_cancel():
+                return _Task(partial(self._call, work, future), None, True)
         # The batch with the least left goes first: none waits for a larger one, and they end one by one.
-        for run in sorted(self._runs.values(), key=lambda run: run.left):
-            step = self._step(run)
-            if step is not None:
-                return run, step
+        for run in sorted(self._runs.values(), key=lambda run: run.turn):
+            task = self._step(run, may_ask)
+            if task is not None:
+                return task
         return None
 
-    def _step(self, run: Run) -> Callable[[Run], None] | None:
+    def _step(self, run: Run, may_ask: bool) -> _Task | None:
         if run.why is None and self._clock.now() >= run.expires_at:
             run.why = "expired"
-        if run.phase in ("validating", "resuming"):
-            if run.busy or ("validating" in self._held and run.phase == "validating"):
-                return None
-            return self._validate if run.phase == "validating" else self._resume
+        if run.not_before > time.monotonic():
+            return None
         if run.phase == "in_progress" and run.left and run.why is None:
+            if not may_ask:
+                return None
             count = self._granted(min(run.left, 1 if self._faults.latency else self.model.chunk))
             if not count:
                 return None
             numbers = run.take(count)
-            return lambda run: self._execute(run, numbers)
-        if run.busy or run.phase == "ended":
+            return _Task(lambda: self._execute(run, numbers), run, True)
+        held = run.phase in ("validating", "finalizing") and run.phase in self._held
+        if run.busy or held or run.phase == "ended":
             return None
-        if run.phase == "in_progress":
-            return self._finalize
-        return None if "finalizing" in self._held else self._finish
+        step = {
+            "validating": self._validate,
+            "resuming": self._resume,
+            "in_progress": self._finalize,
+            "finalizing": self._finish,
+            "failing": self._end_failed,
+        }[run.phase]
+        return _Task(lambda: self._take_step(run, step), run, False)
 
     def _granted(self, wanted: int) -> int:
         left = self._held.get("in_progress")
@@ -213,6 +345,155 @@ class Executor:
         count = min(wanted, left)
         self._held["in_progress"] = left - count
         return count
+
+    # What may go wrong on the way.
+
+    def _take_step(self, run: Run, step: Callable[[Run], None]) -> None:
+        try:
+            step(run)
+        except Exception as problem:  # noqa: BLE001  it is told, and the step is taken again
+            self._stumble(run, problem)
+        else:
+            self._go_on(run)
+
+    def _stumble(self, run: Run, problem: BaseException) -> None:
+        """A batch cannot go on at this moment, or, where waiting does not help, at all."""
+        if self._dropped.is_set():
+            return
+        words = f"{type(problem).__name__}: {problem}"
+        gone = isinstance(problem, FileNotFoundError) and not run.source.exists()
+        passing = isinstance(problem, (OSError, sqlite3.OperationalError)) and not gone
+        with self._wake:
+            run.mishaps += not passing
+            told = run.trouble == words
+            run.trouble, run.not_before = words, time.monotonic() + _RETRY
+            if run.phase != "failing" and (gone or run.mishaps >= _MISHAPS):
+                run.errors = [{"code": "server_error", "message": words, "line": None}]
+                run.phase, run.not_before = "failing", 0.0
+        if not told:
+            _log.warning(
+                "Batch %s pauses: %s. It goes on by itself when that has passed.", run.batch_id, words,
+                exc_info=None if passing else problem,
+            )  # fmt: skip
+
+    def _go_on(self, run: Run) -> None:
+        with self._wake:
+            over, run.trouble, run.not_before, run.mishaps = run.trouble, "", 0.0, 0
+        if over and run.phase != "failing":
+            _log.warning("Batch %s goes on.", run.batch_id)
+
+    def _record(self, run: Run, outcomes: list[Outcome]) -> None:
+        """Write answers down, however long that takes: they cannot be had again for nothing."""
+        while outcomes:
+            try:
+                run.record(outcomes)
+            except OSError as problem:
+                self._stumble(run, problem)
+                if self._dropped.wait(_RETRY):
+                    raise _Dropped from None
+            else:
+                if run.trouble:
+                    self._go_on(run)
+                return
+
+    def _hand_back(self, run: Run, numbers: array[int]) -> None:
+        if not numbers:
+            return
+        with self._wake:
+            run.hand_back(numbers)
+            if "in_progress" in self._held:
+                self._held["in_progress"] += len(numbers)
+            self._wake.notify()
+
+    # Asking the model.
+
+    def _call(self, work: Callable[[], Any], future: Future[Any]) -> None:
+        begun = time.monotonic()
+        try:
+            result = work()
+        except NotNow as later:
+            self._pushed_back(later, begun)
+            future.set_exception(later)
+        except BaseException as problem:  # noqa: BLE001  it belongs to whoever called
+            future.set_exception(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
+        else:
+            self._answer_came()
+            future.set_result(result)
+
+    def _answer_came(self) -> None:
+        if self.pace.why is not None:
+            _log.warning("The model answers again.")
+        with self._wake:
+            self.pace.answer_came()
+
+    def _pushed_back(self, later: NotNow, begun: float) -> None:
+        with self._wake:
+            before = self.pace.why
+            self.pace.push_back(later, begun)
+        if before is None or before.message != later.message:
+            _log.warning("The model cannot answer: %s. Batches wait for it.", later.message)
+
+    def _execute(self, run: Run, numbers: array[int]) -> None:
+        done = 0
+        outcomes: list[Outcome] = []
+        ids: list[str] = []
+
+        def flush() -> None:
+            nonlocal outcomes, done
+            self._record(run, outcomes)
+            done += len(outcomes)
+            outcomes = []
+
+        flushed = time.monotonic()
+        try:
+            for number, line in zip(numbers, run.read(numbers), strict=True):
+                custom_id, body = request_of(line, run.provider)
+                one = self._one(run, number, custom_id, body)
+                if one is None:
+                    break
+                outcomes.append(one)
+                ids.append(custom_id)
+                if time.monotonic() - flushed > _FLUSH:
+                    flush()
+                    flushed = time.monotonic()
+                if self._stopping.is_set() or self._calls:
+                    break
+            flush()
+        except _Dropped:
+            pass
+        except Exception as problem:  # noqa: BLE001  it is told, and these requests are taken again
+            self._stumble(run, problem)
+        if self.executed is not None:
+            self.executed.update(ids)
+        self._hand_back(run, numbers[done:])
+
+    def _one(self, run: Run, number: int, custom_id: str, body: dict[str, Any]) -> Outcome | None:
+        """What came of one request; None where the model could not take it."""
+        kind = None
+        if self._faults.fail_share:
+            kind = self._faults.failure(custom_id, self.executed[custom_id] if self.executed else 0)
+        if self._faults.latency and self._stopping.wait(self._faults.latency):
+            return None
+        if kind is not None:
+            return failed(run.provider, run.endpoint, custom_id, body["model"], kind)
+        begun = time.monotonic()
+        try:
+            reply = ask(self.model, run.endpoint, body)
+        except NotNow as later:
+            self._pushed_back(later, begun)
+            count, answered = run.pushed.get(number, (0, -1))
+            # Pushed back with all others it is not to blame, however long that lasts.
+            count += answered not in (-1, self.pace.answered)
+            run.pushed[number] = (count, self.pace.answered)
+            if count < _PUSHED:
+                return None
+            reply = later.reply(run.endpoint)
+        else:
+            self._answer_came()
+        run.pushed.pop(number, None)
+        return outcome(run.provider, run.endpoint, custom_id, reply)
+
+    # The steps of a batch.
 
     def _validate(self, run: Run) -> None:
         findings = inspect(run.source, run.provider, run.endpoint, self._limits)
@@ -223,7 +504,8 @@ class Executor:
                 message = f"Enqueued token limit reached: {tokens:,} tokens are enqueued, {limit:,} allowed."
                 findings.add("token_limit_exceeded", message)
         if findings.errors:
-            self._fail(run, findings.errors)
+            with self._wake:
+                run.errors, run.phase = findings.errors, "failing"
             return
         run.prepare(findings.offsets)
         now = self._clock.now()
@@ -248,24 +530,6 @@ class Executor:
         with self._wake:
             run.phase = "in_progress"
 
-    def _execute(self, run: Run, numbers: array[int]) -> None:
-        outcomes: list[Outcome] = []
-        ids: list[str] = []
-        for line in run.read(numbers):
-            custom_id, body = request_of(line, run.provider)
-            kind = (
-                self._faults.failure(custom_id, self.executed[custom_id]) if self._faults.fail_share else None
-            )
-            if self._faults.latency:
-                self._stopping.wait(self._faults.latency)
-            if kind is not None:
-                outcomes.append(failed(run.provider, run.endpoint, custom_id, body["model"], kind))
-            else:
-                outcomes.append(outcome(run.provider, custom_id, ask(self.model, run.endpoint, body)))
-            ids.append(custom_id)
-        self.executed.update(ids)
-        run.record(outcomes)
-
     def _finalize(self, run: Run) -> None:
         now = self._clock.now()
         self._state.change(
@@ -278,15 +542,7 @@ class Executor:
         now = self._clock.now()
         if run.why is not None:
             run.give_up(run.why)
-        published = [self._publish(run, file_id, path) for file_id, path in _files_of(run)]
-        ended = {
-            "output_file_id": published[0],
-            "error_file_id": published[1] if len(published) > 1 else None,
-            "total": run.total,
-            "completed": run.completed,
-            "failed": run.failed,
-            "updated_at": now,
-        }
+        ended = self._ended(run, now)
         open_states = ["validating", "in_progress", "finalizing"]
         if run.why == "expired":
             done = self._state.change(run.batch_id, open_states, status="expired", expired_at=now, **ended)
@@ -299,9 +555,39 @@ class Executor:
             self._state.change(run.batch_id, ["cancelling"], status="cancelled", cancelled_at=now, **ended)
         self._forget(run)
 
+    def _end_failed(self, run: Run) -> None:
+        """A batch ends that cannot go on; what it has been answered stays."""
+        now = self._clock.now()
+        run.close()
+        open_states = ["validating", "in_progress", "finalizing", "cancelling"]
+        self._state.change(
+            run.batch_id,
+            open_states,
+            status="failed",
+            failed_at=now,
+            errors=run.errors,
+            **self._ended(run, now),
+        )
+        self._forget(run)
+
+    def _ended(self, run: Run, now: float) -> dict[str, Any]:
+        """What is noted of a batch at its end, with its files put in their place."""
+        published = [self._publish(run, file_id, path) for file_id, path in _files_of(run)]
+        return {
+            "output_file_id": published[0],
+            "error_file_id": published[1] if len(published) > 1 else None,
+            "total": run.total,
+            "completed": run.completed,
+            "failed": run.failed,
+            "updated_at": now,
+        }
+
     def _publish(self, run: Run, file_id: str, path: Path) -> str | None:
+        if path in run.published:
+            return run.published[path]
         if not path.exists() or not path.stat().st_size:
             path.unlink(missing_ok=True)
+            run.published[path] = None
             return None
         spoil = self._faults.take_spoil() if path == run.output_path else None
         if spoil is not None:
@@ -309,15 +595,8 @@ class Executor:
                 lines = list(file)
             path.write_bytes(b"".join(spoil.apply(lines, zlib.crc32(run.batch_id.encode()))))
         os.replace(path, self._outputs.path(f"{file_id}.jsonl"))
+        run.published[path] = file_id
         return file_id
-
-    def _fail(self, run: Run, errors: list[dict[str, object]]) -> None:
-        now = self._clock.now()
-        changes = {"errors": errors, "updated_at": now, "total": run.total}
-        open_states = ["validating", "in_progress", "finalizing", "cancelling"]
-        self._state.change(run.batch_id, open_states, status="failed", failed_at=now, **changes)
-        run.discard()
-        self._forget(run)
 
     def _forget(self, run: Run) -> None:
         with self._wake:

@@ -82,6 +82,19 @@ class Fault:
     def __post_init__(self) -> None:
         if self.operation != "*" and self.operation not in OPERATIONS:
             raise ValueError(f"No operation {self.operation!r}; there are {', '.join(OPERATIONS)} and '*'.")
+        if self.drop not in (None, "before", "after"):
+            raise ValueError(f"drop must be 'before' or 'after', not {self.drop!r}")
+        if self.status is not None and not 100 <= self.status <= 599:
+            raise ValueError(f"status must be an HTTP status, not {self.status!r}")
+        for name in ("body", "word"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ValueError(f"{name} must be a text")
+        for name in ("times", "skip", "delay", "retry_after", "cut"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0
+            ):
+                raise ValueError(f"{name} must be a number from 0, not {value!r}")
 
 
 @dataclass
@@ -177,6 +190,11 @@ class Faults:
         """Damage the output files of the next ``times`` batches that end (None: of all of them)."""
         with self._lock:
             self._spoils.append(Spoil(missing, doubled, foreign, torn, times))
+
+    def pending(self) -> tuple[list[Fault], list[Spoil]]:
+        """What is to go wrong with calls, and with result files."""
+        with self._lock:
+            return list(self._calls), list(self._spoils)
 
     def clear(self) -> None:
         """Let everything go right again; latencies and ``fail_share`` included."""

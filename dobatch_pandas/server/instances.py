@@ -19,6 +19,8 @@ _FORMATS = {
     "uuid": "00000000-0000-4000-8000-{:012d}",
 }
 _DEEPEST = 8
+# Characters or items; a schema can ask for more than any memory holds.
+_LONGEST = 1_000_000
 
 
 def instance(schema: Any, text: str) -> Any:
@@ -93,6 +95,8 @@ def _resolve(root: Mapping[str, Any], reference: str) -> Any:
 
 def _array(schema: Mapping[str, Any], text: str, path: str, root: Mapping[str, Any], depth: int) -> list[Any]:
     fewest = int(schema.get("minItems", 0))
+    if fewest > _LONGEST // 100:
+        raise ValueError(f"minItems {fewest} is more than an answer can hold")
     most = int(schema.get("maxItems", fewest + 2))
     count = fewest if depth > _DEEPEST else max(fewest, min(most, 1 + _draw(text, path) % 2))
     values: list[Any] = []
@@ -133,4 +137,7 @@ def _string(schema: Mapping[str, Any], text: str, path: str) -> str:
     if template is not None:
         return template.format(1 + _draw(text, path) % 28)
     value = text[: int(schema.get("maxLength", 200))]
-    return value.ljust(int(schema.get("minLength", 0)), ".")
+    shortest = int(schema.get("minLength", 0))
+    if shortest > _LONGEST:
+        raise ValueError(f"minLength {shortest} is more than an answer can hold")
+    return value.ljust(shortest, ".")

@@ -11,6 +11,8 @@ from .clock import Clock
 
 __all__ = ["Allowance", "RateLimiter"]
 
+_MOST_TOKENS = 1000
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -52,27 +54,48 @@ class RateLimiter:
 
     def ask(self, token: str) -> Allowance:
         """Count a call, unless it must be refused; refused calls are not counted."""
+        return self._ask(token, 1)
+
+    def clear(self) -> None:
+        """Forget every call."""
+        with self._lock:
+            self._calls.clear()
+
+    def look(self, token: str) -> Allowance:
+        """What is left, without counting a call."""
+        return self._ask(token, 0)
+
+    def _ask(self, token: str, counted: int) -> Allowance:
         now = self._clock.now()
         with self._lock:
-            calls = self._calls.setdefault(token, deque())
+            if token not in self._calls and (not counted or len(self._calls) >= _MOST_TOKENS):
+                self._forget(now)
+            calls = self._calls.get(token, deque())
             while calls and calls[0] <= now - 3600:
                 calls.popleft()
-            tightest: Allowance | None = None
-            for seconds, limit in self._windows:
+            # The quota that is told is the hour's; the minute's only where it is used up.
+            told: Allowance | None = None
+            limit = self._windows[-1][1]
+            for seconds, most in reversed(self._windows):
                 recent = _count_after(calls, now - seconds)
                 oldest = calls[-recent] if recent else now
-                left = limit - recent
-                refused = max(oldest + seconds - now, 0.001) if left <= 0 else None
-                one = Allowance(limit, max(left - 1, 0), oldest + seconds, refused)
-                if refused is not None:
-                    tightest = one
-                    break
-                if tightest is None or one.remaining < tightest.remaining:
-                    tightest = one
-            assert tightest is not None
-            if tightest.retry_after is None:
+                left = most - recent
+                refused = max(oldest + seconds - now, 0.001) if left <= 0 and counted else None
+                one = Allowance(limit, max(left - counted, 0), oldest + seconds, refused)
+                if told is None or (told.retry_after is None and one.remaining == 0):
+                    told = one
+            assert told is not None
+            if told.retry_after is None and counted:
                 calls.append(now)
-            return tightest
+                self._calls[token] = calls
+            return told
+
+    def _forget(self, now: float) -> None:
+        """Let go of tokens that have not called for an hour, so that made-up ones do not fill the memory."""
+        for token in [token for token, calls in self._calls.items() if not calls or calls[-1] <= now - 3600]:
+            del self._calls[token]
+        while len(self._calls) >= _MOST_TOKENS:
+            del self._calls[next(iter(self._calls))]
 
 
 def _count_after(calls: deque[float], moment: float) -> int:

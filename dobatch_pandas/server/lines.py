@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from .faults import Failure
+from .plain import to_json
 from .shapes import CHAT, EMBEDDINGS, Reply, Usage, chat_body, error_reply, messages_body, responses_body
 
 __all__ = ["Outcome", "failed", "not_run", "outcome", "request_of"]
@@ -35,8 +36,16 @@ def request_of(line: bytes, provider: str) -> tuple[str, dict[str, Any]]:
     return request["custom_id"], request["body" if provider == "openai" else "params"]
 
 
-def outcome(provider: str, custom_id: str, reply: Reply) -> Outcome:
-    """The line for an answer."""
+def outcome(provider: str, endpoint: str, custom_id: str, reply: Reply) -> Outcome:
+    """The line for an answer; where it cannot be written, the line that says so."""
+    try:
+        return _outcome(provider, custom_id, reply)
+    except (TypeError, ValueError, RecursionError) as problem:
+        message = f"The answer cannot be written as JSON: {problem}"
+        return _outcome(provider, custom_id, error_reply(endpoint, 502, message))
+
+
+def _outcome(provider: str, custom_id: str, reply: Reply) -> Outcome:
     good = reply.status == 200
     if provider == "openai":
         return Outcome(_openai(custom_id, reply, None), good, not good)
@@ -50,14 +59,14 @@ def outcome(provider: str, custom_id: str, reply: Reply) -> Outcome:
 def failed(provider: str, endpoint: str, custom_id: str, model: str, kind: Failure) -> Outcome:
     """The line of a request that is made to fail."""
     if kind == "rate_limited":
-        return outcome(provider, custom_id, error_reply(endpoint, 429, "Rate limit reached for this model."))
+        return _outcome(provider, custom_id, error_reply(endpoint, 429, "Rate limit reached for this model."))
     if kind == "bad_request" or endpoint == EMBEDDINGS:
         reply = error_reply(endpoint, 400, "Invalid value in this request.")
         # Providers put a request they reject into the output file, with `error` null.
-        return Outcome(outcome(provider, custom_id, reply).line, False, False)
+        return Outcome(_outcome(provider, custom_id, reply).line, False, False)
     if kind == "content_filter":
         reply = _filtered(endpoint, model)
-        return Outcome(outcome(provider, custom_id, reply).line, True, False)
+        return Outcome(_outcome(provider, custom_id, reply).line, True, False)
     if provider == "anthropic":
         error = {"type": "api_error", "message": "Internal server error"}
         # `empty` is the flat form of an error; the other is nested once more, as the provider sends it.
@@ -92,8 +101,8 @@ def _openai(custom_id: str, reply: Reply | None, error: dict[str, Any] | None) -
     if reply is not None:
         response = {"status_code": reply.status, "request_id": f"req_{number:024x}", "body": reply.body}
     line = {"id": f"batch_req_{number:024x}", "custom_id": custom_id, "response": response, "error": error}
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    return to_json(line, newline=True)
 
 
 def _anthropic(custom_id: str, result: dict[str, Any]) -> bytes:
-    return orjson.dumps({"custom_id": custom_id, "result": result}, option=orjson.OPT_APPEND_NEWLINE)
+    return to_json({"custom_id": custom_id, "result": result}, newline=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import errno
 import importlib.util
+import os
+import secrets
 import socket
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +29,10 @@ from .validation import FileLimits
 from .wire import WIRES, Wire
 
 if TYPE_CHECKING:
-    from .app import EndpointRule, Service
+    from concurrent.futures import Future
+
+    from .certificate import Certificate
+    from .service import EndpointRule, Service
 
 __all__ = ["LocalServer"]
 
@@ -48,7 +54,8 @@ class LocalServer:
     home : path-like, optional
         Folder whose state survives a restart; by default a temporary one, removed at the end.
     token : str, optional
-        The only one accepted; by default any that is not empty.
+        The only one accepted. By default any that is not empty on this machine's own address, where nobody
+        but its users can call; on another address one is drawn.
     rate_limit : tuple of int, optional
         Calls a minute and an hour; None for no limit.
     url_lifetime : float
@@ -63,12 +70,18 @@ class LocalServer:
         Limit on the tokens of all open batches.
     enqueued_mode : {"create", "validate"}
         Whether creating a batch above it answers 429, or the batch fails in validation.
-    endpoint_rule, not_ready, upload_type, cancel_early
+    endpoint_rule, not_ready, upload_type, not_uploaded, cancel_early
         See `Options`.
     clock : callable, optional
         Returns Unix seconds.
     host : str
         Address to listen on.
+    allowed_hosts : sequence of str
+        Names that clients may call it by, beside those of this machine; ``"*"`` for any.
+    tls : Certificate, optional
+        Speak https with it.
+    log : callable, optional
+        Called with one line for each call.
 
     Attributes
     ----------
@@ -104,28 +117,47 @@ class LocalServer:
         enqueued_mode: Literal["create", "validate"] = "create",
         endpoint_rule: EndpointRule = "either",
         not_ready: Literal["flag", "412"] = "flag",
-        upload_type: str = "application/octet-stream",
+        upload_type: str = "",
+        not_uploaded: Literal[400, 409, 422] = 400,
         cancel_early: bool = True,
         clock: Callable[[], float] | None = None,
         host: str = "127.0.0.1",
+        allowed_hosts: Sequence[str] = (),
+        tls: Certificate | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         if wire not in WIRES:
             raise ValueError(f"wire must be 'A' or 'B', not {wire!r}")
+        if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+            raise ValueError(f"concurrency must be a number from 1, not {concurrency!r}")
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ValueError(f"port must be a number from 0 to 65535, not {port!r}")
+        if rate_limit is not None and not (len(rate_limit) == 2 and all(one >= 1 for one in rate_limit)):
+            raise ValueError(f"rate_limit must be two numbers from 1, or None, not {rate_limit!r}")
+        if token is not None and (not token or token.split() != [token] or not token.isascii()):
+            raise ValueError("token must be a text of ASCII characters without blanks, and not empty")
+        if not url_lifetime > 0:
+            raise ValueError(f"url_lifetime must be more than 0 seconds, not {url_lifetime!r}")
         for name in ("starlette", "uvicorn", "httptools"):
             if importlib.util.find_spec(name) is None:
                 raise MissingExtra("The embedded server", "server")
-        from .app import Options
+        from .service import Options
 
+        if token is None and not _is_loopback(host):
+            token = secrets.token_urlsafe(24)
         self.token = token or "local"
         self.faults = Faults(fail_share, tuple(fail_kinds), fail_times, latency, api_latency)
         self.calls: list[str] = []
         self.executed: Counter[str] = Counter()
+        # A server that runs for months does not remember each call and each request.
+        self._remembers = True
         self._options = Options(
             wire=wire,
             token=token,
             endpoint_rule=endpoint_rule,
             not_ready=not_ready,
             upload_type=upload_type,
+            not_uploaded=not_uploaded,
             cancel_early=cancel_early,
             enqueued_tokens=enqueued_tokens if enqueued_mode == "create" else None,
         )
@@ -136,6 +168,7 @@ class LocalServer:
         self._lifetime, self._concurrency = url_lifetime, concurrency
         self._limits = limits or FileLimits()
         self._address = (host, port)
+        self._hosts, self._tls, self._log = tuple(allowed_hosts), tls, log
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._service: Service | None = None
         self._end: Callable[[], None] = lambda: None
@@ -146,7 +179,8 @@ class LocalServer:
     def url(self) -> str:
         """Base URL, without a slash at its end."""
         host, port = self._address
-        return f"http://{host}:{port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     @property
     def batches(self) -> list[Batch]:
@@ -163,7 +197,7 @@ class LocalServer:
         listener = _listen(*self._address)
         model: Model | None = None
         try:
-            model = _load(self._given_model)
+            model = _load(self._given_model, self._concurrency)
             self._service = self._build(model, self._open_home())
             self._address = (self._address[0], listener.getsockname()[1])
             self._serve(listener)
@@ -176,13 +210,21 @@ class LocalServer:
             raise
         return self
 
-    def stop(self) -> None:
-        """Finish what is being executed, close everything, and remove a temporary folder."""
+    def stop(self, patience: float | None = 5.0) -> None:
+        """
+        Finish what is being executed, close everything, and remove a temporary folder.
+
+        Parameters
+        ----------
+        patience : float, optional
+            Seconds that requests which are at the model are waited for; None waits for all of them. What is
+            not waited for is executed again by the next server on the same home.
+        """
         thread, service = self._thread, self._service
         if thread is None or service is None:
             return
         atexit.unregister(self.stop)
-        service.executor.stop()
+        service.executor.stop(patience)
         self._end()
         thread.join()
         service.state.close()
@@ -190,12 +232,41 @@ class LocalServer:
         self._thread = self._service = None
         self._release_home()
 
+    def drain(self) -> None:
+        """Begin nothing more; calls are answered, and what is at the model goes on, until `stop`."""
+        self._running().executor.drain()
+
+    @property
+    def busy(self) -> int:
+        """Requests that are being executed at this moment."""
+        return self._running().executor.busy
+
+    @property
+    def tls(self) -> Certificate | None:
+        """The certificate that https is spoken with."""
+        return self._tls
+
+    @property
+    def host(self) -> str:
+        """The address that is listened on."""
+        return self._address[0]
+
+    def look(self) -> Future[list[str]] | None:
+        """Ask a model behind HTTP, in its turn, which models and endpoints it has; None for other models."""
+        executor = self._running().executor
+        look: Callable[[], list[str]] | None = getattr(executor.model, "look", None)
+        return None if look is None else executor.call(look)
+
     def advance(self, seconds: float) -> None:
         """Move the server's clock on: windows expire, addresses end, files are deleted."""
         self._clock.advance(seconds)
         service = self._running()
         service.executor.wake()
         service.purge()
+
+    def reset(self) -> None:
+        """Forget every batch, file, fault and call, and set the time back: as new, at the same address."""
+        self._running().reset()
 
     def hold(
         self, stage: Literal["validating", "in_progress", "finalizing"] = "in_progress", *, after: int = 0
@@ -237,12 +308,18 @@ class LocalServer:
             )
             return Path(self._temporary.name)
         home = Path(self._home).expanduser()
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = FileLock(home / "server.lock")
         try:
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in ("", "inputs", "outputs", "running"):
+                _make_private(home / folder)
             lock.acquire(timeout=0)
         except Timeout:
             raise ServerProblem(f"Another server is running on {home}.") from None
+        except OSError as problem:
+            raise ServerProblem(
+                f"{home} cannot be the server's home: {problem.strerror or problem}."
+            ) from problem
         self._lock = lock
         return home
 
@@ -255,13 +332,14 @@ class LocalServer:
             self._temporary = None
 
     def _build(self, model: Model, home: Path) -> Service:
-        from .app import Service
         from .executor import Executor
+        from .service import Service
         from .state import State
         from .storage import Objects, Signer
 
         state = State(home / "server.sqlite")
         inputs, outputs = Objects(home / "inputs"), Objects(home / "outputs")
+        inputs.clear(left_over=True)
         executor = Executor(
             state,
             inputs,
@@ -274,7 +352,7 @@ class LocalServer:
             self._concurrency,
             self._validate_tokens,
         )
-        executor.executed = self.executed
+        executor.executed = self.executed if self._remembers or self.faults.fail_times is not None else None
         signer = Signer(state.key(), self._clock, self._lifetime)
         return Service(
             state,
@@ -286,18 +364,18 @@ class LocalServer:
             self._clock,
             self._limiter,
             self._options,
-            self.calls,
+            self.calls if self._remembers else deque(maxlen=1000),
         )
 
     def _serve(self, listener: socket.socket) -> None:
         import uvicorn
 
         from .app import build_app
-        from .protocol import Protocol
+        from .protocol import Protocol, watch
 
         assert self._service is not None
         config = uvicorn.Config(
-            build_app(self._service),
+            build_app(self._service, (self._address[0], *self._hosts), self._log),
             http=Protocol,
             ws="none",
             lifespan="off",
@@ -305,6 +383,8 @@ class LocalServer:
             log_level="critical",
             access_log=False,
             timeout_graceful_shutdown=2,
+            ssl_certfile=None if self._tls is None else str(self._tls.chain),
+            ssl_keyfile=None if self._tls is None else str(self._tls.key),
         )
         started = threading.Event()
 
@@ -318,6 +398,7 @@ class LocalServer:
             async def main_loop(self) -> None:
                 # Waits for the end, where uvicorn's own looks for it ten times a second.
                 while not await self.on_tick(0):
+                    watch(self.server_state.connections)
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self.over.wait(), 1.0)
 
@@ -355,36 +436,49 @@ class LocalServer:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as problem:
         listener.close()
-        raise ServerProblem(
-            f"Cannot listen on {host}:{port}: {problem.strerror}. Choose another port."
-        ) from problem
+        cure = (
+            "Choose another port."
+            if problem.errno in (errno.EADDRINUSE, errno.EACCES)
+            else "Choose another host."
+        )
+        raise ServerProblem(f"Cannot listen on {host}:{port}: {problem.strerror}. {cure}") from problem
     listener.listen(512)
     return listener
 
 
-def _load(given: str | ModelFunction | Model) -> Model:
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, and close it to others: prompts, answers and the key that signs addresses lie in it."""
+    folder.mkdir(exist_ok=True, mode=0o700)
+    if os.name != "nt" and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def _load(given: str | ModelFunction | Model, concurrency: int | None) -> Model:
     if not isinstance(given, str):
-        return FunctionModel(given) if callable(given) else given
+        return FunctionModel(given, concurrency) if callable(given) else given
     if given == "echo":
         return EchoModel()
     if given == "smollm2":
         from .smollm import SmolLm2Model
 
-        return SmolLm2Model()
+        return SmolLm2Model(concurrency or 8)
     if given == "minilm":
         from .minilm import MiniLmModel
 
         return MiniLmModel()
     if given.startswith(("http://", "https://")):
-        if importlib.util.find_spec("httpx") is None:
-            raise MissingExtra("A model behind HTTP", "server")
         from .upstream import UpstreamModel
 
-        return UpstreamModel(given)
+        return UpstreamModel(given, concurrency=concurrency)
     raise ServerProblem(f"No model {given!r}: there are 'echo', 'smollm2', 'minilm' and 'http://.../v1'.")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
+
+from dobatch_pandas.errors import ServerProblem
 
 from .instances import instance
+from .pace import NotNow
+from .plain import from_json, to_json
 from .shapes import (
+    CHAT,
     EMBEDDINGS,
     RESPONSES,
     Reply,
@@ -26,7 +33,7 @@ from .shapes import (
 
 __all__ = ["EchoModel", "FunctionModel", "Model", "ModelFunction", "ask"]
 
-ModelFunction = Callable[[dict[str, Any], str], "str | dict[str, Any] | list[float] | Reply | None"]
+ModelFunction = Callable[..., Any]
 
 
 class Model(Protocol):
@@ -42,22 +49,67 @@ class Model(Protocol):
     chunk: int
 
     def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
-        """Answer one request; what goes wrong is an answer as well."""
+        """
+        Answer one request; what goes wrong with it is an answer as well.
+
+        Raises `NotNow` where it can answer none at this moment: batches wait for it then.
+        """
 
     def close(self) -> None:
         """Let go of whatever is held."""
 
 
 def ask(model: Model, endpoint: str, body: dict[str, Any]) -> Reply:
-    """Let a model answer, and refuse, as a provider does, what is no request of this endpoint."""
+    """
+    Let a model answer, and refuse, as a provider does, what is no request of this endpoint.
+
+    Whatever a model does, there is a reply, for this request alone. Only `NotNow` is raised.
+    """
     problem = _problem(endpoint, body)
     if problem is not None:
         return error_reply(endpoint, 400, problem)
     try:
-        return model.answer(endpoint, body)
+        times = _times(endpoint, body)
+        if times == 1 or getattr(model, "takes_n", False):
+            return _checked(endpoint, model.answer(endpoint, body))
+        return _together([_checked(endpoint, model.answer(endpoint, body)) for _ in range(times)])
+    except NotNow:
+        raise
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError) as wrong:
         # Deeper in the body something is not of the type it has to be.
         return error_reply(endpoint, 400, f"Invalid request: {type(wrong).__name__}: {wrong}")
+    except BaseException as wrong:  # noqa: BLE001  not even SystemExit may cost more than its own request
+        return error_reply(endpoint, 500, f"{type(wrong).__name__}: {wrong}")
+
+
+def _checked(endpoint: str, reply: Any) -> Reply:
+    if isinstance(reply, Reply) and isinstance(reply.body, dict) and isinstance(reply.status, int):
+        return reply if 100 <= reply.status < 600 else Reply(500, reply.body)
+    return error_reply(endpoint, 500, f"The model returned {type(reply).__name__}, which is no answer")
+
+
+def _times(endpoint: str, body: Mapping[str, Any]) -> int:
+    """How many answers a chat request wants."""
+    times = body.get("n") if endpoint == CHAT else None
+    if times is None:
+        return 1
+    if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= 128:
+        raise ValueError("'n' must be a number from 1 to 128")
+    return times
+
+
+def _together(replies: list[Reply]) -> Reply:
+    """One chat completion with the choices of several."""
+    bad = next((reply for reply in replies if reply.status != 200), None)
+    if bad is not None:
+        return bad
+    choices = [reply.body["choices"][0] for reply in replies]
+    first = replies[0].body
+    usage = dict(first["usage"])
+    usage["completion_tokens"] = sum(reply.body["usage"]["completion_tokens"] for reply in replies)
+    usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+    numbered = [{**choice, "index": index} for index, choice in enumerate(choices)]
+    return Reply(200, {**first, "choices": numbered, "usage": usage})
 
 
 def _problem(endpoint: str, body: Mapping[str, Any]) -> str | None:
@@ -117,7 +169,9 @@ def _embeddings(model: str, body: Mapping[str, Any]) -> Reply:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         return error_reply(EMBEDDINGS, 400, "'input' must be a string or a list of strings")
     size = body.get("dimensions") or 256
-    vectors = [_vector(text, int(size)) for text in texts]
+    if not isinstance(size, int) or not 1 <= size <= 65_536:
+        return error_reply(EMBEDDINGS, 400, "'dimensions' must be a number from 1 to 65536")
+    vectors = [_vector(text, size) for text in texts]
     usage = Usage(sum(map(_words, texts)))
     return Reply(200, embeddings_body(model, vectors, usage, str(body.get("encoding_format") or "float")))
 
@@ -142,32 +196,44 @@ class FunctionModel:
     Parameters
     ----------
     function : callable
-        Called as ``function(body, endpoint)``, from several threads at once. It returns the text of the
-        answer; or a dict, which is a whole body where it looks like one (``choices``, ``output``,
-        ``content``, ``data`` or ``error``), else the answer as JSON; or a `Reply`, for any HTTP status. What
-        it raises fails the request.
-    concurrency : int
-        Threads that may call it at once.
+        Called as ``function(body, endpoint)``, or ``function(body)`` where it takes one argument, from
+        several threads at once; an ``async`` function is awaited, all of them in one event loop. It returns
+        the text of the answer; or a dict, which is a whole body where it looks like one (``choices``,
+        ``output``, ``content``, ``data`` or ``error``), else the answer as JSON; or a `Reply`, for any HTTP
+        status. What it raises fails the request, and no other.
+    concurrency : int, optional
+        Requests at once; by default 4, and 32 of an ``async`` function.
     """
 
     chunk = 16
 
-    def __init__(self, function: ModelFunction, concurrency: int = 4) -> None:
-        self.name = getattr(function, "__name__", "function")
-        self.concurrency = concurrency
-        self._function = function
+    def __init__(self, function: ModelFunction, concurrency: int | None = None) -> None:
+        self.name = getattr(function, "__name__", type(function).__name__)
+        waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004  an object may have it as a coroutine
+        )
+        self.concurrency = concurrency or (32 if waits else 4)
+        if waits:
+            self.chunk = 1
+        self._function, self._arguments = function, _arguments(function)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
 
     def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
-        try:
-            given = self._function(body, endpoint)
-            # What cannot be written as JSON would fail much later.
-            orjson.dumps(given.body if isinstance(given, Reply) else given)
-        except Exception as problem:  # noqa: BLE001  the function is the user's, and may raise anything
-            return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
-        if isinstance(given, Reply):
-            return given
         model, text = str(body.get("model", self.name)), last_text(body, endpoint)
+        try:
+            given = self._function(*(body, endpoint)[: self._arguments])
+            if inspect.isawaitable(given):
+                given = self._await(given)
+            if isinstance(given, Reply):
+                return given
+            # What cannot be written as JSON would fail much later.
+            given = from_json(to_json(given))
+        except NotNow:
+            raise
+        except BaseException as problem:  # noqa: BLE001  the function is the user's, and may raise anything
+            return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
         if isinstance(given, dict):
             if "error" in given:
                 return Reply(int(given.get("status", 500)), given)
@@ -178,10 +244,64 @@ class FunctionModel:
             return value_reply(endpoint, model, given, usage, wanted.tool if wanted is not None else None)
         if endpoint == EMBEDDINGS:
             if isinstance(given, list):
-                return Reply(200, embeddings_body(model, [given], Usage(_words(text))))
-            return error_reply(endpoint, 400, "For embeddings the function has to return a list of numbers")
-        answer = None if given is None else str(given)
+                vectors = given if given and isinstance(given[0], list) else [given]
+                encoding = str(body.get("encoding_format") or "float")
+                return Reply(200, embeddings_body(model, vectors, Usage(_words(text)), encoding))
+            return error_reply(endpoint, 500, "For embeddings the function has to return a list of numbers")
+        answer = given if given is None or isinstance(given, str) else str(given)
         return text_reply(endpoint, model, answer, Usage(_words(text), _words(answer or "")))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """End the event loop, where there is one."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _await(self, given: Awaitable[Any]) -> Any:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._turn, args=[self._loop], name="dobatch-async", daemon=True
+                ).start()
+            loop = self._loop
+
+        async def wait() -> Any:
+            try:
+                return await given
+            except (SystemExit, KeyboardInterrupt) as problem:
+                # In a task these two would end the loop, and every other request with it.
+                raise RuntimeError(repr(problem)) from problem
+
+        return asyncio.run_coroutine_threadsafe(wait(), loop).result()
+
+    @staticmethod
+    def _turn(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+
+def _arguments(function: Callable[..., Any]) -> int:
+    """How many arguments a function is called with, one or two; a `ServerProblem` where neither works."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return 2  # written in C, some have none
+    for count in (2, 1):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            continue
+        return count
+    raise ServerProblem(
+        f"The model function {getattr(function, '__name__', function)}{signature} cannot be called: it has to take "
+        "(body, endpoint) or (body)."
+    )

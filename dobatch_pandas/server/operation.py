@@ -3,65 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from .faults import Fault
+from .replies import FAULT, ApiProblem, Cut, json_response
 from .storage import Refused
 from .wire import error_json
 
 if TYPE_CHECKING:
-    from .app import Service
+    from .service import Service
 
-__all__ = ["TRANSPORT", "ApiProblem", "Download", "Handler", "Operation", "chunks", "json_response"]
+__all__ = ["TRANSPORT", "Handler", "Operation", "problem_response"]
 
 TRANSPORT = "dobatch_transport"
-FAULT = "dobatch_fault"
 _HTML = "<html><head><title>{0} Error</title></head><body><center><h1>{0} Error</h1></center></body></html>"
+_log = logging.getLogger("dobatch_pandas.server")
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class ApiProblem(Exception):
-    """An error answer of the API."""
-
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
-
-
-def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer in JSON."""
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
-
-
-class Cut(Exception):
-    """A fault asked for the connection to break in the middle of an upload."""
-
-
-async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes in; a fault may break it off."""
-    fault: Fault | None = request.scope.get(FAULT)
-    left = fault.cut if fault is not None else None
-    async for chunk in request.stream():
-        if left is not None:
-            left -= len(chunk)
-            if left <= 0:
-                raise Cut
-        yield chunk
-
-
-class Download(FileResponse):
-    """A file in larger pieces than Starlette's."""
-
-    chunk_size = 1024 * 1024
 
 
 class Operation:
@@ -73,7 +40,7 @@ class Operation:
     """
 
     def __init__(self, name: str, handler: Handler, service: Service, signed: bool = False) -> None:
-        self.name, self._handler, self._service, self._signed = name, handler, service, signed
+        self.name, self.handler, self._service, self.signed = name, handler, service, signed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
@@ -107,25 +74,36 @@ class Operation:
         headers: dict[str, str] = {}
         request_id = str(uuid.uuid4())
         try:
+            if not self.signed:
+                headers = self._service.allowance(request)
             if fault is not None and (fault.status is not None or (fault.expire and fault.cut is None)):
-                return self._faulty(fault, request_id)
-            if not self._signed:
-                token = self._service.authorize(request)
-                allowance = self._service.count(token) if self.name != "infer" else None
-                if allowance is not None:
-                    headers = allowance.headers()
-                    if allowance.retry_after is not None:
-                        raise ApiProblem(429, "API Rate limit exceeded.")
-            response = await self._handler(request)
+                response = self._faulty(fault, request_id)
+                headers = {} if fault.body is not None else headers
+            else:
+                if not self.signed:
+                    token = self._service.authorize(request)
+                    allowance = self._service.count(token) if self.name != "infer" else None
+                    if allowance is not None:
+                        headers = allowance.headers()
+                        if allowance.retry_after is not None:
+                            raise ApiProblem(429, "API Rate limit exceeded.")
+                response = await self.handler(request)
         except ApiProblem as problem:
-            response = json_response(
-                error_json(problem.status, problem.message, request_id),
-                problem.status,
-                problem.headers,
-            )
+            response = problem_response(problem, request_id)
         except Refused as refused:
-            response = _storage_error(refused.status, refused.code, refused.message)
-        response.headers.update(headers)
+            response = _storage_error(refused.status, refused.code, refused.message, refused.headers)
+        except (OSError, sqlite3.OperationalError) as trouble:
+            # A full disk, no descriptors, a busy ledger: it passes, and nothing was done.
+            _log.warning("%s cannot be done now: %s: %s", self.name, type(trouble).__name__, trouble)
+            again = {"retry-after": "1"}
+            if self.signed:
+                response = _storage_error(503, "SlowDown", "Please reduce your request rate.", again)
+            else:
+                response = problem_response(
+                    ApiProblem(503, f"Not possible now: {trouble}", again), request_id
+                )
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
         response.headers["x-request-id"] = request_id
         return response
 
@@ -134,13 +112,22 @@ class Operation:
         headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
         if fault.body is not None:
             return Response(fault.body, status, headers)
-        if self._signed:
+        if self.signed:
             return _storage_error(
                 status, "AccessDenied" if status == 403 else "SlowDown", "Request has expired", headers
             )
         if status >= 500:
             return Response(_HTML.format(status), status, headers, media_type="text/html")
-        return json_response(error_json(status, f"Made up by a fault: {status}", request_id), status, headers)
+        return problem_response(ApiProblem(status, f"Made up by a fault: {status}", headers), request_id)
+
+
+def problem_response(problem: ApiProblem, request_id: str | None = None) -> Response:
+    """An error of the API as its clients read it."""
+    body = error_json(problem.status, problem.message, request_id or str(uuid.uuid4()))
+    headers = dict(problem.headers)
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return json_response(body, problem.status, headers)
 
 
 def _storage_error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -7,8 +7,10 @@ import random
 import threading
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -45,14 +47,24 @@ class Run:
         # Wire B has one file for everything.
         self.one_file = batch.wire == "B"
         self.error_path = self.output_path if self.one_file else folder / f"{batch.batch_id}.error"
-        # validating, resuming -> in_progress -> finalizing -> ended
+        # validating, resuming -> in_progress -> finalizing -> ended; failing, from any of them, -> ended
         self.phase = "resuming" if batch.handed_over else "validating"
         self.why: str | None = "cancelled" if batch.status == "cancelling" else None
         self.busy = 0
         self.total = self.completed = self.failed = 0
+        # What keeps it from going on, until when (monotonic seconds), and how often in a row.
+        self.trouble, self.not_before, self.mishaps = "", 0.0, 0
+        self.errors: list[dict[str, Any]] = []
+        # Result files that were put in their place.
+        self.published: dict[Path, str | None] = {}
+        # How often a request was pushed back while others were answered, and how many had been by then.
+        self.pushed: dict[int, tuple[int, int]] = {}
         self._offsets: array[int] = array("Q", [0])
         self._order: array[int] = array("L")
         self._next = 0
+        self._again: deque[int] = deque()
+        self._sizes = {self.output_path: 0, self.error_path: 0}
+        self._torn = False
         self._lock = threading.Lock()
         self._closed = False
 
@@ -65,22 +77,32 @@ class Run:
         """
         self._offsets = offsets
         self.total = len(offsets) - 1
+        self.completed = self.failed = 0
         order = _shuffled(self.total, zlib.crc32(self.batch_id.encode()))
         done = self._recover()
         if done:
             with self.source.open("rb") as file:
                 wanted = [request_of(line, self.provider)[0] not in done for line in file]
             order = [number for number in order if wanted[number]]
-        self._order = array("L", order)
+        self._order, self._next = array("L", order), 0
+        self._again.clear()
 
     @property
     def left(self) -> int:
         """Requests not yet handed out."""
-        return len(self._order) - self._next
+        return len(self._order) - self._next + len(self._again)
+
+    @property
+    def turn(self) -> tuple[bool, int]:
+        """Whose turn it is: the least left first, and last who has only what the model did not take before."""
+        return self._next == len(self._order) and bool(self._again), self.left
 
     def take(self, count: int) -> array[int]:
         """Hand out the numbers of the next lines: so many, or fewer where they are long."""
         first = self._next
+        if first == len(self._order):
+            # What was handed back comes last, so that one request does not keep others from a try.
+            return array("L", [self._again.popleft() for _ in range(min(count, len(self._again)))])
         size, last = 0, first
         for number in self._order[first : first + count]:
             size += self._offsets[number + 1] - self._offsets[number]
@@ -89,6 +111,10 @@ class Run:
             last += 1
         self._next = last
         return self._order[first:last]
+
+    def hand_back(self, numbers: Iterable[int]) -> None:
+        """Take back requests that were handed out and not executed."""
+        self._again.extend(numbers)
 
     def read(self, numbers: array[int]) -> list[bytes]:
         """The lines of these numbers."""
@@ -111,7 +137,7 @@ class Run:
             return lines
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Append results, and count them."""
+        """Append results and count them: all of them, or, where that raises OSError, none."""
         if self.one_file:
             kept, set_aside = b"".join([one.line for one in outcomes]), b""
         else:
@@ -119,32 +145,50 @@ class Run:
             set_aside = b"".join([one.line for one in outcomes if one.error_file])
         good = sum([one.good for one in outcomes])
         with self._lock:
-            if self._closed:
-                return
-            _append(self.output_path, kept)
-            _append(self.error_path, set_aside)
+            self._append((self.output_path, kept), (self.error_path, set_aside))
             self.completed += good
             self.failed += len(outcomes) - good
 
     def give_up(self, why: str) -> None:
         """Write a line for every request that was not handed out: the batch was cancelled, or has expired."""
         while self.left:
-            ids = [request_of(line, self.provider)[0] for line in self.read(self.take(1000))]
-            lines = [not_run(self.provider, custom_id, why) for custom_id in ids]
-            with self._lock:
-                _append(self.error_path, b"".join(lines))
-                self.failed += len(lines)
+            numbers = self.take(1000)
+            try:
+                ids = [request_of(line, self.provider)[0] for line in self.read(numbers)]
+                lines = b"".join([not_run(self.provider, custom_id, why) for custom_id in ids])
+                with self._lock:
+                    self._append((self.error_path, lines))
+                    self.failed += len(ids)
+            except OSError:
+                self.hand_back(numbers)
+                raise
 
     def close(self) -> None:
         """Record nothing any more."""
         with self._lock:
             self._closed = True
 
-    def discard(self) -> None:
-        """Record nothing any more, and remove what was."""
-        self.close()
-        self.output_path.unlink(missing_ok=True)
-        self.error_path.unlink(missing_ok=True)
+    def _append(self, *contents: tuple[Path, bytes]) -> None:
+        """Write at the ends of files, all or nothing; called with the lock held."""
+        if self._closed:
+            return
+        if self._torn:
+            # This takes no descriptor and no room, so it works where writing did not.
+            for path, size in self._sizes.items():
+                if path.exists():
+                    os.truncate(path, size)
+            self._torn = False
+        sizes = dict(self._sizes)
+        for path, content in contents:
+            if content:
+                self._torn = True
+                # Closed at once: what is written is the system's, and a thousand open batches hold no files.
+                with path.open("ab", buffering=0) as file:
+                    rest = memoryview(content)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                sizes[path] += len(content)
+        self._sizes, self._torn = sizes, False
 
     def _recover(self) -> set[str]:
         done: set[str] = set()
@@ -165,14 +209,8 @@ class Run:
                         self.failed += 1
             # A torn last line: the process died in the middle of it.
             os.truncate(path, whole)
+            self._sizes[path] = whole
         return done
-
-
-def _append(path: Path, content: bytes) -> None:
-    if content:
-        # Closed at once, so what is written is the system's and outlives this process.
-        with path.open("ab") as file:
-            file.write(content)
 
 
 def _shuffled(count: int, seed: int) -> list[int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from .plain import to_json
 
 __all__ = [
     "ENDPOINTS",
@@ -84,7 +84,14 @@ class Wanted:
 
 
 def wanted_schema(body: Mapping[str, Any], endpoint: str) -> Wanted | None:
-    """The form that a request asks its answer to have: a response format, or a tool that must be called."""
+    """
+    The form that a request asks its answer to have: a tool that must be called, or a response format.
+
+    Raises ValueError where a tool must be called that is not there.
+    """
+    tool = _forced_tool(body, endpoint)
+    if tool is not None:
+        return tool
     if endpoint == RESPONSES:
         form = (body.get("text") or {}).get("format") or {}
         return Wanted(form.get("schema") or {}) if form.get("type") == "json_schema" else None
@@ -94,15 +101,43 @@ def wanted_schema(body: Mapping[str, Any], endpoint: str) -> Wanted | None:
             return Wanted((form.get("json_schema") or {}).get("schema") or {})
         if form.get("type") == "json_object":
             return Wanted({"type": "object", "properties": {"answer": {"type": "string"}}})
-    choice = body.get("tool_choice")
-    if not isinstance(choice, Mapping):
-        return None
-    name = choice.get("name") if endpoint == MESSAGES else (choice.get("function") or {}).get("name")
-    for tool in body.get("tools") or []:
-        described = tool if endpoint == MESSAGES else tool.get("function") or {}
-        if name is not None and described.get("name") == name:
-            return Wanted(described.get("input_schema") or described.get("parameters") or {}, str(name))
     return None
+
+
+def _forced_tool(body: Mapping[str, Any], endpoint: str) -> Wanted | None:
+    choice = body.get("tool_choice")
+    name = None
+    if isinstance(choice, Mapping):
+        if choice.get("type") == "allowed_tools":
+            allowed = choice.get("allowed_tools") or choice
+            choice = allowed.get("mode")
+            names = {_tool_name(tool) for tool in allowed.get("tools") or []}
+        else:
+            name = choice.get("name") or (choice.get("function") or {}).get("name")
+            names = {name}
+            choice = choice.get("type")
+            if name is None and choice not in ("any", "auto", "none"):
+                raise ValueError(f"tool_choice of type {choice!r} is not available here")
+    else:
+        names = set()
+    if name is None and choice not in ("required", "any"):
+        return None
+    for tool in body.get("tools") or []:
+        if (not names or _tool_name(tool) in names) and (shape := _tool_schema(tool)) is not None:
+            return Wanted(shape, str(_tool_name(tool)))
+    raise ValueError(f"tool_choice asks for {name or 'a tool'}, and 'tools' does not hold it")
+
+
+def _tool_name(tool: Mapping[str, Any]) -> Any:
+    return tool.get("name") or (tool.get("function") or {}).get("name")
+
+
+def _tool_schema(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The parameters of a function, in any provider's notation; None for a tool of the provider's own."""
+    if tool.get("type", "function") not in ("function", "custom") and "input_schema" not in tool:
+        return None
+    described = tool.get("function") or tool
+    return described.get("input_schema") or described.get("parameters") or {}
 
 
 def chat_body(
@@ -130,15 +165,36 @@ def chat_body(
     }
 
 
-def responses_body(model: str, text: str | None, usage: Usage, finish: str = "stop") -> dict[str, Any]:
-    """A response object; ``finish`` other than ``"stop"`` makes it incomplete."""
+def responses_body(
+    model: str,
+    text: str | None,
+    usage: Usage,
+    finish: str = "stop",
+    calls: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """
+    A response object; ``finish`` other than ``"stop"`` makes it incomplete.
+
+    ``calls`` are the names and arguments of tools that are called, after the text, if there is any.
+    """
     number = next(_numbers)
-    whole = finish == "stop"
+    whole = finish in ("stop", "tool_calls")
     content: list[dict[str, Any]] = []
     if text is not None:
         content.append({"type": "output_text", "text": text, "annotations": []})
     reason = "max_output_tokens" if finish == "length" else finish
     status = "completed" if whole else "incomplete"
+    output: list[dict[str, Any]] = [{"type": "reasoning", "id": f"rs_{number:024x}", "summary": []}]
+    if content or not calls:
+        message = {"type": "message", "id": f"msg_{number:024x}", "role": "assistant", "status": status}
+        output.append({**message, "content": content})
+    for place, (name, arguments) in enumerate(calls):
+        call = {
+            "type": "function_call",
+            "id": f"fc_{number:020x}{place:04x}",
+            "call_id": f"call_{number}_{place}",
+        }
+        output.append({**call, "name": name, "arguments": arguments, "status": status})
     return {
         "id": f"resp_{number:024x}",
         "object": "response",
@@ -147,16 +203,7 @@ def responses_body(model: str, text: str | None, usage: Usage, finish: str = "st
         "status": status,
         "incomplete_details": None if whole else {"reason": reason},
         "error": None,
-        "output": [
-            {"type": "reasoning", "id": f"rs_{number:024x}", "summary": []},
-            {
-                "type": "message",
-                "id": f"msg_{number:024x}",
-                "role": "assistant",
-                "status": status,
-                "content": content,
-            },
-        ],
+        "output": output,
         "usage": {
             "input_tokens": usage.prompt,
             "input_tokens_details": {"cached_tokens": 0},
@@ -164,28 +211,40 @@ def responses_body(model: str, text: str | None, usage: Usage, finish: str = "st
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage.prompt + usage.completion,
         },
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "temperature": None,
+        "top_p": None,
+        "metadata": {},
+        "instructions": None,
     }
 
 
 def messages_body(
-    model: str, text: str | None, usage: Usage, finish: str = "stop", tool: tuple[str, Any] | None = None
+    model: str,
+    text: str | None,
+    usage: Usage,
+    finish: str = "stop",
+    calls: Sequence[tuple[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A message; ``tool`` is the name and input of a tool that is called instead of answering with text."""
+    """A message; ``calls`` are the names and inputs of tools that are called, after the text, if there is any."""
     number = next(_numbers)
     content: list[dict[str, Any]] = []
-    stop = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}.get(finish, finish)
-    if tool is not None:
-        content = [{"type": "tool_use", "id": f"toolu_{number:024x}", "name": tool[0], "input": tool[1]}]
-        stop = "tool_use"
-    elif text is not None:
-        content = [{"type": "text", "text": text}]
+    stop = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal", "tool_calls": "tool_use"}
+    if text is not None and (text or not calls):
+        content.append({"type": "text", "text": text})
+    for place, (name, given) in enumerate(calls):
+        content.append(
+            {"type": "tool_use", "id": f"toolu_{number:020x}{place:04x}", "name": name, "input": given}
+        )
     return {
         "id": f"msg_{number:024x}",
         "type": "message",
         "role": "assistant",
         "model": model,
         "content": content,
-        "stop_reason": stop,
+        "stop_reason": "tool_use" if calls and finish == "stop" else stop.get(finish, finish),
         "stop_sequence": None,
         "usage": {
             "input_tokens": usage.prompt,
@@ -212,17 +271,24 @@ def embeddings_body(
 
 def text_reply(endpoint: str, model: str, text: str | None, usage: Usage, finish: str = "stop") -> Reply:
     """A successful answer of one text, in the shape of the endpoint."""
-    shape = {CHAT: chat_body, RESPONSES: responses_body, MESSAGES: messages_body}[endpoint]
+    shapes: dict[str, Callable[..., dict[str, Any]]] = {
+        CHAT: chat_body,
+        RESPONSES: responses_body,
+        MESSAGES: messages_body,
+    }
+    shape = shapes[endpoint]
     return Reply(200, shape(model, text, usage, finish))
 
 
 def value_reply(endpoint: str, model: str, value: Any, usage: Usage, tool: str | None = None) -> Reply:
     """A successful answer of one value: a call of ``tool`` with it, or its JSON as text."""
     if tool is not None and endpoint == MESSAGES:
-        return Reply(200, messages_body(model, None, usage, tool=(tool, value)))
-    text = orjson.dumps(value).decode()
+        return Reply(200, messages_body(model, None, usage, calls=[(tool, value)]))
+    text = to_json(value).decode()
     if tool is not None and endpoint == CHAT:
         return Reply(200, chat_body(model, text, usage, tool=tool))
+    if tool is not None and endpoint == RESPONSES:
+        return Reply(200, responses_body(model, None, usage, calls=[(tool, text)]))
     return text_reply(endpoint, model, text, usage)
 
 

@@ -13,7 +13,7 @@ from dobatch_pandas.errors import MissingExtra
 from . import weights
 from .convert import answer_by_chat
 from .minilm import MiniLmModel
-from .shapes import CHAT, EMBEDDINGS, Reply, Usage, error_reply, text_of, text_reply
+from .shapes import CHAT, EMBEDDINGS, Reply, Usage, error_reply, text_of, text_reply, wanted_schema
 
 __all__ = ["SmolLm2Model"]
 
@@ -78,11 +78,17 @@ class SmolLm2Model:
         turns = [{**turn, "content": text_of(turn.get("content") or "")} for turn in body.get("messages", [])]
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or _MOST
         request = {**body, "messages": turns, "max_tokens": limit}
-        for name in ("tools", "tool_choice"):
+        # It cannot choose a tool by itself; one that must be called is a schema for the answer.
+        wanted = wanted_schema(body, CHAT)
+        tool = wanted.tool if wanted is not None else None
+        if wanted is not None and tool is not None:
+            schema = {"name": tool, "schema": wanted.schema, "strict": True}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        for name in ("tools", "tool_choice", "n"):
             request.pop(name, None)
         # Token by token, which is the way to break off.
         request |= {"stream": True, "stream_options": {"include_usage": True}, "timings_per_token": True}
-        wants_json = (body.get("response_format") or {}).get("type") in ("json_schema", "json_object")
+        wants_json = (request.get("response_format") or {}).get("type") in ("json_schema", "json_object")
         pieces: list[dict[str, Any]] = []
 
         def take(piece: dict[str, Any]) -> bool:
@@ -102,7 +108,18 @@ class SmolLm2Model:
                 self._busy -= 1
                 self._idle.notify_all()
         given = wants_json and bool(pieces) and _is_whole_json(pieces)
-        return _whole(pieces, str(body.get("model", self.name)), given=given)
+        reply = _whole(pieces, str(body.get("model", self.name)), given=given)
+        if tool is None or not given:
+            return reply
+        message = {"role": "assistant", "content": None, "refusal": None}
+        call: dict[str, Any] = {"id": f"call_{reply.body['id']}", "type": "function"}
+        call["function"] = {"name": tool, "arguments": _text(pieces).strip()}
+        choice = {
+            **reply.body["choices"][0],
+            "message": {**message, "tool_calls": [call]},
+            "finish_reason": "tool_calls",
+        }
+        return Reply(200, {**reply.body, "choices": [choice]})
 
 
 def _is_whole_json(pieces: list[dict[str, Any]]) -> bool:

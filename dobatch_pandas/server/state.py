@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 import threading
@@ -99,7 +100,12 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        if os.name != "nt":
+            # Made here, so that nobody else can read it; SQLite gives its other files the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            path.chmod(0o600)
+        # Whoever holds it longer is waited for by the executor, and calls are told to come again.
+        self._connection = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         self._connection.execute("pragma journal_mode=wal")
         self._connection.execute("pragma synchronous=normal")
         self._connection.execute("create table if not exists meta (name text primary key, value blob)")
@@ -146,6 +152,32 @@ class State:
         with self._lock:
             row = self._connection.execute("select * from files where file_id = ?", [file_id]).fetchone()
         return File(*row) if row else None
+
+    def files(self, limit: int) -> list[File]:
+        """Input files, newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "select * from files order by rowid desc limit ?", [limit]
+            ).fetchall()
+        return [File(*row) for row in rows]
+
+    def drop_unused_files(self, before: float) -> list[str]:
+        """Forget input files announced before a moment that no batch was made of; returns their ids."""
+        unused = "created_at < ? and file_id not in (select input_file_id from batches)"
+        with self._lock:
+            ids = [
+                row[0]
+                for row in self._connection.execute(f"select file_id from files where {unused}", [before])
+            ]
+            if ids:
+                self._connection.execute(f"delete from files where {unused}", [before])
+        return ids
+
+    def clear(self) -> None:
+        """Forget every file and batch."""
+        with self._lock:
+            self._connection.execute("delete from files")
+            self._connection.execute("delete from batches")
 
     def uploaded(self, file_id: str, size: int) -> None:
         """Note that the bytes of an input file are there."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,15 +16,15 @@ from .clock import Clock
 
 __all__ = ["Objects", "Refused", "Signer"]
 
-_NAME = re.compile(r"^[A-Za-z0-9_-]+\.jsonl$")
+_NAME = re.compile(r"[A-Za-z0-9_-]+\.jsonl")
 
 
 class Refused(Exception):
     """A signed address that storage does not accept: HTTP status, code and words."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.headers = status, code, message, headers
 
 
 class Signer:
@@ -52,13 +53,18 @@ class Signer:
         query["signature"] = self._signature(method, path, query)
         return f"{base_url.rstrip('/')}{path}?{urlencode(query)}", float(expires)
 
-    def verify(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    def verify(
+        self, method: str, path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]
+    ) -> None:
         """Raise `Refused` unless this very request was signed, and still may be made."""
         if "authorization" in headers:
             raise Refused(
                 400, "InvalidArgument", "Only one auth mechanism allowed: the signature or Authorization"
             )
         given = dict(query)
+        if len(given) < len(query):
+            # Two readers may take different ones of two.
+            raise Refused(403, "SignatureDoesNotMatch", "A parameter stands there twice")
         signature = given.pop("signature", "")
         # Compared as bytes: compare_digest takes no text beyond ASCII.
         if not hmac.compare_digest(self._signature(method, path, given).encode(), signature.encode()):
@@ -82,7 +88,8 @@ class Signer:
         self._revoked.add(signature)
 
     def _signature(self, method: str, path: str, query: Mapping[str, str]) -> str:
-        signed = "\n".join([method, path, *(f"{name}={query[name]}" for name in sorted(query))])
+        # Written so that no part can pass for another's beginning or end.
+        signed = json.dumps([method, path, sorted(query.items())])
         return hmac.new(self._key, signed.encode(), hashlib.sha256).hexdigest()
 
 
@@ -102,7 +109,7 @@ class Objects:
 
     def path(self, name: str) -> Path:
         """Where the object of this name lies, whether it is there or not."""
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise Refused(404, "NoSuchKey", "The specified key does not exist")
         return self.folder / name
 
@@ -128,6 +135,11 @@ class Objects:
         finally:
             partial.unlink(missing_ok=True)
         return f'"{digest.hexdigest()}"'
+
+    def clear(self, left_over: bool = False) -> None:
+        """Remove every object, or only what uploads left that a crash broke off."""
+        for path in self.folder.glob("*.partial" if left_over else "*"):
+            path.unlink(missing_ok=True)
 
     def delete(self, name: str) -> None:
         """Remove an object, if it is there."""

@@ -4,24 +4,72 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
+from urllib3.exceptions import TimeoutError as TimeoutError_
+
+from dobatch_pandas.errors import ServerProblem
 
 from .convert import answer_by_chat
-from .shapes import MESSAGES, RESPONSES, Reply, error_reply
+from .pace import NotNow
+from .plain import from_json, to_json
+from .shapes import CHAT, EMBEDDINGS, ENDPOINTS, MESSAGES, RESPONSES, Reply, error_reply
 
-if TYPE_CHECKING:
-    import httpx
+__all__ = ["Stream", "UpstreamModel"]
 
-__all__ = ["UpstreamModel"]
+# What an endpoint's answer must hold, as a list.
+_HOLDS = {CHAT: "choices", RESPONSES: "output", EMBEDDINGS: "data", MESSAGES: "content"}
+_LONGEST = 256_000_000
+_PIECE = 1 << 16
+# Nobody is at home: it is loading, restarting, overloaded, or only its proxy answers.
+_AWAY = {429, 502, 503, 529}
+# Failures that asking again does not change.
+_FINAL = {501, 505}
+_NO_ROUTE = {404, 405, 501}
+
+
+class _Broken(Exception):
+    """An answer that did not come whole; the next may. Silence until the timeout is tried once more only."""
+
+    def __init__(self, message: str, silent: bool = False) -> None:
+        super().__init__(message)
+        self.silent = silent
+
+
+class _OtherShape(Reply):
+    """The answer of another endpoint: the one that was asked is not known there."""
+
+
+@dataclass
+class Stream:
+    """An answer as it comes in, to be passed on as it is."""
+
+    content_type: str
+    pieces: Iterator[bytes]
 
 
 class UpstreamModel:
     """
     Passes requests on, so many at a time.
 
-    Chat and embeddings go as they are; messages become chat; responses go as they are until the server says
-    that it does not know them, and become chat from then on.
+    Chat and embeddings go as they are. So do messages and responses, until the server shows that it does not
+    have them for a model: from then on they become chat for that model.
 
     Parameters
     ----------
@@ -29,102 +77,364 @@ class UpstreamModel:
         Such as ``"http://localhost:8000/v1"``.
     api_key : str, optional
         Default: the environment's ``DOBATCH_UPSTREAM_KEY``.
-    concurrency : int
-        Requests at once.
+    concurrency : int, optional
+        Requests at once; by default 32.
     attempts : int
-        How often a request is sent at most, where the answer is 429 or 5xx or does not come.
+        How often a request is sent at most, where the answer is 500 or breaks off. A server that is loading,
+        overloaded or away costs no attempt: that is waited for.
     timeout : float
         Seconds to wait for an answer.
     """
 
     chunk = 1
+    takes_n = True
 
     def __init__(
         self,
         base_url: str,
         api_key: str | None = None,
         *,
-        concurrency: int = 8,
+        concurrency: int | None = None,
         attempts: int = 5,
         timeout: float = 600.0,
     ) -> None:
-        import httpx
-
         self.name = base_url
-        self.concurrency = concurrency
-        self._base, self._attempts = base_url.rstrip("/"), attempts
+        self.concurrency = concurrency or 32
+        self._base, self._attempts, self._timeout = base_url.rstrip("/"), attempts, timeout
+        host = urlsplit(self._base).hostname
+        if not host:
+            raise ServerProblem(
+                f"{base_url!r} is no address of a model's server, such as http://localhost:8001/v1"
+            )
         key = api_key or os.environ.get("DOBATCH_UPSTREAM_KEY")
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        self._client: httpx.Client = httpx.Client(
-            timeout=httpx.Timeout(timeout, connect=10.0),
-            limits=limits,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-        )
-        self._knows_responses = True
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._pool = _pool_for(self._base, host, self.concurrency, timeout)
+        # Endpoints that are known to be there, or not, for a model.
+        self._has: dict[tuple[str, str], bool] = {}
         self._closed = threading.Event()
 
     def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
-        if endpoint == MESSAGES:
-            return answer_by_chat(endpoint, body, self._chat)
-        if endpoint == RESPONSES:
-            if self._knows_responses:
-                reply = self._post("/responses", endpoint, body)
-                if reply.status not in (404, 405, 501):
-                    return reply
-                self._knows_responses = False
-            return answer_by_chat(endpoint, body, self._chat)
-        return self._post(endpoint.removeprefix("/v1"), endpoint, body)
+        if endpoint in (CHAT, EMBEDDINGS):
+            return self._post(endpoint, body)
+        place = (endpoint, str(body.get("model")))
+        missing: Reply | None = None
+        if self._has.get(place, True):
+            reply = self._post(endpoint, body)
+            if not _no_route(reply, place[1]):
+                self._has.setdefault(place, True)
+                return reply
+            missing = reply
+        reply = answer_by_chat(endpoint, body, lambda request: self._post(CHAT, request))
+        if missing is not None and reply.status == 200:
+            self._has[place] = False
+        return reply
+
+    def stream(self, endpoint: str, body: dict[str, Any]) -> Stream | Reply | None:
+        """An answer piece by piece; a reply where it is an error; None where the server cannot stream this."""
+        place = (endpoint, str(body.get("model")))
+        if not self._has.get(place, True):
+            return None
+        response = self._request("POST", endpoint, to_json(body), stream=True)
+        kind = response.headers.get("content-type", "")
+        if response.status == 200 and kind.startswith("text/event-stream"):
+            self._has.setdefault(place, True)
+            return Stream(kind, _pieces(response))
+        try:
+            reply = _reply(endpoint, response.status, self._read(response))
+        except _Broken as problem:
+            return error_reply(endpoint, 502, str(problem))
+        if response.status in _AWAY:
+            raise _not_now(response, reply)
+        if endpoint in (RESPONSES, MESSAGES) and _no_route(reply, place[1]):
+            return None
+        # A whole answer, though a stream was asked for: the caller makes a stream of it.
+        return reply
 
     def close(self) -> None:
         """Close the connections, and end waiting for another attempt."""
         self._closed.set()
-        self._client.close()
+        self._pool.clear()
 
-    def _chat(self, body: dict[str, Any]) -> Reply:
-        return self._post("/chat/completions", "/v1/chat/completions", body)
+    # What the server has.
 
-    def _post(self, path: str, endpoint: str, body: dict[str, Any]) -> Reply:
-        import httpx
+    def look(self) -> list[str]:
+        """
+        Ask the server which models it has, and which endpoints each of them (at most four are asked).
 
+        Returns lines to print. Raises `NotNow` where it is not there.
+        """
+        response = self._request("GET", "/v1/models", None, timeout=10.0)
+        try:
+            listed = _reply(EMBEDDINGS, response.status, self._read(response))
+        except _Broken as problem:
+            raise NotNow(str(problem)) from None
+        if response.status in _AWAY:
+            raise _not_now(response, listed)
+        data = listed.body.get("data") if response.status == 200 else None
+        names = [str(one["id"]) for one in data or () if isinstance(one, Mapping) and one.get("id")]
+        if not names:
+            return [f"{self._base} is there, and lists no models ({response.status})."]
+        lines = []
+        for name in names[:4]:
+            has = [endpoint for endpoint in ENDPOINTS if self._probe(endpoint, name)]
+            by_chat = [one for one in (RESPONSES, MESSAGES) if one not in has and CHAT in has]
+            words = ", ".join(has) or "none of the four endpoints"
+            lines.append(
+                f"{name}: {words}" + (f"; turned into chat: {', '.join(by_chat)}" if by_chat else "")
+            )
+        if len(names) > 4:
+            lines.append(f"... and {len(names) - 4} more models")
+        return lines
+
+    @property
+    def models(self) -> list[str]:
+        """The models that the server lists, asked of it now; none where it is not there."""
+        try:
+            response = self._request("GET", "/v1/models", None, timeout=5.0)
+            data = from_json(self._read(response)).get("data")
+            return [str(one["id"]) for one in data if isinstance(one, Mapping) and one.get("id")]
+        except (NotNow, _Broken, ValueError, TypeError, AttributeError):
+            return []
+
+    def _probe(self, endpoint: str, model: str) -> bool:
+        """Whether an endpoint is there: a request that lacks its text is refused by one that is."""
+        try:
+            response = self._request("POST", endpoint, to_json({"model": model}), timeout=10.0)
+            there = not _no_route(_reply(endpoint, response.status, self._read(response)), model)
+        except (_Broken, NotNow):
+            return False
+        if not there and endpoint in (RESPONSES, MESSAGES):
+            self._has[endpoint, model] = False
+        return there
+
+    # Sending.
+
+    def _post(self, endpoint: str, body: dict[str, Any]) -> Reply:
+        content = to_json(body)
         reply = error_reply(endpoint, 502, "The upstream server was not asked")
         for attempt in range(self._attempts):
-            retry_after: str | None = None
-            try:
-                response = self._client.post(self._base + path, json=body)
-            except httpx.HTTPError as problem:
-                reply = error_reply(
-                    endpoint, 502, f"The upstream server did not answer: {type(problem).__name__}"
-                )
-            else:
-                reply = _reply(endpoint, response)
-                retry_after = response.headers.get("retry-after")
-                if response.status_code != 429 and response.status_code < 500:
-                    return reply
-            if attempt + 1 < self._attempts and self._closed.wait(_pause(attempt, retry_after)):
+            if attempt and self._closed.wait(
+                min(0.25 * 2.0 ** (attempt - 1), 10.0) * (0.5 + random.random())
+            ):
                 break
+            try:
+                response = self._request("POST", endpoint, content)
+                reply = _reply(endpoint, response.status, self._read(response))
+            except _Broken as problem:
+                reply = error_reply(endpoint, 502, str(problem))
+                if problem.silent and attempt:
+                    break
+                continue
+            if response.status in _AWAY and not _quota(reply):
+                raise _not_now(response, reply)
+            problem_of_answer = _lacks(endpoint, reply)
+            if problem_of_answer is not None:
+                reply = problem_of_answer
+                if isinstance(reply, _OtherShape):
+                    break
+                continue
+            if reply.status < 500 or reply.status in _FINAL:
+                return reply
         return reply
 
+    def _request(
+        self,
+        method: str,
+        endpoint: str,
+        content: bytes | None,
+        *,
+        timeout: float | None = None,
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        headers = (
+            {**self._headers, "Accept": "text/event-stream, application/json"} if stream else self._headers
+        )
+        limits = (
+            None
+            if timeout is None
+            else {"timeout": urllib3.Timeout(connect=min(timeout, 10.0), read=timeout)}
+        )
+        try:
+            return self._pool.urlopen(
+                method,
+                self._base + endpoint.removeprefix("/v1"),
+                body=content,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                **(limits or {}),
+            )
+        except (
+            NewConnectionError,
+            ConnectTimeoutError,
+            NameResolutionError,
+            ProxyError,
+            SSLError,
+        ) as problem:
+            raise NotNow(f"{self._base} does not answer: {_words(problem)}", 503) from None
+        except HTTPError as problem:
+            silent = isinstance(problem, TimeoutError_)
+            raise _Broken(f"The upstream server did not answer: {_words(problem)}", silent) from None
+        except OSError as problem:
+            # Such as no descriptor that is left for a socket.
+            raise NotNow(f"{self._base} cannot be asked: {problem}", 503) from None
 
-def _pause(attempt: int, retry_after: str | None) -> float:
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while piece := response.read1(_PIECE):
+                pieces.append(piece)
+                size += len(piece)
+                if size > _LONGEST or time.monotonic() > deadline:
+                    response.close()
+                    raise _Broken(f"The answer is too long: {size:,} bytes after {self._timeout:g} s at most")
+        except (HTTPError, OSError) as problem:
+            response.close()
+            raise _Broken(
+                f"The answer broke off: {_words(problem)}", isinstance(problem, TimeoutError_)
+            ) from None
+        finally:
+            response.release_conn()
+        return b"".join(pieces)
+
+
+def _pool_for(base: str, host: str, size: int, timeout: float) -> urllib3.PoolManager:
+    options: dict[str, Any] = {
+        "maxsize": size + 4,
+        "timeout": urllib3.Timeout(connect=10.0, read=timeout),
+        "retries": False,
+    }
+    proxy = getproxies().get(urlsplit(base).scheme)
+    # A company's proxy cannot reach this machine's ports, and every prompt would leave it.
+    if proxy and not _is_here(host) and not proxy_bypass(host):
+        return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **options)
+    return urllib3.PoolManager(**options)
+
+
+def _is_here(host: str) -> bool:
+    return (
+        host == "localhost"
+        or host.endswith(".localhost")
+        or host.startswith("127.")
+        or host in ("::1", "0.0.0.0")
+    )
+
+
+def _words(problem: BaseException) -> str:
+    """An error's own words, without the objects that urllib3 shows with them."""
+    return (
+        str(problem).rpartition("object at 0x")[2].partition(": ")[2]
+        or str(problem)
+        or type(problem).__name__
+    )
+
+
+def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     try:
-        return min(float(retry_after or ""), 60.0)
+        while piece := response.read1(_PIECE):
+            yield piece
+        response.release_conn()
+    finally:
+        # Where it was left in the middle, closing tells the server to write no more.
+        if not response.closed:
+            response.close()
+
+
+def _not_now(response: urllib3.BaseHTTPResponse, reply: Reply) -> NotNow:
+    error = reply.body.get("error")
+    said = error.get("message") if isinstance(error, Mapping) else None
+    after: float | None
+    try:
+        after = float(response.headers.get("retry-after", ""))
     except ValueError:
-        # Jitter keeps many waiting threads from coming back all at once.
-        return min(0.25 * 2.0**attempt, 10.0) * (0.5 + random.random())
+        after = _seconds_until(response.headers.get("retry-after"))
+    return NotNow(f"{response.status} {said or reply.body}", response.status, after)
 
 
-def _reply(endpoint: str, response: httpx.Response) -> Reply:
-    status = response.status_code
+def _seconds_until(date: str | None) -> float | None:
+    from email.utils import parsedate_to_datetime
+
     try:
-        body = response.json()
+        return max(0.0, parsedate_to_datetime(date or "").timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _quota(reply: Reply) -> bool:
+    """Whether a 429 says that the money is used up, which no waiting changes."""
+    error = reply.body.get("error")
+    return isinstance(error, Mapping) and "insufficient_quota" in (error.get("code"), error.get("type"))
+
+
+def _no_route(reply: Reply, model: str) -> bool:
+    """Whether an answer shows that an endpoint is not there, rather than the model."""
+    if reply.status == 200:
+        return False
+    if isinstance(reply, _OtherShape):
+        return True
+    error = reply.body.get("error")
+    said = " ".join(map(str, error.values())) if isinstance(error, Mapping) else str(reply.body)
+    # A short name may stand in any text by chance, a quoted one does not.
+    quoted = (
+        rf"""['"`]{re.escape(model)}['"`]""" if len(model) < 3 else rf"(?<![\w.-]){re.escape(model)}(?![\w-])"
+    )
+    names_model = bool(re.search(quoted, said)) or "model" in said.lower()
+    return reply.status in _NO_ROUTE and not names_model
+
+
+def _lacks(endpoint: str, reply: Reply) -> Reply | None:
+    """The error that a 200 is which holds no answer."""
+    if reply.status != 200:
+        return None
+    held = reply.body.get(_HOLDS[endpoint])
+    if isinstance(held, list) and (held or endpoint in (RESPONSES, MESSAGES)):
+        first = held[0] if held else None
+        if endpoint == CHAT and not (
+            isinstance(first, Mapping) and isinstance(first.get("message"), Mapping)
+        ):
+            return error_reply(endpoint, 502, "The upstream server answered without a message")
+        if endpoint == CHAT and any(
+            one.get("finish_reason") == "abort" for one in held if isinstance(one, Mapping)
+        ):
+            return error_reply(
+                endpoint, 502, "The upstream server broke off the answer (finish_reason 'abort')"
+            )
+        return None
+    error = reply.body.get("error")
+    if isinstance(error, Mapping):
+        code = error.get("code")
+        status = code if isinstance(code, int) and 400 <= code < 600 else 502
+        return error_reply(endpoint, status, str(error.get("message") or error))
+    wrong = error_reply(
+        endpoint, 502, f"The upstream server answered {str(reply.body)[:200]!r}, which is no answer"
+    )
+    if any(isinstance(reply.body.get(name), list) for name in _HOLDS.values()):
+        return _OtherShape(wrong.status, wrong.body)
+    return wrong
+
+
+def _reply(endpoint: str, status: int, content: bytes) -> Reply:
+    try:
+        body = from_json(content)
     except ValueError:
         body = None
+    if 300 <= status < 400:
+        return error_reply(
+            endpoint, 501, f"The upstream server answered with a redirect ({status}): give its address"
+        )
     if not isinstance(body, dict):
-        said = response.text[:200]
+        said = content[:200].decode("utf-8", "replace")
         return error_reply(
             endpoint, status if status >= 400 else 502, f"The upstream server answered {said!r}"
         )
     if status >= 400 and not isinstance(body.get("error"), dict):
-        return error_reply(endpoint, status, str(body.get("error") or body.get("detail") or body))
+        return error_reply(
+            endpoint, status, str(body.get("error") or body.get("detail") or body.get("message") or body)
+        )
     return Reply(status, body)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
 from typing import Any, Literal
 
 from .clock import iso
-from .state import Batch
+from .state import STATUSES, Batch
 
-__all__ = ["WIRES", "Wire", "Words", "batch_json", "error_json", "list_json", "read_cursor", "results_json"]
+__all__ = [
+    "WIRES",
+    "Wire",
+    "batch_json",
+    "error_json",
+    "list_json",
+    "read_cursor",
+    "results_json",
+    "shown_status",
+    "statuses",
+]
 
 Wire = Literal["A", "B"]
 WIRES = ("A", "B")
-Words = Callable[[Batch], str]
 
 _ERROR_IDS = {
     400: "bad_request",
@@ -30,7 +38,8 @@ _ERROR_IDS = {
 
 def error_json(status: int, message: str, request_id: str) -> dict[str, Any]:
     """The body of every error of the API."""
-    return {"id": _ERROR_IDS.get(status, "server_error"), "message": message, "request_id": request_id}
+    usual = "bad_request" if 400 <= status < 500 else "server_error"
+    return {"id": _ERROR_IDS.get(status, usual), "message": message, "request_id": request_id}
 
 
 def batch_json(batch: Batch, wire: Wire, word: str | None = None) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _batch_a(batch: Batch, word: str | None) -> dict[str, Any]:
 def _batch_b(batch: Batch, word: str | None) -> dict[str, Any]:
     shape: dict[str, Any] = {
         "batch_id": batch.batch_id,
-        "status": word or _word_b(batch),
+        "status": word or shown_status(batch, "B"),
         "provider": batch.provider,
         "file_id": batch.input_file_id,
         "completion_window": "24h",
@@ -85,12 +94,18 @@ def _batch_b(batch: Batch, word: str | None) -> dict[str, Any]:
     return shape
 
 
-def _word_b(batch: Batch) -> str:
-    if batch.status == "validating":
+def shown_status(batch: Batch, wire: Wire) -> str:
+    """The status of a batch in the words of a wire."""
+    if wire == "B" and batch.status == "validating":
         return "queued"
-    if batch.status == "in_progress" and not batch.completed + batch.failed:
+    if wire == "B" and batch.status == "in_progress" and not batch.completed + batch.failed:
         return "awaiting_processing"
     return batch.status
+
+
+def statuses(wire: Wire) -> tuple[str, ...]:
+    """Every status that batches may be listed by."""
+    return STATUSES if wire == "A" else ("queued", "awaiting_processing", *STATUSES)
 
 
 def _counts(batch: Batch) -> dict[str, int]:

@@ -93,15 +93,12 @@ class Caller:
 
     def token(self) -> str:
         """Return the current token; raise ConfigurationError where there is none that can be right."""
-        token = (self._source() or "").strip()
-        if not token:
+        token = config.checked_token(self._source())
+        if token is None:
             raise ConfigurationError(
                 "There is no token. Set one with dobatch.configure(token=...), or in the environment as "
                 f"{' or '.join(config.TOKEN_VARIABLES)}."
             )
-        # Checked here because a library's complaint about the header would quote it.
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise ConfigurationError("The token holds a space, a line break or the like. Copy it again.")
         return token
 
     def pause(self, seconds: float) -> None:

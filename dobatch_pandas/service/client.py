@@ -244,14 +244,18 @@ class Client:
         try:
             answer = self._caller.call("POST", "/v1/batches", operation, body)
         except BadRequest as refusal:
-            if provider != "anthropic" or "endpoint" not in refusal.message.lower():
+            if provider != "anthropic":
                 raise
-            answer = None
-        if answer is None:
-            # The first documentation wants an endpoint for this provider too; the later one forbids it.
-            answer = self._caller.call(
-                "POST", "/v1/batches", operation, {**body, "endpoint": endpoint or "/v1/messages"}
-            )
+            first = refusal
+        else:
+            return _known(read_batch(answer), operation)
+        # The first documentation wants an endpoint for this provider too, the later one forbids it, and a refusal need
+        # not say what it is about.
+        with_endpoint = {**body, "endpoint": endpoint or "/v1/messages"}
+        try:
+            answer = self._caller.call("POST", "/v1/batches", operation, with_endpoint)
+        except BadRequest as refusal:
+            raise first if "endpoint" in refusal.message.lower() else refusal from None
         return _known(read_batch(answer), operation)
 
     def get_batch(self, batch_id: str) -> Batch:

@@ -27,7 +27,14 @@ from urllib3.response import HTTPResponse
 from urllib3.util import Retry, make_headers, parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
-from dobatch_pandas.errors import ConfigurationError, ConnectionFailed, LinkRefused, ObjectGone, TransferError, Truncated
+from dobatch_pandas.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    LinkRefused,
+    ObjectGone,
+    TransferError,
+    Truncated,
+)
 
 from .network import (
     DEFAULT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from result_lines import (
     responses,
     responses_bodies,
     result,
+    texts,
     tool_call,
 )
 
@@ -128,6 +130,29 @@ def test_a_broken_line_costs_no_other(plain: Any, broken: bytes) -> None:
     lines[150:150] = [broken]
     fast, fast_bad = read_block(pa.py_buffer(b"\n".join(lines)))
     slow, _, slow_bad = read_lines(line for line in lines if line.strip())
+    assert repr(fast.to_pylist()) == repr(slow.to_pylist())
+    assert fast_bad == slow_bad
+
+
+@given(
+    words=st.lists(texts, min_size=1, max_size=4),
+    broken=st.lists(
+        st.sampled_from([b"\\", b'"', b"\\ud83d", b"\\x", b"\0", b"\xff", b"\xc3", b"\t"]), max_size=3
+    ),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=60)
+def test_a_broken_text_costs_no_other_line(words: list[str], broken: list[bytes], seed: int) -> None:
+    """
+    Among many lines that are alike, each text says what it says when it is read by itself.
+    """
+    draw = random.Random(seed)
+    lines = [orjson.dumps(answered(f"id-{n}", chat(draw.choice(words) + "@"))) for n in range(120)]
+    for what in broken:
+        at = draw.randrange(len(lines))
+        lines[at] = lines[at].replace(b"@", what)
+    fast, fast_bad = read_block(pa.py_buffer(b"\n".join(lines)))
+    slow, _, slow_bad = read_lines(lines)
     assert repr(fast.to_pylist()) == repr(slow.to_pylist())
     assert fast_bad == slow_bad
 

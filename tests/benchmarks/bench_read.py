@@ -192,7 +192,7 @@ def finish(every: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
     lines = []
     for rows, costs in every.items():
         mine = costs["ours"]
-        for rival, factor in (("json_loop", 7.0), ("pandas_read_json", 40.0), ("duckdb_read_json", 1.0)):
+        for rival, factor in (("json_loop", 4.0), ("duckdb_arrow", 1.0)):
             if rival in costs:
                 ratio = costs[rival]["wall"] / mine["wall"]
                 lines.append(

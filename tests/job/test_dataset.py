@@ -10,7 +10,7 @@ import pytest
 import dobatch_pandas as dobatch
 from dobatch_pandas.errors import InputError, JobFailed
 from dobatch_pandas.job import output
-from dobatch_pandas.job.open_jobs import close_home
+from dobatch_pandas.job.process import close_home
 from dobatch_pandas.questions import part_files, source
 
 
@@ -144,7 +144,7 @@ def test_a_piece_without_any_vector_fits_the_others(server, files, tmp_path):
     out = read(tmp_path / "out")
     failed = out["vector_error"].notna()
     assert 0 < failed.sum() < 2000
-    assert set(out["vector_error"][failed]) == {"http_400"}
+    assert set(out["vector_error"][failed]) == {"batch_failed"}
     assert (out["vector"].isna() == failed).all()
     assert {len(vector) for vector in out["vector"].dropna()} == {256}
 

@@ -15,17 +15,20 @@ from dobatch_pandas.questions import part_files
 
 
 @pytest.mark.parametrize(
-    ("point", "way"),
-    [(point, ("attach", "run again")[number % 2]) for number, point in enumerate(killed.POINTS)],
+    ("point", "way", "kind"),
+    [
+        (point, ("attach", "run again")[number % 2], list(killed.KINDS)[number % len(killed.KINDS)])
+        for number, point in enumerate(killed.POINTS)
+    ],
 )
-def test_a_killed_job_ends_as_if_undisturbed(point, way, server, home, monkeypatch):
+def test_a_killed_job_ends_as_if_undisturbed(point, way, kind, server, home, monkeypatch):
     """
     Kill -9 anywhere, then attach or run the cell again: the same rows, each request executed once.
     """
     monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(killed.PART, 200_000_000))
     script = Path(killed.__file__)
     ended = subprocess.run(
-        [sys.executable, script, home, server.url, point],
+        [sys.executable, script, home, server.url, point, kind],
         capture_output=True,
         text=True,
         timeout=120,
@@ -37,13 +40,19 @@ def test_a_killed_job_ends_as_if_undisturbed(point, way, server, home, monkeypat
     if way == "attach" and len(listed):
         job = dobatch.attach(listed.index[0])
     else:
-        job = killed.submit()
+        job = killed.submit(kind)
     answered = killed.frame().dobatch.join(job)
 
     asked = killed.frame()["text"]
-    assert list(answered["answer"]) == [f"Echo: {text}" for text in asked]
+    if kind == "schema":
+        assert answered["label"].isin(["pos", "neg"]).all()
+        assert answered["reason"].notna().all()
+    else:
+        for column in ["answer", "answer_2"][: job.recipe.samples]:
+            assert list(answered[column]) == [f"Echo: {text}" for text in asked]
     assert answered["answer_error"].isna().all()
     assert len(dobatch.jobs()) == 1
     assert set(server.executed.values()) == {1}
-    assert len(server.executed) == asked.nunique()
-    assert len(server.batches) == 3
+    requests = asked.nunique() * job.recipe.samples
+    assert len(server.executed) == requests
+    assert len(server.batches) == -(-requests // killed.PART)

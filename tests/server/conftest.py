@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from server.driver import Api
+from server.stub import Stub
 
 from dobatch_pandas.server import LocalServer
 
@@ -28,3 +29,16 @@ def serve() -> Iterator[Callable[..., Api]]:
 def api(serve: Callable[..., Api]) -> Api:
     """A server with the echo model, wire A, no rate limit."""
     return serve()
+
+
+@pytest.fixture
+def stub() -> Iterator[Callable[..., Stub]]:
+    """Start a model's server that answers as told, stopped after the test."""
+    with ExitStack() as stack:
+
+        def start(answer: Any, **options: Any) -> Stub:
+            made = Stub(answer, **options)
+            stack.callback(made.close)
+            return made
+
+        yield start

@@ -294,18 +294,26 @@ def test_a_batch_whose_input_is_gone_fails(api, caplog):
     assert api.until(api.create(chat_lines(5)), "completed")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_model_that_breaks_its_promise_fails_the_batch(serve):
+@pytest.mark.parametrize(
+    "raised", [ZeroDivisionError, SystemExit, KeyboardInterrupt, MemoryError, GeneratorExit]
+)
+def test_a_model_that_breaks_its_promise_fails_that_request(serve, raised):
     """
-    Not even a bug leaves a batch that seems complete, or one that never ends.
+    Whatever it raises is that row's error, and the threads live on.
     """
 
     class Broken(EchoModel):
         def answer(self, endpoint, body):
-            raise ZeroDivisionError
+            if "text 3" in str(body):
+                raise raised
+            return super().answer(endpoint, body)
 
     api = serve(Broken())
-    assert api.until(api.create(chat_lines(5)), "failed")["errors"][0]["code"] == "server_error"
+    for _ in range(12):
+        batch = api.until(api.create(chat_lines(5)), "completed")
+        assert batch["request_counts"] == {"total": 5, "completed": 4, "failed": 1}
+    body = {"model": "m", "messages": [{"role": "user", "content": "text 3"}]}
+    assert api.call("POST", "/v1/chat/completions", json=body).status_code == 500
 
 
 def test_a_very_long_line_passes(api):

@@ -120,7 +120,10 @@ def test_embeddings_are_unit_vectors_that_mean_something(api):
         (CHAT, {"model": "m"}),
         (CHAT, {"model": "m", "messages": []}),
         (CHAT, {"model": "m", "messages": ["x"]}),
-        (CHAT, {"model": "m", "messages": TURNS, "stream": True}),
+        (CHAT, {"model": "m", "messages": TURNS, "n": 0}),
+        (CHAT, {"model": "m", "messages": TURNS, "tool_choice": "required"}),
+        (EMBEDDINGS, {"model": "m", "input": "x", "stream": True}),
+        (EMBEDDINGS, {"model": "m", "input": "x", "dimensions": 10**12}),
         (RESPONSES, {"model": "m"}),
         (EMBEDDINGS, {"model": "m", "input": []}),
         (EMBEDDINGS, {"model": "m", "input": [1, 2]}),
@@ -255,8 +258,7 @@ def test_another_server_can_be_the_model(serve):
     upstream.server.faults.add("infer", status=503)
     upstream.server.faults.add("infer", status=429, retry_after=0)
     api = serve(f"{upstream.url}/v1")
-    upstream_token = {"Authorization": "Bearer local"}
-    api.server._running().executor.model._client.headers.update(upstream_token)
+    api.server._running().executor.model._headers["Authorization"] = "Bearer local"
     batch_id = api.create(chat_lines(30))
     assert api.until(batch_id, "completed")["request_counts"]["completed"] == 30
     batch_id = api.create([message_line("a", "salut", system="s")], "anthropic")
@@ -279,31 +281,12 @@ def test_responses_become_chat_where_the_other_server_lacks_them(serve):
     upstream = serve()
     upstream.server.faults.add("infer", status=404)
     api = serve(f"{upstream.url}/v1")
-    api.server._running().executor.model._client.headers.update({"Authorization": "Bearer local"})
+    api.server._running().executor.model._headers["Authorization"] = "Bearer local"
     body = {"model": "m", "input": [{"role": "user", "content": "salut"}], "instructions": "be brief"}
     for _ in range(2):
         answer = api.call("POST", RESPONSES, json=body).json()
         assert answer["output"][1]["content"][0]["text"] == "salut"
-
-
-def test_an_unreachable_server_fails_the_requests(serve, unused_port):
-    """
-    Each with 502 in the error file; the batch still ends.
-    """
-    from dobatch_pandas.server.upstream import UpstreamModel
-
-    api = serve(UpstreamModel(f"http://127.0.0.1:{unused_port}/v1", attempts=1))
-    batch_id = api.create(chat_lines(2))
-    api.until(batch_id, "completed")
-    _, errors = api.lines(batch_id)
-    assert [line["response"]["status_code"] for line in errors] == [502, 502]
-
-
-@pytest.fixture
-def unused_port():
-    """A port that nothing listens on."""
-    with LocalServer() as server:
-        return int(server.url.rpartition(":")[2])
+    assert upstream.server.calls == ["infer"] * 3
 
 
 def test_an_unknown_model_is_told():

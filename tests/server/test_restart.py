@@ -70,23 +70,35 @@ def test_every_state_is_taken_up_again(tmp_path, stage, cancelled):
         }
 
 
-def _serve(home, *options):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dobatch_pandas.server", "--port", "0", "--home", str(home), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    for line in process.stdout:
-        if b"DOBATCH_BASE_URL=" in line:
-            return process, line.decode().strip().partition("=")[2]
-    raise AssertionError("no address was printed")
-
-
 class _Remote:
-    token = "local"
+    """What `Api` needs to know of a server in another process."""
 
-    def __init__(self, url):
-        self.url = url
+    def __init__(self, home, *options):
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-u",
+                "-m",
+                "dobatch_pandas.server",
+                "--port",
+                "0",
+                "--home",
+                str(home),
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.said = b""
+        for line in self.process.stdout:
+            self.said += line
+            name, _, value = line.decode().strip().partition("=")
+            if name.endswith("DOBATCH_BASE_URL"):
+                self.url = value
+            if name.endswith("DIGITALOCEAN_TOKEN"):
+                self.token = value
+                return
+        raise AssertionError(self.said)
 
 
 def test_a_killed_server_loses_no_result(tmp_path):
@@ -94,9 +106,9 @@ def test_a_killed_server_loses_no_result(tmp_path):
     Killed in the middle of a batch, it goes on where it was: every id once, no line torn.
     """
     lines = [chat_line(f"id-{number}", "x" * 200) for number in range(2000)]
-    process, url = _serve(tmp_path, "--latency", "0.002")
+    remote = _Remote(tmp_path, "--latency", "0.002")
     try:
-        api = Api(_Remote(url))
+        api = Api(remote)
         intent = api.intent()
         api.put(intent["upload_url"], jsonl(lines))
         batch_id = api.post_batch(intent["file_id"]).json()["batch_id"]
@@ -104,8 +116,8 @@ def test_a_killed_server_loses_no_result(tmp_path):
         while api.batch(batch_id)["request_counts"]["completed"] < 100:
             pause.wait(0.01)
     finally:
-        process.kill()
-        process.wait()
+        remote.process.kill()
+        remote.process.wait()
     (growing,) = (tmp_path / "running").glob("*.output")
     # As if the kill had hit in the middle of a write.
     with growing.open("ab") as file:
@@ -123,13 +135,11 @@ def test_the_command_ends_cleanly(tmp_path):
     """
     Ctrl+C: no traceback, exit status 0.
     """
-    process, url = _serve(tmp_path)
-    assert (
-        requests.get(f"{url}/v1/models", headers={"Authorization": "Bearer x"}, timeout=30).status_code == 200
-    )
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
+    remote = _Remote(tmp_path)
+    assert Api(remote).call("GET", "/v1/models").status_code == 200
+    remote.process.send_signal(signal.SIGINT)
+    rest, _ = remote.process.communicate(timeout=20)
+    assert remote.process.returncode == 0
     assert b"Stopped" in rest
 
 

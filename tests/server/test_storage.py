@@ -46,13 +46,28 @@ def test_a_token_on_a_signed_address_is_refused(api):
 @pytest.mark.parametrize(
     "content_type", ["application/jsonl", "text/plain", "application/octet-stream; charset=x"]
 )
-def test_another_content_type_voids_the_signature(api, content_type):
+def test_another_content_type_than_the_signed_one_voids_the_signature(serve, content_type):
     """
     403, and nothing is stored.
     """
+    api = serve(upload_type="application/octet-stream")
     intent = api.intent()
     assert api.put(intent["upload_url"], DATA, content_type).status_code == 403
     assert api.post_batch(intent["file_id"]).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/jsonl", "application/x-ndjson", "application/octet-stream", "text/plain", None],
+)
+def test_any_content_type_uploads_where_none_was_signed(api, content_type):
+    """
+    Official clients send three different ones, and some none.
+    """
+    intent = api.intent()
+    assert "content-type" not in intent["upload_url"]
+    assert api.put(intent["upload_url"], DATA, content_type).status_code == 200
+    assert api.until(api.post_batch(intent["file_id"]).json()["batch_id"], "completed")
 
 
 def test_the_signed_content_type_can_be_the_older_one(serve):

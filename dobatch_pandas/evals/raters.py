@@ -1,0 +1,380 @@
+"""How far judges agree, with one another and with people, and what a judge's verdicts are worth."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dobatch_pandas.errors import InputError
+
+from .grade import as_text
+from .metrics import need
+from .significance import bonett_price, share
+
+__all__ = ["Calibration", "Raters", "calibrate", "krippendorff_alpha", "raters"]
+
+Level = Literal["nominal", "ordinal", "interval"]
+
+_AGREEMENT = "Agreement"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Raters:
+    """
+    How far several raters agree on the same rows.
+
+    Attributes
+    ----------
+    pairs : pandas.DataFrame
+        Each pair: rows both rated, agreement, Cohen's kappa (weighted quadratically for a scale), intervals.
+    alpha, interval : float and (float, float)
+        Krippendorff's alpha of all of them, which allows for missing ratings, with its bootstrap interval.
+    level : str
+        ``"nominal"``, ``"ordinal"`` or ``"interval"``.
+    rows : pandas.DataFrame
+        The ratings, and ``agree``: whether all that were given are the same.
+    """
+
+    pairs: pd.DataFrame
+    alpha: float
+    interval: tuple[float, float]
+    level: Level
+    rows: pd.DataFrame
+    confidence: float = 0.95
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        names = ", ".join(map(str, self.rows.columns[:-1]))
+        return (
+            f"<Raters {names}: Krippendorff's alpha {self.alpha:.3f} [{low:.3f}, {high:.3f}], {self.level}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from . import report
+
+        lines = []
+        for line in self.pairs.to_dict("records"):
+            agreed = f"{line['agreement']:.1%}" if line["rows"] else "–"
+            interval = (
+                f"{line['kappa_low']:.2f} – {line['kappa_high']:.2f}"
+                if line["kappa_low"] == line["kappa_low"]
+                else ""
+            )
+            names = [report.escape(str(line[side])) for side in ("first", "second")]
+            lines.append([*names, f"{line['rows']:,}", agreed, f"{line['kappa']:.3f}", interval])
+        header = ["rater", "rater", "rows", "agreement", "kappa", f"{self.confidence:.0%} CI"]
+        shown = report.table(header, lines, text_columns=2, caption="pairs")
+        return (
+            f'<div class="dobatch-eval"><style>{report.STYLE}</style>'
+            f'<p class="head">{report.escape(repr(self)[1:-1])}</p>{shown}</div>'
+        )
+
+
+def raters(
+    ratings: pd.DataFrame,
+    *,
+    level: Level | None = None,
+    confidence: float = 0.95,
+    resamples: int = 999,
+    seed: int = 0,
+) -> Raters:
+    """
+    Return how far several raters agree: every pair's kappa, and Krippendorff's alpha of all, with intervals.
+
+    Parameters
+    ----------
+    ratings : pandas.DataFrame
+        A column a rater (judges, people), a line a row; null where a rater gave none.
+    level : {"nominal", "ordinal", "interval"}, optional
+        Of the ratings. None: ``"ordinal"`` where all are numbers, else ``"nominal"``.
+    confidence, resamples, seed : float, int, int
+        Of the intervals, which are bootstraps over rows.
+
+    References
+    ----------
+    K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011).
+    """
+    if ratings.shape[1] < 2:
+        raise InputError("Agreement takes two columns of ratings at least.")
+    if level not in (None, "nominal", "ordinal", "interval"):
+        raise InputError(f'level={level!r} is not one of "nominal", "ordinal", "interval".')
+    columns = [ratings.iloc[:, place].astype(object) for place in range(ratings.shape[1])]
+    given = [value for column in columns for value in column if not _missing(value)]
+    numeric = bool(given) and all(
+        isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in given
+    )
+    level = level or ("ordinal" if numeric else "nominal")
+    if level != "nominal" and not numeric:
+        raise InputError(f"level={level!r} needs numbers, and there are others among the ratings.")
+    values = (
+        sorted({float(value) for value in given}) if numeric else sorted({as_text(value) for value in given})
+    )
+    places: dict[Any, int] = {value: place for place, value in enumerate(values)}
+    codes = np.array(
+        [
+            [-1 if _missing(v) else places[float(v) if numeric else as_text(v)] for v in column]
+            for column in columns
+        ]
+    ).reshape(len(columns), len(ratings))
+    distances = _distances(codes, values, level)
+    rng = np.random.default_rng(seed)
+    counts = _counts(codes, len(values))
+    alpha = _alpha(counts, distances)
+    draws = [
+        _alpha(counts[rng.integers(0, len(counts), len(counts))], distances)
+        for _ in range(resamples if len(counts) else 0)
+    ]
+    lines = []
+    for a, b in itertools.combinations(range(len(columns)), 2):
+        both = (codes[a] >= 0) & (codes[b] >= 0)
+        x, y = codes[a][both], codes[b][both]
+        weights = distances if level != "nominal" else None
+        kappa = _kappa(x, y, len(values), weights)
+        resampled = []
+        for _ in range(resamples if len(x) > 1 else 0):
+            chosen = rng.integers(0, len(x), len(x))
+            resampled.append(_kappa(x[chosen], y[chosen], len(values), weights))
+        agreed, low, high = share(float((x == y).sum()), len(x), confidence)
+        kappa_low, kappa_high = _ends(resampled, confidence)
+        lines.append(
+            {
+                "first": ratings.columns[a], "second": ratings.columns[b], "rows": len(x), "agreement": agreed,
+                "low": low, "high": high, "kappa": kappa, "kappa_low": kappa_low, "kappa_high": kappa_high,
+            }
+        )  # fmt: skip
+    rows = ratings.copy()
+    rows.columns = [str(name) for name in ratings.columns]
+    top, bottom = (
+        codes.max(axis=0, initial=-1),
+        np.where(codes < 0, len(values), codes).min(axis=0, initial=len(values)),
+    )
+    rows["agree"] = pd.Series(top == bottom, index=rows.index, dtype="boolean").mask(
+        (codes >= 0).sum(axis=0) < 2
+    )
+    return Raters(pd.DataFrame(lines), alpha, _ends(draws, confidence), level, rows, confidence)
+
+
+def krippendorff_alpha(ratings: pd.DataFrame, level: Level = "nominal") -> float:
+    """Return Krippendorff's alpha of raters in columns; null where a rater gave no value."""
+    return raters(ratings, level=level, resamples=0).alpha
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def _counts(codes: np.ndarray[Any, Any], values: int) -> np.ndarray[Any, Any]:
+    """How often each row was given each value; rows that fewer than two raters rated say nothing."""
+    counts = np.zeros((codes.shape[1], values))
+    for rater in codes:
+        there = rater >= 0
+        np.add.at(counts, (np.flatnonzero(there), rater[there]), 1)
+    return np.asarray(counts[counts.sum(axis=1) > 1])
+
+
+def _distances(codes: np.ndarray[Any, Any], values: list[Any], level: Level) -> np.ndarray[Any, Any]:
+    count = len(values)
+    if level == "nominal":
+        return 1.0 - np.eye(count)
+    if level == "interval":
+        numbers = np.array(values, dtype=float)
+        return np.asarray((numbers[:, None] - numbers[None, :]) ** 2)
+    used = _counts(codes, count).sum(axis=0)
+    ends = np.concatenate([[0.0], np.cumsum(used)])
+    middle = (ends[:-1] + ends[1:]) / 2
+    return np.asarray((middle[:, None] - middle[None, :]) ** 2)
+
+
+def _alpha(counts: np.ndarray[Any, Any], distances: np.ndarray[Any, Any]) -> float:
+    if not len(counts):
+        return math.nan
+    sizes = counts.sum(axis=1)
+    seen = float(np.sum(np.einsum("ij,jk,ik->i", counts, distances, counts) / (sizes - 1)))
+    totals = counts.sum(axis=0)
+    expected = float(totals @ distances @ totals) / (sizes.sum() - 1)
+    return 1 - seen / expected if expected else math.nan
+
+
+def _kappa(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], values: int, distances: Any) -> float:
+    """Cohen's kappa; with distances, the weighted one."""
+    if not len(x):
+        return math.nan
+    table = np.bincount(x * values + y, minlength=values * values).reshape(values, values) / len(x)
+    apart = (
+        1.0 - np.eye(values) if distances is None else (np.arange(values)[:, None] - np.arange(values)) ** 2
+    )
+    expected = float(np.sum(np.outer(table.sum(axis=1), table.sum(axis=0)) * apart))
+    return 1 - float(np.sum(table * apart)) / expected if expected else math.nan
+
+
+def _ends(draws: list[float], confidence: float) -> tuple[float, float]:
+    known = np.array([draw for draw in draws if draw == draw])
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+# ---- what a judge is worth -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Calibration:
+    """
+    A judge's verdicts held against people's, and what its pass rate comes to after that.
+
+    Attributes
+    ----------
+    judged, judged_interval : float and (float, float)
+        Share that the judge passes, of all rows, taken at its word.
+    corrected, interval : float and (float, float)
+        What people would pass of all rows: the judge's share, corrected by where they differ on the rows that
+        people labelled (prediction-powered inference).
+    sensitivity, specificity : float
+        Of what people pass, the share that the judge passes; of what they fail, the share that it fails.
+    table : pandas.DataFrame
+        Each verdict or score: rows, rows with a human label, share of those that people pass, interval.
+    rows, labelled : int
+        Rows that were judged, and those with a human label besides.
+    """
+
+    judged: float
+    judged_interval: tuple[float, float]
+    corrected: float
+    interval: tuple[float, float]
+    sensitivity: float
+    specificity: float
+    table: pd.DataFrame
+    rows: int
+    labelled: int
+    confidence: float = 0.95
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"<Calibration: the judge passes {self.judged:.1%} of {self.rows:,} rows; by {self.labelled:,} human "
+            f"labels that is {self.corrected:.1%} [{low:.1%}, {high:.1%}]; sensitivity {self.sensitivity:.1%}, "
+            f"specificity {self.specificity:.1%}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from . import report
+
+        lines = [
+            [
+                report.escape(str(verdict)), f"{line['rows']:,.0f}", f"{line['labelled']:,.0f}",
+                report.number(float(line["passed"]), "accuracy"), report.bar(line["passed"], line["low"], line["high"]),
+            ]
+            for verdict, line in self.table.iterrows()
+        ]  # fmt: skip
+        header = ["verdict", "rows", "labelled", "people pass", ""]
+        return (
+            f'<div class="dobatch-eval"><style>{report.STYLE}</style>'
+            f'<p class="head">{report.escape(repr(self)[1:-1])}</p>{report.table(header, lines)}</div>'
+        )
+
+
+def calibrate(
+    judged: pd.Series[Any],
+    human: pd.Series[Any],
+    *,
+    passed: Callable[[Any], bool] | Any = "pass",
+    human_passed: Callable[[Any], bool] | Any = None,
+    confidence: float = 0.95,
+) -> Calibration:
+    """
+    Hold a judge against human labels on some rows, and correct its pass rate on all of them.
+
+    Parameters
+    ----------
+    judged : pandas.Series
+        The judge's verdicts or scores; null where it failed, which is no part of this.
+    human : pandas.Series
+        People's labels, on the same index; null or absent where nobody labelled. Which rows are labelled must
+        not hang on the verdict: draw them at random.
+    passed : value or callable
+        Which of the judge's verdicts are a pass: ``"pass"``, or for scores ``lambda score: score >= 4``.
+    human_passed : value or callable, optional
+        The same for people; None takes ``passed``, and True for booleans.
+    confidence : float
+        Of the intervals.
+
+    References
+    ----------
+    A. N. Angelopoulos et al., "Prediction-powered inference", Science 382 (2023), 669-674.
+    """
+    if not judged.index.equals(human.index):
+        if not (judged.index.is_unique and human.index.is_unique):
+            raise InputError("The two have different indexes with repeated labels, so rows cannot be paired.")
+        human = human.reindex(judged.index)
+    judge_says, people_say = _passing(passed), _passing(passed if human_passed is None else human_passed)
+    verdicts = list(judged.astype(object))
+    labels = list(human.astype(object))
+    there = [not _missing(verdict) for verdict in verdicts]
+    guess = np.array([float(judge_says(v)) for v, known in zip(verdicts, there, strict=True) if known])
+    truth = np.array(
+        [
+            math.nan if _missing(h) else float(people_say(h))
+            for h, known in zip(labels, there, strict=True)
+            if known
+        ]
+    )
+    shown = [as_text(v) for v, known in zip(verdicts, there, strict=True) if known]
+    both = ~np.isnan(truth)
+    rows, labelled = len(guess), int(both.sum())
+    if labelled < 2:
+        raise InputError(
+            "Calibration takes human labels on two judged rows at least, and better on a hundred."
+        )
+    rate, low, high = share(float(guess.sum()), rows, confidence)
+    wins = int(((truth == 1) & (guess == 0) & both).sum())
+    losses = int(((truth == 0) & (guess == 1) & both).sum())
+    quantile = float(need("scipy.stats", _AGREEMENT).norm.ppf((1 + confidence) / 2))
+    if labelled == rows:
+        corrected, *ends = share(float(truth.sum()), rows, confidence)
+    else:
+        # The judge on rows that people did not see, and where it is wrong on those that they did.
+        unseen = guess[~both]
+        change = (wins - losses) / labelled
+        corrected = float(unseen.mean()) + change
+        small, large = bonett_price(wins, losses, labelled, confidence)
+        spread = (large - small) / 2 / quantile
+        of_judge = (unseen.sum() + 1) / (len(unseen) + 2)
+        half = quantile * math.sqrt(spread**2 + of_judge * (1 - of_judge) / len(unseen))
+        ends = [max(0.0, corrected - half), min(1.0, corrected + half)]
+        corrected = float(np.clip(corrected, 0.0, 1.0))
+    good, bad = both & (truth == 1), both & (truth == 0)
+    lines = {}
+    for verdict in dict.fromkeys(sorted(shown)):
+        mine = np.array([word == verdict for word in shown])
+        known = mine & both
+        value, least, most = share(float(truth[known].sum()), int(known.sum()), confidence)
+        lines[verdict] = {
+            "rows": int(mine.sum()), "labelled": int(known.sum()), "passed": value, "low": least, "high": most,
+        }  # fmt: skip
+    return Calibration(
+        judged=rate,
+        judged_interval=(low, high),
+        corrected=corrected,
+        interval=(float(ends[0]), float(ends[1])),
+        sensitivity=float(guess[good].mean()) if good.any() else math.nan,
+        specificity=float(1 - guess[bad].mean()) if bad.any() else math.nan,
+        table=pd.DataFrame.from_dict(lines, orient="index").rename_axis("verdict"),
+        rows=rows,
+        labelled=labelled,
+        confidence=confidence,
+    )
+
+
+def _passing(passed: Any) -> Callable[[Any], bool]:
+    if callable(passed):
+        return lambda value: bool(passed(value))
+    return lambda value: (
+        bool(value) if isinstance(value, (bool, np.bool_)) else as_text(value) == as_text(passed)
+    )

@@ -1,0 +1,440 @@
+"""Intervals and tests: what a share, or a difference of two runs on the same rows, can be told to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .metrics import need
+
+__all__ = [
+    "LEAST_CLUSTERS",
+    "LEAST_ROWS",
+    "bonett_price",
+    "cluster_codes",
+    "clustered_share",
+    "detectable",
+    "holm",
+    "intraclass",
+    "mcnemar_p",
+    "mean_interval",
+    "noise_band",
+    "p_words",
+    "paired",
+    "rows_needed",
+    "rows_needed_for_mean",
+    "share",
+    "tango",
+]
+
+Values = np.ndarray[Any, Any]
+
+#: Below so many rows, or clusters of rows, no verdict is given: no test could tell, or only by accident.
+LEAST_ROWS, LEAST_CLUSTERS = 10, 6
+
+# From so many rows on, score intervals hold what they say; below, wider ones are needed.
+_SCORE_INTERVAL_FROM = 100
+
+_SCORING, _COMPARING = "Scoring answers", "Comparing runs"
+
+
+def share(successes: float, rows: float, confidence: float) -> tuple[float, float, float]:
+    """
+    Return a share with its interval; all NaN where there are no rows.
+
+    Wilson's score interval from 100 rows on. Below, the mid-P interval: Wilson's covers 90 % of the time on
+    five rows and 92 % on fifty, where the share is near 0 or 1. Both take fractions of rows, as weights give.
+    """
+    if rows <= 0:
+        return math.nan, math.nan, math.nan
+    if rows >= _SCORE_INTERVAL_FROM:
+        low, high = _wilson(successes / rows, rows, _normal(confidence))
+    else:
+        low, high = _mid_p(successes, rows, 1 - confidence)
+    return successes / rows, low, high
+
+
+def _wilson(value: float, rows: float, quantile: float) -> tuple[float, float]:
+    squared = quantile**2
+    scale = 1 + squared / rows
+    centre = (value + squared / (2 * rows)) / scale
+    half = quantile * math.sqrt(value * (1 - value) / rows + squared / (4 * rows**2)) / scale
+    low = 0.0 if value <= 0 else max(0.0, centre - half)
+    return low, 1.0 if value >= 1 else min(1.0, centre + half)
+
+
+def _mid_p(successes: float, rows: float, alpha: float) -> tuple[float, float]:
+    """The shares of which neither tail, with half of what was seen, is rarer than ``alpha / 2``."""
+    special, optimize = need("scipy.special", _SCORING), need("scipy.optimize", _SCORING)
+
+    def at_least(count: float, value: float) -> float:
+        if count <= 0:
+            return 1.0
+        return float(special.betainc(count, rows - count + 1, value)) if count <= rows else 0.0
+
+    def upper_tail(value: float) -> float:
+        return (at_least(successes, value) + at_least(successes + 1, value)) / 2
+
+    low, high = 0.0, 1.0
+    if successes > 0:
+        low = optimize.brentq(lambda value: upper_tail(value) - alpha / 2, 0.0, 1.0, xtol=1e-10)
+    if successes < rows:
+        high = optimize.brentq(lambda value: 1 - upper_tail(value) - alpha / 2, 0.0, 1.0, xtol=1e-10)
+    return float(low), float(high)
+
+
+def cluster_codes(clusters: pd.Series[Any]) -> Values:
+    """Return a number for each cluster; a missing one is a cluster of its own."""
+    codes, names = pd.factorize(clusters.astype(object).map(_hashable, na_action="ignore"))
+    lone = codes < 0
+    codes[lone] = len(names) + np.arange(int(lone.sum()))
+    return np.asarray(codes)
+
+
+def _hashable(value: Any) -> Any:
+    return str(value) if isinstance(value, (list, dict, set, np.ndarray)) else value
+
+
+def _cluster_variance(values: Values, codes: Values) -> tuple[float, int]:
+    """Variance of the mean of ``values``, robust to what their clusters share, and the number of clusters."""
+    count = len(np.unique(codes))
+    _, codes = np.unique(codes, return_inverse=True)
+    sums = np.bincount(codes, weights=values - values.mean(), minlength=count)
+    if count < 2:
+        return math.inf, count
+    return float(count / (count - 1) * np.sum(sums**2) / len(values) ** 2), count
+
+
+def clustered_share(
+    values: Values, codes: Values, confidence: float, *, samples: int = 1
+) -> tuple[float, float, float]:
+    """
+    Return the mean of shares or of zeros and ones with its interval, where rows of a cluster are alike.
+
+    Wilson's interval at the effective number of rows (the rows over the design effect, as Korn and Graubard
+    do), with Student's quantile. Its degrees of freedom follow the clusters that hold the rarer outcome: of
+    a hundred clusters without one, two with one say little of the spread. ``samples``: how many answers
+    each value is the mean of, at most.
+    """
+    rows = len(values)
+    if not rows:
+        return math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    variance, count = _cluster_variance(values, codes)
+    if count < 2:
+        return mean, 0.0, 1.0
+    largest = rows / count
+    simple = mean * (1 - mean) / rows
+    effect = largest if not simple else float(np.clip(variance / simple, 1 / samples, largest))
+    _, places = np.unique(codes, return_inverse=True)
+    sums, sizes = np.bincount(places, weights=values), np.bincount(places)
+    informative = min(int((sums > 0).sum()), int((sums < sizes).sum()))
+    freedom = float(np.clip(2 * informative - 2, min(2, count - 1), count - 1))
+    quantile = float(need("scipy.stats", _SCORING).t.ppf((1 + confidence) / 2, freedom))
+    low, high = _wilson(mean, rows / effect, quantile)
+    return mean, low, high
+
+
+def mean_interval(values: Values, confidence: float) -> tuple[float, float, float]:
+    """Return a mean with Student's interval; NaN ends below two rows."""
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    quantile = float(need("scipy.stats", _SCORING).t.ppf((1 + confidence) / 2, len(values) - 1))
+    half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def intraclass(values: Values, codes: Values) -> tuple[float, float]:
+    """Return how alike rows of a cluster are (one-way ANOVA), and the p of their not being alike at all."""
+    _, codes = np.unique(codes, return_inverse=True)
+    sizes = np.bincount(codes)
+    count, rows = len(sizes), len(values)
+    if count < 2 or rows <= count:
+        return math.nan, math.nan
+    means = np.bincount(codes, weights=values) / sizes
+    between = float(np.sum(sizes * (means - values.mean()) ** 2)) / (count - 1)
+    within = float(np.sum((values - means[codes]) ** 2)) / (rows - count)
+    size = (rows - float(np.sum(sizes**2)) / rows) / (count - 1)
+    if not between:
+        return 0.0, 1.0
+    p = (
+        float(need("scipy.stats", _SCORING).f.sf(between / within, count - 1, rows - count))
+        if within
+        else 0.0
+    )
+    return (between - within) / (between + (size - 1) * within), p
+
+
+# ---- differences of two runs on the same rows ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean difference: its interval at any confidence, and the p of there being none."""
+
+    difference: float
+    p: float
+    test: str
+    rows: int
+    clusters: int | None
+    wins: int
+    losses: int
+    spread: float
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the interval; wide where few rows differ, and never of no width."""
+        if not self.rows:
+            return math.nan, math.nan
+        if self.test == "McNemar":
+            of = tango if self.rows >= _SCORE_INTERVAL_FROM else bonett_price
+            return of(self.wins, self.losses, self.rows, confidence)
+        units = self.clusters or self.rows
+        if units < 2:
+            return -math.inf, math.inf
+        quantile = float(need("scipy.stats", _COMPARING).t.ppf((1 + confidence) / 2, units - 1))
+        return self.difference - quantile * self.spread, self.difference + quantile * self.spread
+
+
+def paired(
+    first: Values, second: Values, *, codes: Values | None = None, resamples: int = 9_999, seed: int = 0
+) -> Paired:
+    """
+    Compare two runs on the same rows: mean of ``second - first``.
+
+    Zeros and ones are told by McNemar's exact test. Other values, and clusters, by a permutation test that
+    changes the sign of each row's or cluster's difference (all changes where there are few, ``resamples``
+    of them else), and from 500 on by Student's t test, which is the same there.
+    """
+    difference = np.asarray(second - first, dtype=float)
+    rows = len(difference)
+    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    mean = float(difference.mean()) if rows else math.nan
+    if codes is None and bool(np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all()):
+        p = mcnemar_p(wins, losses) if rows else math.nan
+        return Paired(mean, p, "McNemar", rows, None, wins, losses, math.nan)
+    if codes is None:
+        units, clusters = difference, None
+        spread = float(difference.std(ddof=1)) / math.sqrt(rows) if rows > 1 else math.inf
+    else:
+        _, places = np.unique(codes, return_inverse=True)
+        units = np.bincount(places, weights=difference) if rows else difference
+        clusters = len(units)
+        spread = math.sqrt(_cluster_variance(difference, codes)[0]) if rows else math.inf
+        # Few rows that differ say little of the spread either: it is at least that of rows of their own.
+        if rows and set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
+            low, high = bonett_price(wins, losses, rows, 0.95)
+            spread = max(spread, (high - low) / 2 / _normal(0.95))
+    if not spread:  # every row differs by the same: as if one more did not differ at all
+        spread = abs(mean) / rows if mean else 1 / rows**2
+        if not mean:
+            spread = 0.0
+    p, test = _sign_flip_p(units, spread, mean, resamples, seed)
+    return Paired(mean, p, test, rows, clusters, wins, losses, spread)
+
+
+def _sign_flip_p(units: Values, spread: float, mean: float, resamples: int, seed: int) -> tuple[float, str]:
+    moving = units[units != 0]
+    count = len(moving)
+    if len(units) < 2:
+        return 1.0, "permutation"
+    if not count:
+        return 1.0, "permutation"
+    if len(units) >= 500:
+        t = abs(mean) / spread if spread else math.inf
+        return 2 * float(need("scipy.stats", _COMPARING).t.sf(t, len(units) - 1)), "t"
+    seen = abs(moving.sum()) * (1 - 1e-12)
+    if count <= 13:
+        signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+        return float(np.mean(np.abs(signs @ moving) >= seen)), "permutation"
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, (resamples, count), dtype=np.int8) * 2 - 1
+    return (1 + int((np.abs(signs @ moving) >= seen).sum())) / (resamples + 1), "permutation"
+
+
+def mcnemar_p(wins: int, losses: int) -> float:
+    """Return the two-sided p of McNemar's exact test; 1 where no row differs."""
+    if not wins + losses:
+        return 1.0
+    return float(need("scipy.stats", _COMPARING).binomtest(wins, wins + losses).pvalue)
+
+
+def bonett_price(wins: float, losses: float, rows: int, confidence: float) -> tuple[float, float]:
+    """
+    Return the interval of a paired difference of shares with a row of each sort added.
+
+    References
+    ----------
+    D. G. Bonett and R. M. Price, "Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data", J. of Educational and Behavioral Statistics 37 (2012), 479-488.
+    """
+    won, lost = (wins + 1) / (rows + 2), (losses + 1) / (rows + 2)
+    half = _normal(confidence) * math.sqrt((won + lost - (won - lost) ** 2) / (rows + 2))
+    return max(-1.0, won - lost - half), min(1.0, won - lost + half)
+
+
+def tango(wins: int, losses: int, rows: int, confidence: float) -> tuple[float, float]:
+    """
+    Return the score interval of a paired difference of shares.
+
+    References
+    ----------
+    T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design", Statistics in Medicine 17 (1998), 891-908.
+    """
+    optimize = need("scipy.optimize", _COMPARING)
+    quantile, seen = _normal(confidence), (wins - losses) / rows
+
+    def score(value: float) -> float:
+        """How far what was seen lies from a true difference of ``value``, in standard errors."""
+        b = -wins - losses + (2 * rows - wins + losses) * value
+        c = -losses * value * (1 - value)
+        lost = (math.sqrt(max(0.0, b * b - 8 * rows * c)) - b) / (4 * rows)
+        variance = rows * (2 * lost + value * (1 - value))
+        distance = wins - losses - rows * value
+        return distance / math.sqrt(variance) if variance > 1e-12 else math.copysign(1e12, distance or 0.0)
+
+    edge = 1e-9
+    low, high = -1.0, 1.0
+    if seen > -1 + edge and score(-1 + edge) > quantile:
+        low = float(optimize.brentq(lambda value: score(value) - quantile, -1 + edge, seen - edge))
+    if seen < 1 - edge and score(1 - edge) < -quantile:
+        high = float(optimize.brentq(lambda value: score(value) + quantile, seen + edge, 1 - edge))
+    return low, high
+
+
+def holm(p: Sequence[float], alpha: float) -> tuple[Values, Values]:
+    """Return p corrected by Holm's method, and the level at which each was decided; NaN stays NaN."""
+    values = np.asarray(p, dtype=float)
+    corrected, levels = np.full(len(values), math.nan), np.full(len(values), alpha)
+    tested = np.flatnonzero(~np.isnan(values))
+    if not len(tested):
+        return corrected, levels
+    multitest = need("statsmodels.stats.multitest", _COMPARING)
+    corrected[tested] = multitest.multipletests(values[tested], alpha=alpha, method="holm")[1]
+    step = 0
+    for place in tested[np.argsort(values[tested], kind="stable")]:
+        levels[place] = alpha / (len(tested) - step)
+        if corrected[place] < alpha:
+            step += 1
+    return corrected, levels
+
+
+# ---- how many rows it takes ------------------------------------------------------------------------------------
+
+
+def _power(rows: int, win: float, loss: float, alpha: float, band: float) -> float:
+    """Power of McNemar's exact test, where a difference has to lie beyond ``band / sqrt(rows)`` besides."""
+    stats = need("scipy.stats", _COMPARING)
+    differing = win + loss
+    counts = np.arange(
+        max(0, int(stats.binom.ppf(1e-5, rows, differing))),
+        int(stats.binom.ppf(1 - 1e-5, rows, differing)) + 1,
+    )
+    # The fewest wins, of so many rows that differ, that the two-sided exact test calls more than chance.
+    least = counts - stats.binom.ppf(alpha / 2, counts, 0.5) + 1
+    below = stats.binom.cdf(counts - least, counts, 0.5) > alpha / 2
+    least = np.where(below, least + 1, least)
+    least = np.maximum(least, np.floor((counts + band * math.sqrt(rows)) / 2) + 1)
+    told = stats.binom.sf(least - 1, counts, win / differing)
+    return float(np.sum(stats.binom.pmf(counts, rows, differing) * told))
+
+
+def rows_needed(
+    difference: float, discordant: float, *, alpha: float, power: float, band: float = 0.0
+) -> float:
+    """
+    Return how many rows McNemar's exact test needs to tell such a difference; infinite for none.
+
+    Parameters
+    ----------
+    difference : float
+        Of the two accuracies, as a share.
+    discordant : float
+        Share of rows of which one run is right and the other is not; at least ``abs(difference)``.
+    alpha, power : float
+        Of the test, after any correction for several.
+    band : float
+        What noise alone gives on one row; on n rows it is ``band / sqrt(n)``, and has to be passed too.
+    """
+    size = abs(difference)
+    if size < 1e-6 or not math.isfinite(size):
+        return math.inf
+    discordant = min(1.0, max(discordant, size))
+    win, loss = (discordant + size) / 2, (discordant - size) / 2
+    stats = need("scipy.stats", _COMPARING)
+    reach, sure = stats.norm.ppf(1 - alpha / 2), stats.norm.ppf(power)
+    start = ((reach * math.sqrt(discordant) + sure * math.sqrt(max(0.0, discordant - size**2))) / size) ** 2
+    start = max(start, ((band + sure * math.sqrt(max(0.0, discordant - size**2))) / size) ** 2)
+    if start > 2e6:
+        return float(math.ceil(start))
+    low, high = LEAST_ROWS, max(LEAST_ROWS, int(start))
+    while _power(high, win, loss, alpha, band) < power:
+        low, high = high, high * 2
+        if high > 1e8:
+            return math.inf
+    while high - low > max(1, low // 200):
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(middle, win, loss, alpha, band) >= power else (middle, high)
+    return float(high)
+
+
+def detectable(rows: int, discordant: float, *, alpha: float, power: float) -> float:
+    """Return the smallest difference that so many rows can tell, when so many of them differ."""
+    if not rows or not discordant:
+        return math.nan
+    low, high = 0.0, discordant
+    if _power(rows, high, 0.0, alpha, 0.0) < power:  # not even if every differing row were a win
+        return math.nan
+    for _ in range(30):
+        middle = (low + high) / 2
+        told = _power(rows, (discordant + middle) / 2, (discordant - middle) / 2, alpha, 0.0) >= power
+        low, high = (low, middle) if told else (middle, high)
+    return high
+
+
+def rows_needed_for_mean(difference: float, spread: float, *, alpha: float, power: float) -> float:
+    """Return how many rows a paired t test needs to tell a mean difference of such a spread."""
+    effect = abs(difference) / spread if spread else math.inf
+    if not effect or not math.isfinite(effect):
+        return math.inf if not effect else float(LEAST_ROWS)
+    stats = need("scipy.stats", _COMPARING)
+    start = ((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) / effect) ** 2
+    if start > 1e5:
+        return float(math.ceil(start))
+    if effect > 3:
+        return float(LEAST_ROWS)
+    powers = need("statsmodels.stats.power", _COMPARING)
+    found = powers.TTestPower().solve_power(effect_size=effect, alpha=alpha, power=power)
+    return float(max(LEAST_ROWS, math.ceil(float(np.max(found)))))
+
+
+def noise_band(flips: float, rows: int, *, confidence: float) -> float:
+    """
+    Return how far apart two identical runs come to lie, in accuracy, by noise alone.
+
+    Of the ``flips * rows`` rows that change, each is as likely a win as a loss, so the difference is a
+    binomial's; this is the end of its interval.
+    """
+    if not rows or not math.isfinite(flips):
+        return math.nan
+    stats = need("scipy.stats", _COMPARING)
+    changed = round(flips * rows)
+    wins = int(stats.binom.ppf((1 + confidence) / 2, changed, 0.5)) if changed else 0
+    return (2 * wins - changed) / rows
+
+
+def p_words(p: float) -> str:
+    """``= 0.012``, or ``< 0.0001`` where more digits would say no more."""
+    return f"= {p:.2g}" if p >= 0.0001 else "< 0.0001"
+
+
+def _normal(confidence: float) -> float:
+    return float(need("scipy.stats", _COMPARING).norm.ppf((1 + confidence) / 2))

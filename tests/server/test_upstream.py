@@ -1,0 +1,624 @@
+"""A model behind HTTP: it is waited for, asked as much as was asked for, and costs no row but its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import pytest
+import requests
+from server.driver import (
+    CHAT,
+    EMBEDDINGS,
+    MESSAGES,
+    RESPONSES,
+    chat_lines,
+    eventually,
+    message_line,
+    read_lines,
+)
+from server.stub import chat
+
+from dobatch_pandas.errors import ServerProblem
+from dobatch_pandas.server.convert import chat_request
+from dobatch_pandas.server.pace import NotNow, Pace
+from dobatch_pandas.server.upstream import UpstreamModel
+
+TURNS = [{"role": "user", "content": "hi"}]
+
+
+def _texts(api, batch_id):
+    """The text, or the status, of each row."""
+    output, errors = api.lines(batch_id)
+    found = {
+        line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in output
+    }
+    return found | {line["custom_id"]: line["response"]["status_code"] for line in errors}
+
+
+def _echo(call):
+    return chat("re " + call.text)
+
+
+# One row never costs another.
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        (chat("half \ud83d"), "half \ufffd"),
+        (chat("pair \ud83d\ude00"), "pair \U0001f600"),
+        ({**chat("big"), "created": 2**70, "id": -(2**64)}, "big"),
+        ({**chat("huge"), "created": 10**400}, "huge"),
+        (b'{"choices": [{"message": {"content": "nan"}, "logprobs": NaN, "score": -Infinity}]}', "nan"),
+        (b'\xef\xbb\xbf{"choices": [{"message": {"content": "bom"}}]}', "bom"),
+        (b"<html>login</html>", 502),
+        (b"", 502),
+        (b"[]", 502),
+        (b'{"choices": []}', 502),
+        (b'{"choices": [null]}', 502),
+        (b'{"choices": "x"}', 502),
+        (b"[" * 100_000, 502),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, 502),
+        ({"error": {"message": "no", "code": 402}}, 402),
+        (chat("", "abort"), 502),
+        ((400, {"error": {"message": "bad \ud83d"}}), 400),
+        ((413, b"too large"), 413),
+        ((422, {"detail": [{"loc": ["body"], "msg": "no"}]}), 422),
+        ((301, b"", {"Location": "http://127.0.0.1:9/"}), 501),
+        ((501, {"error": {"message": "not here", "code": 501}}), 501),
+        ((500, {"error": "boom"}), 500),
+        (None, 502),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_whatever_one_answer_is_the_others_are_there(serve, stub, given, seen):
+    """
+    A strange answer is that row's, as text or as an error; the four beside it are right.
+    """
+    upstream = stub(lambda call: given if call.text == "text 2" else _echo(call))
+    api = serve(UpstreamModel(upstream.url, attempts=2))
+    batch_id = api.create(chat_lines(5))
+    api.until(batch_id, "completed")
+    found = _texts(api, batch_id)
+    assert found.pop("id-0002") == seen
+    assert found == {f"id-{n:04d}": f"re text {n}" for n in (0, 1, 3, 4)}
+    answer = api.call("POST", CHAT, json={"model": "m", "messages": [{"role": "user", "content": "text 2"}]})
+    assert answer.status_code == (200 if isinstance(seen, str) else seen)
+    assert answer.json()
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 501])
+def test_what_asking_again_cannot_change_is_asked_once(serve, stub, status):
+    """
+    Neither a bad request nor a missing feature is tried again.
+    """
+    upstream = stub(lambda call: (status, {"error": {"message": "no"}}))
+    api = serve(upstream.url)
+    api.until(api.create(chat_lines(1)), "completed")
+    assert len(upstream.calls) == 1
+
+
+def test_hours_of_silence_are_one_rows_error(serve, stub):
+    """
+    After the timeout, asked twice; the other rows have been answered long before.
+    """
+    over = threading.Event()
+    upstream = stub(lambda call: over.wait(30) and None if call.text == "text 0" else _echo(call))
+    api = serve(UpstreamModel(upstream.url, timeout=0.3))
+    batch_id = api.create(chat_lines(3))
+    api.until(batch_id, "completed")
+    assert _texts(api, batch_id) == {"id-0000": 502, "id-0001": "re text 1", "id-0002": "re text 2"}
+    assert [call.text for call in upstream.calls].count("text 0") == 2
+    over.set()
+
+
+# It is waited for.
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        (503, {"error": {"code": 503, "message": "Loading model"}}),
+        (502, b"<html>Bad Gateway</html>"),
+        (429, {"error": {"message": "slow down"}}),
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
+    ],
+    ids=["loading", "gateway", "429", "429 with retry-after"],
+)
+def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
+    """
+    No row fails for what is not its own, and it is not stormed meanwhile.
+    """
+    ready = threading.Event()
+    upstream = stub(lambda call: _echo(call) if ready.is_set() else away)
+    api = serve(upstream.url, concurrency=8)
+    batch_id = api.create(chat_lines(20))
+    eventually(lambda: bool(api.server._running().executor.troubles))
+    assert requests.get(f"{api.url}/health", timeout=30).json() == {"status": "waiting"}
+    answer = api.call("POST", CHAT, json={"model": "m", "messages": TURNS})
+    assert (answer.status_code, "retry-after" in answer.headers) == (away[0], True)
+    stormed = len(upstream.calls)
+    ready.set()
+    assert api.until(batch_id, "completed")["request_counts"]["completed"] == 20
+    assert stormed <= 12
+    assert requests.get(f"{api.url}/health", timeout=30).json() == {"status": "ok"}
+
+
+def test_a_batch_waits_for_a_server_that_does_not_listen_yet(serve, stub):
+    """
+    The model's server may be started after the batch.
+    """
+    upstream = stub(_echo, listening=False)
+    api = serve(upstream.url)
+    batch_id = api.create(chat_lines(10))
+    eventually(lambda: "refused" in str(api.server._running().executor.troubles))
+    upstream.listen()
+    assert api.until(batch_id, "completed")["request_counts"] == {"total": 10, "completed": 10, "failed": 0}
+
+
+def test_waiting_ends_with_the_window_or_a_cancel(serve, stub):
+    """
+    Rows that were never answered say so, and not that the model failed them.
+    """
+    api = serve(stub(_echo, listening=False).url)
+    cancelled, expired = (api.create(chat_lines(3)) for _ in range(2))
+    api.until(cancelled, "in_progress")
+    api.cancel(cancelled)
+    api.until(cancelled, "cancelled")
+    assert {line["error"]["code"] for line in api.lines(cancelled)[1]} == {"batch_cancelled"}
+    api.server.advance(25 * 3600)
+    api.until(expired, "expired")
+    assert {line["error"]["code"] for line in api.lines(expired)[1]} == {"batch_expired"}
+
+
+def test_one_request_that_is_pushed_back_for_ever_holds_up_nothing(serve, stub, monkeypatch):
+    """
+    While others are answered it is to blame itself, in the end; those others have their answers.
+    """
+    monkeypatch.setattr("dobatch_pandas.server.executor._PUSHED", 3)
+    upstream = stub(
+        lambda call: (
+            (429, {"error": {"message": "too large"}}, {"Retry-After": "0"})
+            if call.text == "text 0"
+            else _echo(call)
+        )
+    )
+    api = serve(upstream.url, concurrency=1)
+    batch_id = api.create(chat_lines(6))
+    eventually(lambda: api.batch(batch_id)["request_counts"]["completed"] == 5)
+    # It is not given up while nothing else shows that the model is there.
+    for _ in range(8):
+        api.until(api.create(chat_lines(6)[1:]), "completed")
+        if api.batch(batch_id)["status"] == "completed":
+            break
+    assert api.batch(batch_id)["status"] == "completed"
+    assert _texts(api, batch_id)["id-0000"] == 429
+
+
+def test_an_empty_purse_is_told_at_once(serve, stub):
+    """
+    A 429 that says the quota is used up is no reason to wait a day.
+    """
+    api = serve(stub(lambda call: (429, {"error": {"message": "pay", "code": "insufficient_quota"}})).url)
+    batch_id = api.create(chat_lines(1))
+    api.until(batch_id, "completed")
+    assert _texts(api, batch_id) == {"id-0000": 429}
+
+
+def test_the_pace_halves_and_grows_back():
+    """
+    429 halves it; a model that was away is asked by one, then doubled; everybody at one door counts once.
+    """
+    now = [100.0]
+    pace = Pace(64, lambda: now[0])
+    pace.push_back(NotNow("slow", 429), 99.0)
+    assert pace.limit == 32
+    assert pace.closed_for() > 0
+    pace.push_back(NotNow("slow", 429), 99.5)
+    assert pace.limit == 32
+    now[0] += 10
+    for _ in range(40):
+        pace.answer_came()
+    assert 32 < pace.limit < 36
+    pace.push_back(NotNow("gone", 503), now[0])
+    assert pace.limit == 1
+    for _ in range(63):
+        pace.answer_came()
+    assert (pace.limit, pace.closed_for() < 1) == (64, True)
+    pace.push_back(NotNow("later", 429, retry_after=7), now[0])
+    assert math.isclose(pace.closed_for(), 7)
+
+
+# As much as was asked for.
+
+
+@pytest.mark.parametrize("concurrency", [1, 40])
+def test_so_many_requests_are_at_the_model_at_once(serve, stub, concurrency):
+    """
+    Batches and real-time calls together: as many as were asked for, and no more.
+    """
+    full = threading.Event()
+
+    def answer(call):
+        if upstream.now >= concurrency:
+            full.set()
+        full.wait(10)
+        return _echo(call)
+
+    upstream = stub(answer)
+    api = serve(upstream.url, concurrency=concurrency)
+    batch_id = api.create(chat_lines(2 * concurrency))
+    calls = [
+        threading.Thread(
+            target=api.call, args=["POST", CHAT], kwargs={"json": {"model": "m", "messages": TURNS}}
+        )
+        for _ in range(5)
+    ]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join(30)
+    api.until(batch_id, "completed")
+    assert upstream.most == concurrency
+
+
+def test_a_real_time_call_does_not_wait_for_a_batch(serve):
+    """
+    It goes before what a batch has left, even in the middle of a chunk.
+    """
+    seen = []
+
+    def model(body, endpoint):
+        seen.append(body["messages"][0]["content"])
+        time.sleep(0.02)  # the model's time
+        return "x"
+
+    api = serve(model, concurrency=1)
+    batch_id = api.create(chat_lines(64))
+    eventually(lambda: len(seen) > 2)
+    api.call("POST", CHAT, json={"model": "m", "messages": TURNS})
+    assert seen.index("hi") < 30
+    api.until(batch_id, "completed")
+    assert api.server.executed.total() == 64
+
+
+# What the server has is known per model.
+
+
+def test_a_model_that_is_missing_at_one_endpoint_changes_nothing_elsewhere(serve, stub):
+    """
+    Its 404 is its own; other models' requests go as they are, with all they hold.
+    """
+
+    def answer(call):
+        if call.body["model"] == "nope":
+            return 404, {"error": {"message": 'model "nope" not found', "type": "not_found_error"}}
+        if call.path == "/v1/responses":
+            return {"output": [{"type": "message", "content": [{"type": "output_text", "text": "native"}]}]}
+        return _echo(call)
+
+    upstream = stub(answer)
+    api = serve(upstream.url)
+    body = {
+        "input": "hi",
+        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "reasoning": {"effort": "low"},
+    }
+    statuses = [
+        api.call("POST", RESPONSES, json={"model": model, **body}).status_code for model in ("m", "nope", "m")
+    ]
+    assert statuses == [200, 404, 200]
+    assert upstream.calls[-1].path == "/v1/responses"
+    assert upstream.calls[-1].body == {"model": "m", **body}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        (404, b"404 page not found"),
+        (404, {"detail": "Not Found"}),
+        (405, b""),
+        (501, {"error": {"message": "no"}}),
+        None,
+    ],
+    ids=["go", "fastapi", "405", "501", "an answer of chat"],
+)
+@pytest.mark.parametrize("endpoint", [RESPONSES, MESSAGES])
+def test_an_endpoint_that_is_missing_becomes_chat_for_that_model(serve, stub, endpoint, missing):
+    """
+    It is asked once, and then known; the other model is asked anew.
+    """
+    upstream = stub(lambda call: chat("by chat") if call.path == CHAT or missing is None else missing)
+    api = serve(upstream.url)
+    body = {"input": "hi"} if endpoint == RESPONSES else {"messages": TURNS, "max_tokens": 9}
+    for model in ("a", "a", "b"):
+        answer = api.call("POST", endpoint, json={"model": model, **body})
+        assert "by chat" in answer.text
+    asked = [(call.path, call.body["model"]) for call in upstream.calls]
+    assert asked == [(endpoint, "a"), (CHAT, "a"), (CHAT, "a"), (endpoint, "b"), (CHAT, "b")]
+
+
+def test_messages_go_as_they_are_where_the_server_has_them(serve, stub):
+    """
+    vLLM, llama.cpp and Ollama speak them: nothing is turned, so nothing is lost.
+    """
+    said = {"type": "message", "content": [{"type": "text", "text": "native"}], "usage": {}}
+    upstream = stub(lambda call: said)
+    api = serve(upstream.url)
+    batch_id = api.create([message_line("a", thinking={"type": "enabled", "budget_tokens": 9})], "anthropic")
+    api.until(batch_id, "completed")
+    assert api.lines(batch_id)[0][0]["result"]["message"] == said
+    assert upstream.calls[0].body["thinking"] == {"type": "enabled", "budget_tokens": 9}
+
+
+TOOL = {"name": "f", "description": "d"}
+SHAPE = {"type": "object", "properties": {"x": {"type": "integer"}}}
+
+
+def test_nothing_of_a_messages_request_is_lost_on_the_way_to_chat():
+    """
+    Tools, their choice, calls and results, pictures and stops.
+    """
+    body = {
+        "model": "m",
+        "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_k": 3,
+        "stop_sequences": ["END"],
+        "tools": [{**TOOL, "input_schema": SHAPE}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://x/y"}}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "t"}, {"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "2"}, {"type": "text", "text": "go on"}]},
+        ],
+    }  # fmt: skip
+    assert chat_request(MESSAGES, body) == {
+        "model": "m",
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_k": 3,
+        "stop": ["END"],
+        "tools": [{"type": "function", "function": {**TOOL, "parameters": SHAPE}}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/y"}}]},
+            {"role": "assistant", "content": "t", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "2"},
+            {"role": "user", "content": "go on"},
+        ],
+    }  # fmt: skip
+
+
+def test_nothing_of_a_responses_request_is_lost_on_the_way_to_chat():
+    """
+    Instructions, reasoning, schema, tools, calls and their outputs.
+    """
+    body = {
+        "model": "m",
+        "instructions": "i",
+        "max_output_tokens": 9,
+        "reasoning": {"effort": "low", "summary": None},
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": SHAPE, "strict": True}},
+        "tools": [{"type": "function", **TOOL, "parameters": SHAPE}],
+        "tool_choice": {"type": "function", "name": "f"},
+        "store": False,
+        "input": [
+            {"role": "developer", "content": "d"},
+            {"role": "user", "content": [{"type": "input_text", "text": "u"}]},
+            {"type": "reasoning", "summary": []},
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+            {"type": "function_call", "call_id": "2", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "1", "output": "o"},
+        ],
+    }
+    calls = [{"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}} for one in "12"]
+    assert chat_request(RESPONSES, body) == {
+        "model": "m",
+        "max_tokens": 9,
+        "reasoning_effort": "low",
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": SHAPE, "strict": True},
+        },
+        "tools": [{"type": "function", "function": {**TOOL, "parameters": SHAPE}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "messages": [
+            {"role": "system", "content": "i"},
+            {"role": "system", "content": "d"},
+            {"role": "user", "content": "u"},
+            {"role": "assistant", "content": None, "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "1", "content": "o"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [
+        (RESPONSES, {"previous_response_id": "r"}),
+        (RESPONSES, {"tools": [{"type": "web_search"}]}),
+        (RESPONSES, {"reasoning": {"summary": "auto"}}),
+        (RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}),
+        (RESPONSES, {"something_new": 1}),
+        (MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
+        (MESSAGES, {"mcp_servers": [{}]}),
+        (MESSAGES, {"tools": [{"type": "computer_20250124", "name": "computer"}]}),
+        (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]}),
+    ],
+)
+def test_what_chat_cannot_express_is_refused_by_name(serve, stub, endpoint, field):
+    """
+    400 that names it: the model is not asked something else than what was asked for.
+    """
+    upstream = stub(lambda call: _echo(call) if call.path == CHAT else (404, b"404 page not found"))
+    api = serve(upstream.url)
+    body = {
+        "model": "m",
+        **({"input": "x"} if endpoint == RESPONSES else {"max_tokens": 9, "messages": TURNS}),
+        **field,
+    }
+    answer = api.call("POST", endpoint, json=body)
+    assert answer.status_code == 400
+    assert "chat cannot express" in answer.json()["error"]["message"]
+    assert all(call.path != CHAT for call in upstream.calls)
+
+
+@pytest.mark.parametrize("endpoint", [RESPONSES, MESSAGES])
+def test_calls_of_tools_come_back_from_chat(serve, stub, endpoint):
+    """
+    In the shape of the endpoint that was asked.
+    """
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    upstream = stub(
+        lambda asked: (
+            chat(None, "tool_calls", tool_calls=[call, call]) if asked.path == CHAT else (404, b"no")
+        )
+    )
+    api = serve(upstream.url)
+    body = {"input": "x"} if endpoint == RESPONSES else {"max_tokens": 9, "messages": TURNS}
+    answer = api.call("POST", endpoint, json={"model": "m", **body}).json()
+    if endpoint == RESPONSES:
+        calls = [
+            (one["name"], one["arguments"]) for one in answer["output"] if one["type"] == "function_call"
+        ]
+        assert (answer["status"], calls) == ("completed", [("f", '{"x": 1}')] * 2)
+    else:
+        assert answer["stop_reason"] == "tool_use"
+        assert [(one["name"], one["input"]) for one in answer["content"]] == [("f", {"x": 1})] * 2
+
+
+def test_what_the_server_has_is_asked_and_shown(stub):
+    """
+    Its models, and for each the endpoints, those that become chat included.
+    """
+
+    def answer(call):
+        if call.method == "GET":
+            return {"object": "list", "data": [{"id": "big"}, {"id": "small"}]}
+        if call.path == RESPONSES or (call.path == EMBEDDINGS and call.body["model"] == "big"):
+            return 501, {"error": {"message": "not supported"}}
+        return 400, {"error": {"message": "messages are missing"}}
+
+    lines = UpstreamModel(stub(answer).url).look()
+    assert lines == [
+        f"big: {CHAT}, {MESSAGES}; turned into chat: {RESPONSES}",
+        f"small: {CHAT}, {EMBEDDINGS}, {MESSAGES}; turned into chat: {RESPONSES}",
+    ]
+
+
+# On the way.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_is_asked_for_a_model_on_this_machine(stub, monkeypatch, host):
+    """
+    A company's proxy cannot reach it, and every prompt would leave the machine.
+    """
+    proxy = stub(lambda call: (502, b"no"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    model = UpstreamModel(stub(_echo).url.replace("127.0.0.1", host))
+    assert model.answer(CHAT, {"model": "m", "messages": TURNS}).status == 200
+    assert not proxy.calls
+
+
+def test_another_hosts_model_is_asked_by_the_proxy(stub, monkeypatch):
+    """
+    Where the proxy is the only way out, it is taken.
+    """
+    monkeypatch.setenv("http_proxy", stub(_echo).url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "")
+    reply = UpstreamModel("http://models.example/v1").answer(CHAT, {"model": "m", "messages": TURNS})
+    assert reply.body["choices"][0]["message"]["content"] == "re hi"
+
+
+@pytest.mark.parametrize("address", ["http://", "http:///v1"])
+def test_an_address_without_a_host_is_refused(address):
+    """
+    When the server is made, with an example of a good one.
+    """
+    with pytest.raises(ServerProblem, match="localhost"):
+        UpstreamModel(address)
+
+
+def test_a_stream_is_passed_on_as_it_comes(serve, stub):
+    """
+    Byte for byte, the first piece before the last is made.
+    """
+    first_read = threading.Event()
+
+    def answer(call):
+        handler = call.handler
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(b'data: {"one": 1}\n\n')
+        handler.wfile.flush()
+        first_read.wait(10)
+        handler.wfile.write(b"data: [DONE]\n\n")
+
+    upstream = stub(answer)
+    api = serve(upstream.url)
+    body = {"model": "m", "messages": TURNS, "stream": True}
+    with requests.post(f"{api.url}{CHAT}", json=body, headers=api.headers, stream=True, timeout=30) as given:
+        pieces = given.iter_content(None)
+        assert next(pieces) == b'data: {"one": 1}\n\n'
+        first_read.set()
+        assert b"".join(pieces) == b"data: [DONE]\n\n"
+        assert given.headers["content-type"].startswith("text/event-stream")
+    assert upstream.calls[0].body == body
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (lambda call: _echo(call) if not call.body.get("stream") else (404, b"404 page not found"), 404),
+        (_echo, 200),
+        (lambda call: (400, {"error": {"message": "no"}}), 400),
+        (lambda call: (503, {"error": {"message": "Loading model"}}), 503),
+    ],
+)
+def test_a_stream_that_the_server_refuses_is_an_error_or_made_of_its_answer(serve, stub, answer, status):
+    """
+    A status as it is; a whole answer becomes a stream.
+    """
+    api = serve(stub(answer).url)
+    given = api.call("POST", CHAT, json={"model": "m", "messages": TURNS, "stream": True})
+    assert given.status_code == status
+    assert ("data: [DONE]" in given.text) == (status == 200)
+
+
+def test_rows_are_written_while_a_chunk_goes_on(serve, tmp_path):
+    """
+    A kill costs what is at the model, not the fifteen answers before it.
+    """
+    go_on = threading.Event()
+
+    def model(body, endpoint):
+        if body["messages"][0]["content"] == last:
+            go_on.wait(20)
+        time.sleep(0.1)  # the model's time
+        return "x"
+
+    last = None
+    api = serve(model, concurrency=1, home=tmp_path)
+    api.server.hold()
+    batch_id = api.create(chat_lines(16))
+    api.until(batch_id, "in_progress")
+    run = api.server._running().executor._runs[batch_id]
+    last = f"text {run._order[10]}"
+    api.server.release()
+    eventually(lambda: api.batch(batch_id)["request_counts"]["completed"] >= 7)
+    (growing,) = (tmp_path / "running").glob("*.output")
+    assert len(read_lines(growing.read_bytes())) >= 7
+    go_on.set()
+    api.until(batch_id, "completed")
