@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .prices import Prices
     from .server import LocalServer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Client",

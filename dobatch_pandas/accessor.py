@@ -12,6 +12,7 @@ from .errors import InputError
 from .job import Job
 from .plan import Plan
 from .questions.build import build_recipe
+from .questions.options import door, sorted_out
 
 if TYPE_CHECKING:
     from .evals import Evaluation, Explorer
@@ -32,61 +33,14 @@ class DobatchAccessor:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
-    def plan(
-        self,
-        prompt: Any,
-        *,
-        model: str,
-        into: str = "response",
-        system: Any = None,
-        endpoint: str | None = None,
-        provider: str | None = None,
-        schema: Any = None,
-        custom_id: str | None = None,
-        missing: str = "error",
-        dedupe: bool = True,
-        samples: int = 1,
-        metadata: dict[str, str] | None = None,
-        flatten: bool = False,
-        **body: Any,
-    ) -> Plan:
+    @door()
+    def plan(self, prompt: Any, *, model: str, **options: Any) -> Plan:
         """
         Return what would be sent for each row, checked, without sending anything.
 
         Parameters
         ----------
-        prompt : str, list, callable, Series or dobatch.col
-            A template over columns such as ``"Sentiment of: {review}"`` (all of `str.format`); a list of
-            ``{"role", "content"}`` messages holding templates; a function of a row; ready prompts as a
-            Series; or ``dobatch.col("column")`` for a column that holds message lists.
-        model : str
-            Name of the model; it decides provider and endpoint where those are left out.
-        into : str
-            Name of the answer column. A schema brings its own names; then it names the error column only.
-        system : str, optional
-            System text, a template too.
-        endpoint : str, optional
-            ``"chat"``, ``"responses"``, ``"embeddings"`` or ``"messages"``, or the path itself.
-        provider : str, optional
-            ``"openai"`` or ``"anthropic"``.
-        schema : pydantic model, dict, optional
-            What the answer looks like: a pydantic model, a JSON Schema, or
-            ``{"label": ["pos", "neg"], "score": float}``. Its fields become typed columns.
-        custom_id : str, optional
-            Column with ids of your own; else an id is made from what is asked.
-        missing : {"error", "skip", "keep"}
-            What a missing value in a used column does: refuse the plan, leave out the row (its code is
-            ``missing_input``), or stand for an empty string.
-        dedupe : bool
-            Send equal requests once.
-        samples : int
-            How often each row is asked; further answers go to ``<into>_2``, ``<into>_3`` ...
-        metadata : dict, optional
-            Kept by the service with each batch.
-        flatten : bool
-            Give nested fields of a schema columns of their own, with dotted names.
-        **body
-            Any parameter of the request's body, a constant or ``dobatch.col("column")``.
+        {options}
 
         Returns
         -------
@@ -97,80 +51,46 @@ class DobatchAccessor:
         InputError
             With every problem found, and the labels of the rows.
         """
-        recipe = build_recipe(
-            prompt,
-            model=model,
-            into=into,
-            system=system,
-            endpoint=endpoint,
-            provider=provider,
-            schema=schema,
-            custom_id=custom_id,
-            missing=missing,
-            dedupe=dedupe,
-            samples=samples,
-            metadata=metadata,
-            flatten=flatten,
-            params=body,
-            frame=self._frame,
-        )
-        return Plan(self._frame, recipe)
+        asked, _ = sorted_out(options, "plan, which sends nothing", ())
+        return Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
 
-    def submit(
-        self,
-        prompt: Any,
-        *,
-        model: str,
-        into: str = "response",
-        system: Any = None,
-        endpoint: str | None = None,
-        provider: str | None = None,
-        schema: Any = None,
-        custom_id: str | None = None,
-        missing: str = "error",
-        dedupe: bool = True,
-        samples: int = 1,
-        metadata: dict[str, str] | None = None,
-        flatten: bool = False,
-        fresh: bool = False,
-        display: Any = None,
-        max_cost: float | None = None,
-        **body: Any,
-    ) -> Job:
+    @door("fresh", "display", "max_cost")
+    def submit(self, prompt: Any, *, model: str, **options: Any) -> Job:
         """
         Send every row through batch inference, and return the job as soon as it is recorded.
 
-        Takes what `plan` takes, and: ``fresh=True`` to ask anew what was submitted or answered before,
-        ``display=False`` to show nothing, ``max_cost`` in US dollars beyond which nothing is sent.
+        Parameters
+        ----------
+        {options}
 
         Returns
         -------
         Job
             Show it for a live panel; give it to `update` or `join`.
-        """
-        plan = self.plan(
-            prompt,
-            model=model,
-            into=into,
-            system=system,
-            endpoint=endpoint,
-            provider=provider,
-            schema=schema,
-            custom_id=custom_id,
-            missing=missing,
-            dedupe=dedupe,
-            samples=samples,
-            metadata=metadata,
-            flatten=flatten,
-            **body,
-        )
-        return plan.submit(fresh=fresh, display=display, max_cost=max_cost)
 
+        Raises
+        ------
+        InputError
+            With every problem found, and the labels of the rows.
+        BudgetExceeded
+            It may cost more than ``max_cost``; nothing has been sent.
+        """
+        asked, sending = sorted_out(options, "submit")
+        plan = Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
+        return plan.submit(**sending.words())
+
+    @door("max_cost")
     def trial(self, prompt: Any, *, model: str, n: int = 5, **options: Any) -> pd.DataFrame:
         """
         Ask for `n` rows now, one by one at the real-time price, and show what would come back.
 
-        Takes what `plan` takes; switching to batch is changing this word to ``submit``.
+        Switching to batch is changing this word to ``submit``.
+
+        Parameters
+        ----------
+        n : int
+            How many rows, from the first on.
+        {options}
 
         Returns
         -------
@@ -181,12 +101,20 @@ class DobatchAccessor:
         from .service import Client
         from .trial import run_trial
 
-        plan = self.plan(prompt, model=model, **options)
+        asked, sending = sorted_out(
+            options, "trial, which asks at once and shows what comes back", ("max_cost",)
+        )
+        plan = Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
         with Client() as client:
-            return run_trial(self._frame, plan.recipe, client, n)
+            return run_trial(self._frame, plan.recipe, client, n, max_cost=sending.max_cost)
 
     def join(
-        self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response"
+        self,
+        job: Job | pd.DataFrame,
+        *,
+        custom_id: str | None = None,
+        into: str = "response",
+        wait: bool = True,
     ) -> pd.DataFrame:
         """
         Wait for a job, and return a new frame with its answers on their rows.
@@ -199,16 +127,23 @@ class DobatchAccessor:
             For results read by hand: the column that holds each row's id.
         into : str
             For results read by hand: name of the answer column.
+        wait : bool
+            Wait for the job; else take what is there now, with the code ``pending`` on the rest.
 
         Returns
         -------
         pandas.DataFrame
             This frame's rows, index, order and columns, and the answers beside them.
         """
-        return joined(self._frame, self._answers(job, custom_id, into))
+        return joined(self._frame, self._answers(job, custom_id, into, wait))
 
     def update(
-        self, job: Job | pd.DataFrame, *, custom_id: str | None = None, into: str = "response"
+        self,
+        job: Job | pd.DataFrame,
+        *,
+        custom_id: str | None = None,
+        into: str = "response",
+        wait: bool = True,
     ) -> None:
         """
         Wait for a job, and add its answers to this very frame.
@@ -216,11 +151,13 @@ class DobatchAccessor:
         Takes what `join` takes. Call it on a frame that has a name: columns that are added to a temporary
         such as ``df[mask].dobatch.update(job)`` go away with it.
         """
-        add_columns(self._frame, self._answers(job, custom_id, into))
+        add_columns(self._frame, self._answers(job, custom_id, into, wait))
 
-    def _answers(self, job: Job | pd.DataFrame, custom_id: str | None, into: str) -> dict[str, pd.Series]:
+    def _answers(
+        self, job: Job | pd.DataFrame, custom_id: str | None, into: str, wait: bool
+    ) -> dict[str, pd.Series]:
         if isinstance(job, Job):
-            return job.join(self._frame)
+            return job.join(self._frame, wait=wait)
         if not isinstance(job, pd.DataFrame):
             raise InputError(
                 f"A job or a frame from dobatch.read_results is needed, not {type(job).__name__}."
@@ -269,7 +206,21 @@ class DobatchAccessor:
         answers = fields[0] if len(fields) == 1 else fields
         return score(self.join(predicted), answers, actual, **options)
 
-    def judge(self, question: str, criteria: Any = None, *, model: str, **options: Any) -> Job:
+    @door("fresh", "display", "max_cost", without=("system", "schema"))
+    def judge(
+        self,
+        question: str,
+        criteria: Any = None,
+        *,
+        model: str,
+        into: str = "judge",
+        rubric: Any = None,
+        response: str = "answer",
+        reference: str | None = None,
+        versus: str | None = None,
+        scale: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> Job:
         """
         Have a model judge the answers of each row, as a job like any other; see `dobatch_pandas.evals.judge`.
 
@@ -277,12 +228,23 @@ class DobatchAccessor:
         ----------
         question : str
             Column that holds what was asked, or a template over columns.
-        criteria : str, sequence of str or mapping, optional
-            What makes an answer right; several give one verdict each. Or ``rubric=`` for a score.
+        criteria : str, or several, optional
+            What makes an answer right.
         model : str
             The judge.
-        **options
-            As `dobatch_pandas.evals.judge` and `plan` take them.
+        into : str
+            Name of the verdict's column.
+        rubric : mapping, optional
+            ``{1: "wrong", 3: "partly right", 5: "right"}`` asks for a score, labels as keys for one of them.
+        response : str
+            Column of the answers to judge.
+        reference : str, optional
+            Column of gold answers that the judge gets to see.
+        versus : str, optional
+            Column of other answers: the judge says which one is better.
+        scale : (int, int), optional
+            Ask for a whole number from the first to the second.
+        {options}
 
         Returns
         -------
@@ -290,7 +252,22 @@ class DobatchAccessor:
         """
         from .evals import judge
 
-        job: Job = judge(self._frame, question, criteria, model=model, **options)
+        own = [name for name in ("system", "schema") if name in options]
+        if own:
+            raise InputError([f"{name} is not for judge, which writes its own." for name in own])
+        job: Job = judge(
+            self._frame,
+            question,
+            criteria,
+            model=model,
+            into=into,
+            rubric=rubric,
+            response=response,
+            reference=reference,
+            versus=versus,
+            scale=scale,
+            **options,
+        )
         return job
 
     def explore(self, job: Job | None = None, **options: Any) -> Explorer:
@@ -314,6 +291,6 @@ class DobatchAccessor:
         if job is not None:
             options.setdefault("responses", job.responses())
             options.setdefault(
-                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).T.to_string()
+                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).iloc[0].to_dict()
             )
         return explore(self._frame, **options)

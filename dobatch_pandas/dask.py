@@ -9,7 +9,7 @@ the scheduler go the question and the jobs' ids, never rows, answers or the toke
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,15 @@ from .answers.result_lines import merge_results
 from .config import configure, configured, settings
 from .display.snapshot import Snapshot
 from .errors import ConfigurationError, InputError, JobError, MissingExtra
+from .estimate import check_max_cost, stay_within
+from .job.budget import most_of
 from .job.job import attach
 from .job.process import home_here
-from .job.submit import home_with_token, submit_frame
+from .job.submit import answered_here, home_with_token, submit_frame
 from .plan import Plan
 from .questions.build import build_recipe
+from .questions.freeze import freeze
+from .questions.options import Sending, door, sorted_out
 from .questions.problems import frame_problems
 from .questions.recipe import Recipe
 
@@ -48,11 +52,14 @@ class _Asker:
     allow_http: bool
     home: Path
     mark: Path  # lies in the home, by which a worker knows the folder
+    prices: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, mark: Path) -> _Asker:
         home = settings().home.absolute()
-        return cls(settings().base_url, settings().allow_http, home, mark.absolute().relative_to(home))
+        here = settings()
+        mark = mark.absolute().relative_to(home)
+        return cls(here.base_url, here.allow_http, home, mark, here.prices)
 
     def serve(self) -> None:
         """
@@ -73,6 +80,8 @@ class _Asker:
             )
         if (home, self.base_url, self.allow_http) != (mine.home, mine.base_url, mine.allow_http):
             configure(base_url=self.base_url, allow_http=self.allow_http, home=home)
+        if self.prices and self.prices != mine.prices:
+            configure(prices=dict(self.prices))
 
 
 class DaskJob:
@@ -160,30 +169,75 @@ class DaskPlan:
         """Show the requests of the first rows, as `Plan.preview` does."""
         return Plan(self.frame.head(n), self.recipe).preview(n)
 
-    def submit(self, *, fresh: bool = False) -> DaskJob:
+    @door("fresh", "display", "max_cost", asks=False)
+    def submit(self, **options: Any) -> DaskJob:
         """
         Render and upload every partition on its worker, and return the jobs once the service has them.
 
         A partition whose worker dies is done again by another worker, which finds the partition's job in the
         store and goes on with it.
+
+        Parameters
+        ----------
+        {options}
         """
+        sending = Sending(**options)
+        if sending.display not in (None, False):
+            raise InputError("A Dask job draws nothing by itself: its repr tells how far all partitions are.")
+        check_max_cost(sending.max_cost)
         parts = self.frame.to_delayed(optimize_graph=True)
-        send = delayed(_send_partition, pure=False)
         mark = home_with_token().path / f".asked-{secrets.token_hex(8)}"
         mark.touch(mode=0o600)
         try:
             asker = _Asker.of(mark)
-            ids = compute(*[send(part, self.recipe, fresh, asker) for part in parts])  # type: ignore[no-untyped-call]
+            limits: list[float | None] = [None] * len(parts)
+            if sending.max_cost is not None:
+                limits = self._bounds(parts, sending.fresh, asker)
+                stay_within(sending.max_cost, self.recipe.model, _sum_of(limits))
+            send = delayed(_send_partition, pure=False)
+            asked = [
+                send(part, self.recipe, sending.fresh, limit, asker)
+                for part, limit in zip(parts, limits, strict=True)
+            ]
+            ids = compute(*asked)  # type: ignore[no-untyped-call]
         finally:
             mark.unlink(missing_ok=True)
         return DaskJob(list(ids), self.recipe)
 
+    def _bounds(self, parts: Any, fresh: bool, asker: _Asker) -> list[float | None]:
+        """Return the most that each partition can cost, in US dollars."""
+        bound = delayed(_bound_partition, pure=False)
+        found = compute(*[bound(part, self.recipe, fresh, asker) for part in parts])  # type: ignore[no-untyped-call]
+        for cost in found:
+            # What has no bound is told with the words of its reason.
+            stay_within(float("inf"), self.recipe.model, cost)
+        return [cost[1] for cost in found]
 
-def _send_partition(frame: pd.DataFrame, recipe: Recipe, fresh: bool, asker: _Asker) -> str | None:
+
+def _sum_of(bounds: list[float | None]) -> tuple[float, float]:
+    total = sum(bound or 0.0 for bound in bounds)
+    return total, total
+
+
+def _bound_partition(
+    frame: pd.DataFrame, recipe: Recipe, fresh: bool, asker: _Asker
+) -> tuple[float, float | None] | None:
+    if frame.empty:
+        return 0.0, 0.0
+    asker.serve()
+    answered = None if fresh else answered_here(home_here(), recipe)
+    return most_of(recipe, freeze(recipe, Plan(frame, recipe).frame), answered=answered)
+
+
+def _send_partition(
+    frame: pd.DataFrame, recipe: Recipe, fresh: bool, max_cost: float | None, asker: _Asker
+) -> str | None:
     if frame.empty:
         return None
     asker.serve()
-    job = submit_frame(Plan(frame, recipe).frame, recipe, fresh=fresh, display=False, send_only=True)
+    job = submit_frame(
+        Plan(frame, recipe).frame, recipe, fresh=fresh, max_cost=max_cost, display=False, send_only=True
+    )
     job.sent()
     return job.id
 
@@ -216,13 +270,30 @@ class DaskDobatchAccessor:
     def __init__(self, frame: Any) -> None:
         self._frame = frame
 
+    @door()
     def plan(self, prompt: Any, *, model: str, **options: Any) -> DaskPlan:
-        """Return what would be sent; takes what ``df.dobatch.plan`` takes."""
-        return DaskPlan(self._frame, _recipe(prompt, model, options))
+        """
+        Return what would be sent, checked, without sending anything.
 
-    def submit(self, prompt: Any, *, model: str, fresh: bool = False, **options: Any) -> DaskJob:
-        """Send every row of every partition; takes what ``df.dobatch.plan`` takes, and ``fresh``."""
-        return self.plan(prompt, model=model, **options).submit(fresh=fresh)
+        Parameters
+        ----------
+        {options}
+        """
+        asked, _ = sorted_out(options, "plan, which sends nothing", ())
+        return DaskPlan(self._frame, build_recipe(prompt, model=model, **asked))
+
+    @door("fresh", "display", "max_cost")
+    def submit(self, prompt: Any, *, model: str, **options: Any) -> DaskJob:
+        """
+        Send every row of every partition, each as a job of its own.
+
+        Parameters
+        ----------
+        {options}
+        """
+        asked, sending = sorted_out(options, "submit")
+        plan = DaskPlan(self._frame, build_recipe(prompt, model=model, **asked))
+        return plan.submit(**sending.words())
 
     def join(self, job: DaskJob) -> Any:
         """
@@ -250,12 +321,3 @@ class DaskDobatchAccessor:
                 answered.append(join(part, job_id, _Asker.of(home_here().folder(job_id).root)))
         meta = _join_nothing(self._frame._meta, job.recipe)
         return dd.from_delayed(answered, meta=meta, divisions=self._frame.divisions, verify_meta=False)
-
-
-def _recipe(prompt: Any, model: str, options: dict[str, Any]) -> Recipe:
-    names = (
-        "into", "system", "endpoint", "provider", "schema", "custom_id", "missing", "dedupe", "samples", "metadata",
-        "flatten",
-    )  # fmt: skip
-    known = {name: options.pop(name) for name in names if name in options}
-    return build_recipe(prompt, model=model, params=options, **known)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
 from .display.text import dollars
+from .errors import BudgetExceeded, InputError
 from .prices import Price, cost, facts_as_html, price_of, price_words
 from .questions.freeze import freeze
 from .questions.part_files import Part, lines_of_part
@@ -25,7 +26,14 @@ from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
 from .tokens import ByteCounter, counter_for
 
-__all__ = ["Estimate", "Estimator", "estimate_bodies", "estimate_frame"]
+__all__ = [
+    "Estimate",
+    "Estimator",
+    "check_max_cost",
+    "estimate_bodies",
+    "estimate_frame",
+    "stay_within",
+]
 
 # Requests whose tokens are all counted; of those beyond, every SHARE-th is.
 COUNTED = 200_000
@@ -323,6 +331,44 @@ class Estimator:
             cost(price, 0, out, batch=batch) for price, out in zip(prices, self._output, strict=True)
         )
         return float(least), float(least + answers) if self._limited else None
+
+
+def check_max_cost(max_cost: float | None) -> None:
+    """Raise InputError for what is no sum of money."""
+    if max_cost is not None and (
+        isinstance(max_cost, bool) or not isinstance(max_cost, (int, float)) or not max_cost >= 0
+    ):
+        raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, such as 0.5, or None for no limit.")
+
+
+def stay_within(max_cost: float, model: str, cost: tuple[float, float | None] | None) -> None:
+    """
+    Raise BudgetExceeded where asking may cost more than is allowed.
+
+    Parameters
+    ----------
+    max_cost : float
+        US dollars.
+    model : str
+    cost : tuple of float and (float or None), or None
+        What it costs at least and at most, as `Estimate` has it.
+    """
+    if cost is None:
+        raise BudgetExceeded(
+            f"max_cost is {max_cost:g} US dollars, and the price of {model!r} is unknown: give it with "
+            "dobatch.configure(prices={model: dobatch.Prices(input=..., output=...)}), or leave out max_cost."
+        )
+    least, most = cost
+    if most is None:
+        raise BudgetExceeded(
+            f"max_cost is {max_cost:g} US dollars, and answers of any length may come back: the questions alone cost "
+            f"about {least:.4f}. Limit the answers with max_tokens, or leave out max_cost."
+        )
+    if most > max_cost:
+        raise BudgetExceeded(
+            f"This may cost up to {most:.4f} US dollars, and max_cost is {max_cost:g}. Nothing was sent. "
+            "plan.estimate() shows what it is made of."
+        )
 
 
 def estimate_bodies(

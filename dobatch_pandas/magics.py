@@ -6,7 +6,7 @@ import difflib
 import json
 import keyword
 import shlex
-from collections.abc import Callable, Mapping
+import textwrap
 from typing import Any
 
 import pandas as pd
@@ -14,40 +14,38 @@ import pandas as pd
 from .errors import DobatchError
 from .job.job import Job, attach
 from .job.listing import jobs
+from .questions.options import typed_options
 
 __all__ = ["load_ipython_extension"]
 
-USAGE = """\
+_OPTIONS = {option.flag[2:].replace("-", "_"): option for option in typed_options()}
+_OWN = (*_OPTIONS, "job", "param")
+
+
+def _usage() -> str:
+    lines = []
+    for option in _OPTIONS.values():
+        typed = option.flag + ("" if option.kind == "switch" else f" {option.kind.split()[-1].upper()}")
+        first, *rest = textwrap.wrap(option.words, 78)
+        lines += [f"  {typed:<22} {first}", *(f"{'':25}{line}" for line in rest)]
+    return "\n".join(lines)
+
+
+USAGE = f"""\
 %%dobatch FRAME --model MODEL [--into COLUMN] [--NAME VALUE ...]
-The prompt, a template over columns such as {review}, is the text of the cell.
+The prompt, a template over columns such as {{review}}, is the text of the cell.
 
   FRAME                  a variable that holds a frame
-  --model MODEL          which model to ask (needed)
-  --into COLUMN          name of the answer column (response)
-  --system TEXT          system text, a template too
-  --schema SCHEMA        JSON such as '{"label": ["pos", "neg"]}', or a variable that holds a schema
-  --endpoint, --provider, --custom-id, --missing, --samples, --max-cost
-                         as df.dobatch.submit takes them
-  --fresh                ask anew what was asked before
-  --flatten              columns of their own for nested fields of the schema
-  --no-dedupe            send equal rows more than once
+{_usage()}
   --job NAME             variable that gets the job (job)
   --NAME VALUE           any parameter of the request's body: --temperature 0 --max-tokens 50;
                          --param NAME=VALUE is the same
-A VALUE with blanks goes in quotes; $name takes the value of a variable.
+A VALUE with blanks goes in quotes; $name takes the value of a variable, and --schema the name of one, too.
 
 %dobatch jobs                           every job that this machine knows
 %dobatch attach ID [--job NAME]         show a job of any earlier session, and go on with it
 %dobatch cancel ID [--job NAME]         cancel a job; what has been answered stays"""
 
-_TEXTS = ("model", "into", "system", "endpoint", "provider", "custom_id", "missing")
-_NUMBERS: Mapping[str, Callable[[str], int | float]] = {"samples": int, "max_cost": float}
-_SWITCHES: Mapping[str, tuple[str, bool]] = {
-    "fresh": ("fresh", True),
-    "flatten": ("flatten", True),
-    "no_dedupe": ("dedupe", False),
-}
-_OWN = (*_TEXTS, *_NUMBERS, *_SWITCHES, "schema", "job", "param")
 _LITTLE_LIKE = 0.8  # above it an option is taken for a slip of the hand, not for a parameter of the body
 
 
@@ -165,9 +163,9 @@ def _options(ip: Any, words: list[str]) -> dict[str, Any]:
         name = spelled.replace("-", "_")
         if not name.isidentifier():
             raise _Misused(f"--{spelled} is not the name of an option.")
-        if name in _SWITCHES and not equals:
-            key, on = _SWITCHES[name]
-            options[key] = on
+        option = _OPTIONS.get(name)
+        if option is not None and option.kind == "switch" and not equals:
+            options[option.name] = not option.default
             continue
         _refuse_slips(name, spelled)
         if not equals:
@@ -184,7 +182,7 @@ def _options(ip: Any, words: list[str]) -> dict[str, Any]:
 
 
 def _refuse_slips(name: str, spelled: str) -> None:
-    if name in _SWITCHES:
+    if name in _OPTIONS and _OPTIONS[name].kind == "switch":
         raise _Misused(f"--{spelled} takes no value.")
     if name in ("prompt", "self"):
         raise _Misused(f"--{spelled} is not an option: the prompt is the text of the cell.")
@@ -198,20 +196,21 @@ def _value(ip: Any, name: str, spelled: str, text: str) -> Any:
         if text[1:] not in ip.user_ns:
             raise _Misused(f"--{spelled} {text}: this notebook has no variable {text[1:]!r}.")
         return ip.user_ns[text[1:]]
-    if name in _TEXTS or name == "job":
+    kind = _OPTIONS[name].kind if name in _OPTIONS else "text" if name == "job" else None
+    if kind == "text":
         return text
-    if name in _NUMBERS:
+    if kind in ("number", "whole number"):
         try:
-            return _NUMBERS[name](text)
+            return float(text) if kind == "number" else int(text)
         except ValueError:
-            raise _Misused(f"--{spelled} takes a number, not {text!r}.") from None
-    if name == "schema" and text in ip.user_ns:
+            raise _Misused(f"--{spelled} takes a {kind}, not {text!r}.") from None
+    if kind == "JSON" and text in ip.user_ns:
         return ip.user_ns[text]
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        if name == "schema":
-            what = f"--schema {text!r} is neither a variable of this notebook nor JSON"
+        if kind == "JSON":
+            what = f"--{spelled} {text!r} is neither a variable of this notebook nor JSON"
             raise _Misused(f"{what} ({error}).") from None
         return text
 

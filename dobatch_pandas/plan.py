@@ -22,6 +22,7 @@ from .job.process import home_here
 from .job.render import Known
 from .job.submit import submit_frame
 from .questions.freeze import freeze
+from .questions.options import Sending, door
 from .questions.problems import frame_problems
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter, ids_of
@@ -147,24 +148,20 @@ class Plan:
         target.mkdir(parents=True, exist_ok=True)
         return _write(self.frame, self.recipe, target)
 
-    def submit(self, *, fresh: bool = False, display: Any = None, max_cost: float | None = None) -> Job:
+    @door("fresh", "display", "max_cost", asks=False)
+    def submit(self, **options: Any) -> Job:
         """
         Send it, and return the running job; the same plan submitted again is the same job.
 
         Parameters
         ----------
-        fresh : bool
-            Ask anew even where this plan was submitted or its rows were answered before.
-        display : bool, "widget" or "bar", optional
-            What to show; None follows ``dobatch.configure(display=...)``.
-        max_cost : float, optional
-            US dollars; beyond it nothing is sent and `BudgetExceeded` is raised.
+        {options}
 
         Returns
         -------
         Job
         """
-        return submit_frame(self.frame, self.recipe, fresh=fresh, display=display, max_cost=max_cost)
+        return submit_frame(self.frame, self.recipe, **Sending(**options).words())
 
     def join(self, results: pd.DataFrame) -> pd.DataFrame:
         """

@@ -16,7 +16,9 @@ from .answers.join import answer_columns, response_columns
 from .answers.result_lines import merge_results, read_lines
 from .arrow.threads import Threads
 from .codes import Fate
+from .config import settings
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
+from .estimate import Estimator, check_max_cost, stay_within
 from .questions.freeze import freeze
 from .questions.recipe import Recipe
 from .questions.request_lines import Renderer, RequestWriter
@@ -32,7 +34,13 @@ class Inference(Protocol):
 
 
 def run_trial(
-    frame: pd.DataFrame, recipe: Recipe, client: Inference, n: int = 5, *, concurrency: int = 4
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    client: Inference,
+    n: int = 5,
+    *,
+    concurrency: int = 4,
+    max_cost: float | None = None,
 ) -> pd.DataFrame:
     """
     Ask for the first rows of a frame now, and return what would be joined to them, with what it took.
@@ -50,6 +58,8 @@ def run_trial(
         How many rows, from the first on.
     concurrency : int
         How many are asked at the same time.
+    max_cost : float, optional
+        US dollars, at real-time prices, that asking may cost at most.
 
     Returns
     -------
@@ -66,11 +76,18 @@ def run_trial(
     ConnectionFailed
         No row got any answer.
     """
-    if n < 1:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}; a trial takes at least one row.")
+    check_max_cost(max_cost)
     rows, recipe = frame.head(n), replace(recipe, samples=1)
     ids, fates, bodies = _requests(rows, recipe)
     to_ask = {name: body for name, body, fate in zip(ids, bodies, fates, strict=True) if fate == Fate.SENT}
+    if max_cost is not None:
+        estimator = Estimator(
+            recipe.model, recipe.provider, recipe.endpoint, overrides=settings().prices, bound=True
+        )
+        estimator.add_all(body for body in to_ask.values() if body is not None)
+        stay_within(max_cost, recipe.model, estimator.finish().cost_realtime)
     lines, seconds = _ask(to_ask, recipe, client, concurrency)
     results = merge_results([read_lines(lines)[0]])
     known = pa.array(ids, pa.string()), pa.array(fates, pa.int8()), results

@@ -59,7 +59,7 @@ def test_no_module_is_loaded_in_a_circle():
     ("folder", "known"),
     [
         ("server", {"errors"}),  # a misreading of the protocol cannot cancel itself out
-        ("evals", {"errors", "display"}),  # scoring works on any frame, whoever made its columns
+        ("evals", {"errors", "config", "display"}),  # scoring works on any frame, whoever made its columns
         ("display", {"errors", "config", "codes"}),  # what is drawn was gathered before, once
         ("endpoints", {"errors", "codes"}),
         ("arrow", set()),

@@ -128,7 +128,7 @@ def test_jobs_are_listed_attached_and_cancelled(shell: Any, server: Any) -> None
         ("%%dobatch df --model --into x\n{review}", "--model needs a value"),
         ("%%dobatch df --model m\n   \n", "The cell has no prompt"),
         ("%%dobatch df --modle m\n{review}", "is --model meant?"),
-        ("%%dobatch df --model m --samples two\n{review}", "--samples takes a number, not 'two'"),
+        ("%%dobatch df --model m --samples two\n{review}", "--samples takes a whole number, not 'two'"),
         ("%%dobatch df --model m --schema nope\n{review}", "neither a variable of this notebook nor JSON"),
         ("%%dobatch df --model m --system 'open\n{review}", "A quote is not closed"),
         ("%%dobatch df --model m stray\n{review}", "'stray' stands alone"),

@@ -19,7 +19,7 @@ ASKED = (
 )
 
 SIGNATURES = {
-    "configure": "token=..., base_url=..., home=..., display=..., allow_http=..., prices=...",
+    "configure": "token=..., base_url=..., home=..., display=..., allow_http=..., prices=..., account=...",
     "attach": "job_id",
     "jobs": "",
     "batches": "limit=100, status=None",
@@ -32,14 +32,18 @@ SIGNATURES = {
     ),
     "submit_dataset": "source, "
     + ASKED.replace("model,", "model, output,")
-    + ", fresh=False, display=None, **body",
+    + ", fresh=False, display=None, max_cost=None, **body",
     "DobatchAccessor.plan": ASKED + ", **body",
     "DobatchAccessor.submit": ASKED + ", fresh=False, display=None, max_cost=None, **body",
-    "DobatchAccessor.trial": "prompt, *, model, n=5, **options",
+    "DobatchAccessor.trial": ASKED.replace("model,", "model, n=5,") + ", max_cost=None, **body",
     "DobatchAccessor.join": "job, *, custom_id=None, into='response'",
     "DobatchAccessor.update": "job, *, custom_id=None, into='response'",
     "DobatchAccessor.score": "predicted, *, actual, **options",
-    "DobatchAccessor.judge": "question, criteria=None, *, model, **options",
+    "DobatchAccessor.judge": (
+        "question, criteria=None, *, model, into='judge', rubric=None, response='answer', reference=None, "
+        "versus=None, scale=None, endpoint=None, provider=None, custom_id=None, missing='error', dedupe=True, "
+        "samples=1, metadata=None, flatten=False, fresh=False, display=None, max_cost=None, **body"
+    ),
     "DobatchAccessor.explore": "job=None, **options",
     "Plan.preview": "n=5",
     "Plan.estimate": "",
@@ -48,10 +52,10 @@ SIGNATURES = {
     "Plan.join": "results",
     "Job.wait": "timeout=None, *, display=None",
     "Job.cancel": "",
-    "Job.retry": "",
+    "Job.retry": "codes=None",
     "Job.result": "*, wait=True",
-    "Job.responses": "",
-    "Job.errors": "",
+    "Job.responses": "*, wait=True",
+    "Job.errors": "*, wait=True",
     "Job.usage": "",
     "Job.forget": "",
     "Client": (

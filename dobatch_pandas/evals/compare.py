@@ -106,6 +106,8 @@ def compare(
     band = math.nan
     if measured is not None and metric == "accuracy":
         band = significance.noise_band(measured.outcomes, len(rows), confidence=confidence)
+        # The mean of k answers moves less than one answer, for which the noise was measured.
+        band /= math.sqrt(min(len(run.runs) if run.reduce == "mean" else 1 for run in runs) or 1)
     first, last = values[called[0]], values[called[-1]]
     tested = [paired(first, values[name], codes=codes, resamples=resamples, seed=seed) for name in called[1:]]
     lines, levels = _told(tested, metric, alpha, band)

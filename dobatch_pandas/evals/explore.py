@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,7 @@ from .explorer import Explorer
 from .findings import Comparison, Evaluation
 from .grade import as_text
 from .score import score
-from .view import Column, Lookup, Matrix, View, sliceable
+from .view import Column, Lookup, Matrix, View, is_null, sliceable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -36,6 +36,7 @@ def explore(
     by: str | Sequence[str] | None = None,
     compare_to: str | Evaluation | None = None,
     responses: pd.DataFrame | None = None,
+    labels: Sequence[str] | None = None,
     page_size: int = 100,
     **options: Any,
 ) -> Explorer:
@@ -52,7 +53,8 @@ def explore(
     error : str, optional
         Column of error codes; None takes ``<predicted>_error`` if there is one.
     prompt : str, Series or callable, optional
-        What was sent: a column, a Series as long as the frame, or a function of a row's position.
+        What was sent: a column, a Series as long as the frame, or a function of a row's position. A function
+        may return a request's body, a dict: its messages are shown one by one.
     columns : str or sequence of str, optional
         Columns of the frame to show in the table; None takes the first ones that hold text.
     by : str or sequence of str, optional
@@ -61,6 +63,10 @@ def explore(
         Another column of answers, or the evaluation of another run on the same rows.
     responses : pandas.DataFrame, optional
         What ``job.responses()`` gives: tokens, finish reason, model and error message of every row.
+    labels : sequence of str, optional
+        Up to nine labels that people give by the keys 1 to 9 (u takes the last one back). They come back by
+        ``explorer.labels``; ``explorer.rater = "second"`` begins anew without showing the first ones, and
+        ``explorer.agreement()`` holds the two against each other.
     page_size : int
         Rows of a page, up to 1,000.
 
@@ -104,7 +110,7 @@ def explore(
         second = _in_order_of(frame.index, second)
     parts = _Parts(frame, predicted, actual, error, first, second, compare_to, responses)
     texts = asked or parts.text_columns(prompt, wanted_by)
-    view = parts.view(prompt, texts, wanted_by)
+    view = parts.view(prompt, texts, wanted_by, _choices(labels))
     summary, html = parts.summary()
     title = str(predicted) if predicted is not None else "rows"
     if parts.other_name is not None:
@@ -121,6 +127,15 @@ def _in_order_of(index: pd.Index[Any], run: Evaluation) -> Evaluation:
     if order is None or (order < 0).any():
         raise InputError("Both runs must be of the same rows: of one index, or of the same unique labels.")
     return replace(run, rows=run.rows.iloc[order], frame=run.frame.iloc[order])
+
+
+def _choices(labels: Sequence[str] | None) -> list[str]:
+    choices = [] if labels is None or isinstance(labels, str) else [str(label) for label in labels]
+    if labels is not None and not (1 < len(choices) <= 9 and len(set(choices)) == len(choices)):
+        raise InputError(
+            f"labels={labels!r} must be two to nine different labels, one for each key from 1 on."
+        )
+    return choices
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:
@@ -191,7 +206,7 @@ class _Parts:
                 found.append(name)
         return found[:_TEXT_COLUMNS]
 
-    def view(self, prompt: Any, texts: list[str], by: list[str]) -> View:
+    def view(self, prompt: Any, texts: list[str], by: list[str], choices: list[str]) -> View:
         frame, first = self.frame, self.first
         columns = []
         outcome = first.rows["outcome"] if first is not None else None
@@ -215,7 +230,7 @@ class _Parts:
             dtype = values.dtype
             text_like = pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype)
             columns.append(Column(str(name), values, "text" if text_like else "short"))
-        sections = self._sections(prompt)
+        sections = self._sections()
         searched = [column.values for column in columns if column.kind != "outcome"]
         if self.error is not None and first is not None:
             searched.append(self.error)
@@ -236,7 +251,23 @@ class _Parts:
             compared=(answer, self.other) if answer is not None and self.other is not None else None,
             fields=self._fields(prompt),
             slices=[(str(name), frame[name]) for name in slices],
+            request=self._request(prompt),
+            choices=choices,
         )
+
+    def _request(self, prompt: Any) -> Callable[[int], Mapping[str, Any]] | None:
+        """What gives a row's messages, where a prompt is known."""
+        if prompt is None:
+            return None
+        lookup = _at(self.frame[prompt] if isinstance(prompt, str) else prompt)
+
+        def request(position: int) -> Mapping[str, Any]:
+            found = lookup(position)
+            if isinstance(found, Mapping):
+                return found
+            return {} if is_null(found) else {"messages": [{"role": "user", "content": as_text(found)}]}
+
+        return request
 
     def _matrix(self) -> Matrix | None:
         if self.first is None or self.first.confusion is None or not len(self.first.confusion):
@@ -256,11 +287,8 @@ class _Parts:
         )
         return pd.Series(change, index=self.frame.index, dtype=object)
 
-    def _sections(self, prompt: Any) -> list[tuple[str, Lookup]]:
+    def _sections(self) -> list[tuple[str, Lookup]]:
         sections: list[tuple[str, Lookup]] = []
-        if prompt is not None:
-            lookup = _at(self.frame[prompt] if isinstance(prompt, str) else prompt)
-            sections.append(("Prompt", lookup))
         if self.actual is not None:
             sections.append((f"Gold ({self.actual})", _at(self.frame[self.actual])))
         if self.predicted is not None:
@@ -297,6 +325,8 @@ class _Parts:
         if counts.counted:
             share = f"{self.first.accuracy:.1%} [{low:.1%}, {high:.1%}]"
             words = f"{self.first.headline} {share} of {counts.counted:,} rows"
+            if self.second is not None and self.second.counts.counted:
+                words = f"{self.first.name} {share} → {self.second.name} {self.second.accuracy:.1%}"
         return words, report.evaluation_body(self.first)
 
 

@@ -18,6 +18,7 @@ function make(tag, properties = {}, ...children) {
 
 const number = (value) => value.toLocaleString("en-US");
 const MARKS = { correct: "✓", wrong: "✗", failed: "!", unlabelled: "?" };
+const short = (text) => text === null || (text.length <= 80 && !text.includes("\n"));
 const CHANGES = { win: "now right", loss: "now wrong", "other answer": "other answer", same: "same answer" };
 
 function render({ model, el }) {
@@ -25,7 +26,7 @@ function render({ model, el }) {
   const config = model.get("config");
   const limit = config.page_size;
   let page = model.get("page");
-  let filters = { search: "", outcomes: [], error: null, change: null, slices: {}, cell: null, marked: false };
+  let filters = { search: "", outcomes: [], error: null, change: null, slices: {}, bars: {}, cell: null, marked: false };
   let sort = null;
   let current = null; // position of the row in full
   let row = null; // that row, once it has come
@@ -77,6 +78,8 @@ function render({ model, el }) {
       drawRow();
     } else if (message.kind === "mark") {
       marked(message);
+    } else if (message.kind === "rate") {
+      rated(message);
     } else if (message.kind === "problem" && String(message.id).startsWith(`${id}/`)) {
       waiting(false);
       status.textContent = `Something went wrong in Python: ${message.text}`;
@@ -101,6 +104,55 @@ function render({ model, el }) {
       const box = detail.querySelector("textarea");
       if (box && box !== document.activeElement) box.value = note;
     }
+  }
+
+  // ---- labels by people ------------------------------------------------------------------------------------
+  const choices = config.choices || [];
+  function rate(position, label) {
+    model.send({ kind: "rate", id: `${id}/rate`, position, label });
+  }
+
+  function rated({ position, human, count, undone }) {
+    if (position === null) return;
+    labelled.textContent = `${number(count)} labelled`;
+    for (const line of page.rows) if (line.position === position) line.human = human;
+    const shown = [...body.children].find((tr) => Number(tr.dataset.position) === position);
+    if (shown) {
+      const cell = shown.querySelector("td.human");
+      if (cell) cell.textContent = human ?? "";
+    }
+    if (row && row.position === position) {
+      row.human = human;
+      drawChoices();
+    }
+    if (undone) {
+      if (shown) goTo(shown);
+      else show(position);
+    } else if (human !== null && position === current && shown) {
+      if (shown.nextElementSibling) goTo(shown.nextElementSibling);
+      else turn(1, "first");
+    }
+  }
+
+  const labelled = make("span", { class: "hint", role: "status" });
+  const chooser = make("div", { class: "chooser", role: "group", "aria-label": "Your label" });
+  function drawChoices() {
+    if (!choices.length || !row) return;
+    chooser.replaceChildren(...choices.map((label, place) => make("button", {
+      type: "button", class: "chip", "aria-pressed": String(row.human === label), "data-choice": label,
+      onclick: () => rate(row.position, row.human === label ? null : label),
+    }, make("kbd", { text: String(place + 1) }), ` ${label}`)), labelled);
+  }
+
+  function labelKeys(event) {
+    if (!choices.length || current === null || event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return false;
+    const place = Number(event.key) - 1;
+    if (Number.isInteger(place) && place >= 0 && place < choices.length) rate(current, choices[place]);
+    else if (event.key === "u") model.send({ kind: "undo", id: `${id}/rate` });
+    else return false;
+    event.preventDefault();
+    return true;
   }
 
   // ---- filters ---------------------------------------------------------------------------------------------
@@ -185,7 +237,7 @@ function render({ model, el }) {
     onclick: () => {
       search.value = "";
       sort = null;
-      filters = { search: "", outcomes: [], error: null, change: null, slices: {}, cell: null, marked: false };
+      filters = { search: "", outcomes: [], error: null, change: null, slices: {}, bars: {}, cell: null, marked: false };
       query(0);
     },
   });
@@ -251,7 +303,7 @@ function render({ model, el }) {
   function drawHead() {
     const cells = [make("th", { class: "star", role: "columnheader", scope: "col" },
       make("span", { class: "unseen", text: "marked" }))];
-    const titled = [{ name: "index", kind: "label", place: -1 },
+    const titled = [{ name: "index", kind: "dx-label", place: -1 },
       ...config.columns.map((column, place) => ({ ...column, place }))];
     for (const { name, kind, place } of titled) {
       const on = sort && sort.column === place;
@@ -266,11 +318,38 @@ function render({ model, el }) {
           query(0);
           head.querySelector(`[data-sort="${place}"]`)?.focus();
         },
-      }, make("span", { text: name }), make("span", { class: "arrow", "aria-hidden": "true", text: arrow }))));
+      }, make("span", { text: name }), make("span", { class: "arrow", "aria-hidden": "true", text: arrow })),
+      place >= 0 ? drawBars(place, name) : null));
     }
+    if (choices.length) cells.push(make("th", { class: "human", role: "columnheader", scope: "col", text: "label" }));
     const focused = head.contains(document.activeElement) ? document.activeElement.dataset.sort : null;
     head.replaceChildren(...cells);
     if (focused) head.querySelector(`[data-sort="${focused}"]`)?.focus();
+  }
+
+  /** What the column holds, as bars that filter. */
+  function drawBars(place, name) {
+    const names = config.columns[place].bars;
+    const counts = (page.bars_count || {})[place];
+    if (!names || !counts) return null;
+    const most = Math.max(1, ...counts);
+    return make("div", { class: "bars", role: "group", "aria-label": `Values of ${name}` },
+      ...names.map((value, at) => {
+        const on = filters.bars[place] === at;
+        const words = `${value}: ${number(counts[at])}`;
+        const bar = make("button", {
+          type: "button", title: words, "aria-label": words, "aria-pressed": String(on), "data-bar": `${place},${at}`,
+          tabindex: -1,
+          onclick: () => {
+            const bars = { ...filters.bars };
+            if (on) delete bars[place];
+            else bars[place] = at;
+            change({ bars });
+          },
+        }, make("i", { "aria-hidden": "true" }));
+        bar.firstChild.style.height = `${counts[at] ? Math.max(8, Math.round((counts[at] / most) * 100)) : 0}%`;
+        return bar;
+      }));
   }
 
   function drawStar(button, line) {
@@ -294,7 +373,7 @@ function render({ model, el }) {
       const cells = line.cells.map((text, at) => {
         const kind = config.columns[at].kind;
         const shown = kind === "outcome"
-          ? make("span", { class: `badge ${text}`, title: line.error || text },
+          ? make("span", { class: `dx-badge ${text}`, title: line.error || text },
             make("span", { "aria-hidden": "true", text: `${MARKS[text]} ` }), line.error || text)
           : make("span", { text: text === null ? "–" : text });
         return make("td", { role: "gridcell", class: text === null ? `${kind} null` : kind }, shown);
@@ -304,7 +383,8 @@ function render({ model, el }) {
         "aria-selected": String(line.position === current), tabindex: -1,
         onclick: () => show(line.position),
       }, make("td", { class: "star", role: "gridcell" }, star),
-      make("td", { class: "label", role: "gridcell" }, make("span", { text: line.label ?? "–" })), ...cells);
+      make("td", { class: "dx-label", role: "gridcell" }, make("span", { text: line.label ?? "–" })), ...cells,
+      choices.length ? make("td", { class: "human", role: "gridcell", text: line.human ?? "" }) : null);
     });
     body.replaceChildren(...lines);
     const reachable = lines.find((line) => Number(line.dataset.position) === current) || lines[0];
@@ -313,7 +393,7 @@ function render({ model, el }) {
 
   function rowKeys(event) {
     const line = event.target.closest("tr");
-    if (!line) return;
+    if (!line || labelKeys(event)) return;
     const place = [...body.children].indexOf(line);
     const last = body.children.length - 1;
     const moves = { ArrowDown: place + 1, ArrowUp: place - 1, Home: 0, End: last };
@@ -371,7 +451,7 @@ function render({ model, el }) {
     forth.disabled = upTo >= page.total;
     grid.setAttribute("aria-rowcount", String(page.total + 1));
     const filtered = filters.search || filters.outcomes.length || filters.error !== null || filters.change !== null
-      || filters.cell !== null || filters.marked || Object.keys(filters.slices).length || sort;
+      || filters.cell !== null || filters.marked || Object.keys(filters.bars).length || Object.keys(filters.slices).length || sort;
     reset.disabled = !filtered;
     if (afterPage) {
       goTo(afterPage === "last" ? body.lastElementChild : body.firstElementChild);
@@ -386,6 +466,7 @@ function render({ model, el }) {
   const detail = make("section", {
     class: "detail", "aria-label": "The row in full", tabindex: 0,
     onkeydown: (event) => {
+      if (labelKeys(event)) return;
       if (event.key === "Escape") body.querySelector('[tabindex="0"]')?.focus();
     },
   }, make("p", { class: "hint", text: "Choose a row to read it in full. ↑ ↓ move, Enter reads, Space marks." }));
@@ -398,9 +479,9 @@ function render({ model, el }) {
   function drawRow() {
     const shown = row;
     const title = make("h3", {}, make("span", { text: `Row ${shown.label ?? "–"}` }));
-    if (shown.outcome) title.append(make("span", { class: `badge ${shown.outcome}`, text: shown.outcome }));
-    if (shown.error) title.append(make("span", { class: "badge failed", text: shown.error }));
-    if (shown.change) title.append(make("span", { class: "badge", text: CHANGES[shown.change] || shown.change }));
+    if (shown.outcome) title.append(make("span", { class: `dx-badge ${shown.outcome}`, text: shown.outcome }));
+    if (shown.error) title.append(make("span", { class: "dx-badge failed", text: shown.error }));
+    if (shown.change) title.append(make("span", { class: "dx-badge", text: CHANGES[shown.change] || shown.change }));
     const button = make("button", {
       type: "button", class: "chip mark", onclick: () => mark(shown.position, { marked: !shown.marked }),
     });
@@ -427,8 +508,18 @@ function render({ model, el }) {
       mark(shown.position, { note: saved });
     }
 
-    const parts = [title, note];
-    for (const { title: name, text } of shown.sections) {
+    // Target and answer first, in a line each where they are short; then what led to them.
+    const parts = [title];
+    if (choices.length) {
+      drawChoices();
+      parts.push(chooser);
+    }
+    const brief = shown.sections.filter(({ text }) => short(text));
+    if (brief.length) {
+      parts.push(make("dl", { class: "brief" }, ...brief.flatMap(({ title: name, text }) =>
+        [make("dt", { text: name }), make("dd", { class: text === null ? "null" : null, text: text ?? "none" })])));
+    }
+    for (const { title: name, text } of shown.sections.filter(({ text }) => !short(text))) {
       parts.push(make("h4", { text: name }), text === null
         ? make("p", { class: "null", text: "none" })
         : make("pre", { class: "value", text }));
@@ -438,6 +529,14 @@ function render({ model, el }) {
         ...shown.diff.map(([kind, text]) => make({ "-": "del", "+": "ins" }[kind] || "span", { text }))));
     } else if (shown.diff === null) {
       parts.push(make("p", { class: "hint", text: "Both answers are the same." }));
+    }
+    parts.push(note);
+    for (const [role, text] of shown.messages || []) {
+      parts.push(make("h4", { class: "role", text: role }), make("pre", { class: `value ${role}`, text }));
+    }
+    if (shown.parameters) parts.push(make("p", { class: "hint", text: `Parameters: ${shown.parameters}` }));
+    if (shown.schema) {
+      parts.push(make("details", {}, make("summary", { text: "Schema" }), make("pre", { class: "value", text: shown.schema })));
     }
     if (shown.fields.length) {
       parts.push(make("h4", { text: "Other columns" }), make("dl", {}, ...shown.fields.flatMap(([name, value]) =>
@@ -450,7 +549,7 @@ function render({ model, el }) {
   // ---- all together ----------------------------------------------------------------------------------------
   const grid = make("table", { class: "rows", role: "grid", "aria-label": "Matching rows" },
     make("thead", {}, head), body);
-  const widths = { outcome: 116, short: 84, text: 170 };
+  const widths = { outcome: 130, short: 112, text: 170 };
   const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), 32 + 60);
   grid.style.minWidth = `${least}px`;
   const scroller = make("div", { class: "scroller" }, grid);
@@ -466,11 +565,19 @@ function render({ model, el }) {
   el.append(root);
   drawPage();
   model.on("msg:custom", receive);
+  const again = () => {
+    labelled.textContent = "";
+    query(0);
+    if (current !== null) show(current);
+  };
+  model.on("change:rater", again);
+  if (page.rows.length) show(page.rows[0].position);
   if (model.get("touched")) query(0); // shown once more: marks have come since the first page was made
   return () => {
     clearTimeout(typing);
     clearTimeout(slow);
     model.off("msg:custom", receive);
+    model.off("change:rater", again);
   };
 }
 

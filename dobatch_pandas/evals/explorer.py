@@ -11,11 +11,18 @@ import numpy as np
 import pandas as pd
 
 from .metrics import need
+from .raters import Raters, raters
 from .view import View
 
 __all__ = ["Explorer"]
 
 _HERE = Path(__file__).parent
+
+# A notebook that is opened without its kernel says "model not found" where the widget was, above the picture.
+_REOPENED = (
+    ".jp-OutputArea-child:has(> .jupyter-widgets):not(:has(.jupyter-widgets > *))"
+    ":has(+ .jp-OutputArea-child .dobatch-static){display:none}"
+)
 
 
 class Explorer:
@@ -28,6 +35,10 @@ class Explorer:
         The marked rows of the frame, on its index, with the column ``note``.
     notes : pandas.DataFrame
         A line a row that is marked or noted, on the frame's index: ``marked`` and ``note``.
+    labels : pandas.DataFrame
+        What people labelled, on the frame's index: a column a rater.
+    rater : str
+        Who labels now; another name begins without the labels of the first in sight.
     shown : pandas.DataFrame
         The rows that the filters let through now, in the order shown.
     widget : anywidget.AnyWidget
@@ -60,6 +71,36 @@ class Explorer:
     def shown(self) -> pd.DataFrame:
         """The rows that the filters let through now, in the order shown."""
         return self._view.frame.iloc[self._view.shown]
+
+    @property
+    def rater(self) -> str:
+        """Who labels now."""
+        return self._view.rater
+
+    @rater.setter
+    def rater(self, name: str) -> None:
+        self._view.rater = str(name)
+        self.widget.rater = str(name)
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """What people labelled, on the frame's index: a column a rater, null where there is none."""
+        view = self._view
+        columns = {}
+        for rater, given in view.labels.items():
+            values = np.full(view.rows, None, dtype=object)
+            for position, label in given.items():
+                values[position] = label
+            columns[rater] = pd.Categorical(values, categories=view.choices)
+        return pd.DataFrame(columns, index=view.frame.index)
+
+    def agreement(self, **options: Any) -> Raters:
+        """Return how far the raters agree, as `dobatch_pandas.evals.raters` tells it."""
+        return raters(self.labels, **options)
+
+    def _display_(self) -> Any:
+        """What marimo shows: the widget itself."""
+        return self.widget
 
     def to_frame(self) -> pd.DataFrame:
         """Return the whole frame with the columns ``marked`` and ``note`` added; any index will do."""
@@ -96,6 +137,19 @@ class Explorer:
                 self.widget.send({"kind": "page", **reply, **self._view.page(message)})
             elif kind == "row":
                 self.widget.send({"kind": "row", **reply, **self._view.row(int(message["position"]))})
+            elif kind in ("rate", "undo"):
+                if kind == "undo":
+                    position = self._view.undo()
+                else:
+                    position = int(message["position"])
+                    self._view.rate(position, message.get("label"))
+                label = None if position is None else self._view.labels[self._view.rater].get(position)
+                count = len(self._view.labels.get(self._view.rater, {}))
+                self.widget.touched = True
+                self.widget.send(
+                    {"kind": "rate", **reply, "position": position, "human": label, "count": count,
+                     "undone": kind == "undo"}
+                )  # fmt: skip
             elif kind == "mark":
                 position = int(message["position"])
                 self._view.mark(position, marked=message.get("marked"), note=message.get("note"))
@@ -147,7 +201,7 @@ class Explorer:
             self._publish(self._picture_bundle(), f"{display_id}-picture", update=True)
 
     def _picture_bundle(self) -> dict[str, str]:
-        html = f'<div class="{self._mark}-picture">{self._picture()}</div>'
+        html = f'<div class="{self._mark}-picture dobatch-static"><style>{_REOPENED}</style>{self._picture()}</div>'
         return {"text/html": html, "text/plain": repr(self)}
 
     @staticmethod
@@ -173,5 +227,6 @@ def _widget_class() -> Any:
         config = traitlets.Dict().tag(sync=True)
         page = traitlets.Dict().tag(sync=True)
         touched = traitlets.Bool(False).tag(sync=True)
+        rater = traitlets.Unicode("1").tag(sync=True)
 
     return ExplorerWidget

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
-from .significance import mean_interval
+from .significance import mean_share
 
 __all__ = ["Comparison", "Counts", "Evaluation", "Metric", "Noise", "Reduce"]
 
@@ -192,7 +192,7 @@ class Evaluation:
             for second in runs[place + 1 :]:
                 used = (first["outcome"] != "unlabelled").to_numpy()
                 if self.failed == "exclude":
-                    used &= (first["predicted"].notna() & second["predicted"].notna()).to_numpy()
+                    used = used & (first["predicted"].notna() & second["predicted"].notna()).to_numpy()
                 a, b = first[used], second[used]
                 pairs += len(a)
                 # As text, so that two failed rows are the same and not NaN != NaN.
@@ -220,7 +220,7 @@ class Evaluation:
         values = [
             1 - math.comb(n - c, k) / math.comb(n, k) for n, c in zip(answers, right, strict=True) if n >= k
         ]
-        return mean_interval(np.array(values, dtype=float), self.confidence)
+        return mean_share(np.array(values, dtype=float), self.confidence)
 
     def _right_of_each(self) -> tuple[list[int], list[int]]:
         """How many samples of each counted row are right, and how many count."""

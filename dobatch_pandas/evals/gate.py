@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from dobatch_pandas.errors import InputError, RequirementNotMet
 
@@ -47,7 +48,7 @@ def require(
         found = compare(
             load(against) if isinstance(against, str) else against, evaluation, names=["before", "now"]
         )
-        line: dict[str, float] = found.table.loc["now"].to_dict()
+        line: Any = found.table.loc["now"].to_dict()
         if not found.rows_used:
             short.append(f"no row is in both this run and {against!r}, so nothing shows that it is not worse")
         elif found.verdict_sign < 0:

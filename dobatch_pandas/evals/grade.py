@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
+import importlib
 import json
 import math
 import re
@@ -98,7 +99,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, (float, np.floating, Decimal)):
-        return int(value) if value == int(value) else float(value)
+        return int(value) if math.isfinite(value) and value == int(value) else float(value)
     return as_text(value)
 
 
@@ -390,8 +391,15 @@ def grade(
 _UNREAD = {"numbers": "not_a_number", "dates": "not_a_date", "sets": "not_a_list", "sequences": "not_a_list"}
 
 
+_WIDE = 2**53  # from here on a float does not hold every whole number
+
+
+def _wide(value: int | Decimal) -> bool:
+    return not -_WIDE < value < _WIDE
+
+
 def _column(values: list[Any], index: pd.Index[Any], kind: str) -> pd.Series[Any]:
-    if kind == "numbers" and not any(isinstance(v, (int, Decimal)) and abs(v) >= 2**53 for v in values):
+    if kind == "numbers" and not any(isinstance(v, (int, Decimal)) and _wide(v) for v in values):
         return pd.Series([math.nan if v is None else float(v) for v in values], index=index, dtype=float)
     array = np.empty(len(values), dtype=object)  # what np.array makes of tuples would be a table
     for place, value in enumerate(values):
@@ -431,7 +439,25 @@ def _values(
             [None if _is_missing(value) else value for value in column.astype(object)]
             for column in (predicted, actual)
         )
-    return answers, gold, lambda rows: [float(matcher(answers[row], gold[row])) for row in rows]
+    index = list(predicted.index)
+
+    def points_of(rows: np.ndarray[Any, Any]) -> list[float]:
+        found = []
+        for row in rows:
+            try:
+                found.append(float(matcher(answers[row], gold[row])))
+            except Exception as problem:
+                raise InputError(
+                    Problem(
+                        f"match= failed on an answer: {type(problem).__name__}: {problem}. It must take any answer "
+                        "and its gold, and return a number or a bool.",
+                        (index[row],),
+                        1,
+                    )
+                ) from problem
+        return found
+
+    return answers, gold, points_of
 
 
 def match_points(matcher: Matcher, answers: Iterable[Any], gold: Iterable[Any]) -> np.ndarray[Any, Any]:
@@ -526,7 +552,7 @@ def _near(
             exactly and (isinstance(a, Decimal) or isinstance(b, Decimal) or max(abs(a), abs(b)) >= 2**53)
         ) or (whole[place] and max(abs(ours[place]), abs(truth[place])) >= 2**53):
             near[place] = abs(Fraction(a) - Fraction(b)) <= Fraction(allowed)
-    return near.astype(float)
+    return np.asarray(near, dtype=float)
 
 
 # ---- dates -----------------------------------------------------------------------------------------------------
@@ -580,7 +606,7 @@ def _moment(value: Any, day_first: bool) -> tuple[pd.Timestamp, bool] | None:
 
 def _written_date(text: str) -> tuple[pd.Timestamp, bool] | None:
     """``March 1st, 2024`` and the like; what lacks a day or a year is none."""
-    from dateutil import parser  # pandas itself needs it
+    parser = importlib.import_module("dateutil.parser")  # pandas itself needs it
 
     plain = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|\bof\b", " ", text, flags=re.IGNORECASE)
     found = [
@@ -681,6 +707,11 @@ def _truth(value: Any) -> bool | None:
     return True if word in _TRUE else (False if word in _FALSE else None)
 
 
+def _truth_or_text(value: Any) -> bool | str | None:
+    known = _truth(value)
+    return known if known is not None or value is None else as_text(value)
+
+
 def _labels(
     predicted: pd.Series[Any], actual: pd.Series[Any], fold: Callable[[str], str] | None
 ) -> tuple[list[Any], list[Any]]:
@@ -691,24 +722,20 @@ def _labels(
     present = [value for value in columns[1] if value is not None]
     if present and all(isinstance(value, (bool, np.bool_)) for value in present):
         return (
-            [value if (known := _truth(value)) is None else known for value in columns[0]],
+            [_truth_or_text(value) for value in columns[0]],
             [None if value is None else bool(value) for value in columns[1]],
         )
     if fold is None:
         words = _booleans_of({value if isinstance(value, str) else "" for value in present})
         if words:
-            answers = [value if (known := _truth(value)) is None else words[known] for value in columns[0]]
-            return [None if value is None else as_text(value) for value in answers], columns[1]
+            known = (_truth_or_text(value) for value in columns[0])
+            return [words[value] if isinstance(value, bool) else value for value in known], columns[1]
         both = [value for column in columns for value in column if value is not None]
         if both and all(_is_number(value) for value in both):
-            answers, gold = ([None if v is None else _plain_number(v) for v in column] for column in columns)
+            answers, gold = ([None if v is None else _plain(v) for v in column] for column in columns)
             return answers, gold
     return _texts(predicted, fold), _texts(actual, fold)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number, Decimal)) and not isinstance(value, (bool, np.bool_))
-
-
-def _plain_number(value: Any) -> int | float:
-    return int(value) if value == int(value) else float(value)

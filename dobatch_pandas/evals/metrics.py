@@ -157,12 +157,15 @@ def set_numbers(
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in columns}).rename_axis("class")
         return dict.fromkeys(("micro_precision", "micro_recall", "micro_f1", "macro_f1"), math.nan), empty
     metrics, preprocessing = need("sklearn.metrics", _SCORING), need("sklearn.preprocessing", _SCORING)
-    binary = preprocessing.MultiLabelBinarizer(classes=names, sparse_output=len(names) > 50)
+    # One more that nobody has: scikit-learn takes a table of one column for something else.
+    binary = preprocessing.MultiLabelBinarizer(classes=[*names, None], sparse_output=len(names) > 50)
     truth = binary.fit_transform(actual)
     guess = binary.transform([elements or () for elements in predicted])
 
     def numbers(average: str | None) -> Any:
-        return metrics.precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
+        return metrics.precision_recall_fscore_support(
+            truth, guess, labels=list(range(len(names))), average=average, zero_division=0
+        )
 
     micro, macro = numbers("micro"), numbers("macro")
     table = pd.DataFrame(

@@ -92,7 +92,7 @@ def evaluations() -> Evaluations:
         except (OSError, ValueError, KeyError, InputError) as problem:
             warnings.warn(f"{folder} is no evaluation that can be read: {problem}", stacklevel=2)
             continue
-        first: dict[str, Any] = _frame_of(record["table"]).loc["accuracy"].to_dict()
+        first: Any = _frame_of(record["table"]).loc["accuracy"].to_dict()
         about = record["about"]
         lines.append(
             {
@@ -236,8 +236,9 @@ def _folder_name(name: str) -> str:
 
 
 def _private(folder: Path) -> None:
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for part in reversed([folder, *folder.parents]):
+        if not part.exists():
+            part.mkdir(mode=0o700, exist_ok=True)
 
 
 def _empty(path: Path) -> Path:

@@ -6,6 +6,7 @@ How good the answers are: one column against another, failed rows counted and ne
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,7 +21,7 @@ from dobatch_pandas.errors import InputError, Problem
 from .findings import Counts, Evaluation, Reduce
 from .grade import KINDS, MATCHES, OUTCOMES, Kind, Match, Matcher, Rules, as_text, grade, kind_of, normalise
 from .metrics import LabelNumbers, label_numbers, need, number_numbers, set_numbers
-from .significance import cluster_codes, clustered_share, holm, intraclass, mean_interval, share
+from .significance import cluster_codes, clustered_share, holm, intraclass, mean_interval, mean_share, share
 
 __all__ = ["Groups", "score", "slice_groups"]
 
@@ -333,8 +334,6 @@ def _score_parts(
 
 def _dict_of(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, str):
-        import json
-
         try:
             value = json.loads(value)
         except ValueError:
@@ -371,7 +370,7 @@ def _joined_parts(
         texts = {
             side: _objects(
                 [
-                    as_text(dict(zip(parts, values, strict=True))) if parts else None
+                    as_text({field: _opened(parts[field], v) for field, v in zip(parts, values, strict=True)})
                     for values in zip(*(rows[side].astype(object) for rows in graded), strict=True)
                 ]
                 if graded
@@ -391,6 +390,11 @@ def _joined_parts(
             index=index,
         )
     return runs
+
+
+def _opened(part: Evaluation, value: Any) -> Any:
+    """A field's value, which is text where it has fields itself."""
+    return _dict_of(value) if part.kind == "fields" else value
 
 
 def _sum(masks: Any) -> np.ndarray[Any, Any]:
@@ -545,16 +549,16 @@ def _metric_table(
             lines[name] = (value, math.nan, math.nan, count)
     elif kind == "text":
         for name, values in _text_numbers(counting.rules, rows, counted, answered).items():
-            lines[name] = (*_within(mean_interval(values, confidence)), count)
+            lines[name] = (*mean_share(values, confidence), count)
     elif kind == "sets":
-        lines["jaccard"] = (*_within(mean_interval(points, confidence)), count)
+        lines["jaccard"] = (*mean_share(points, confidence), count)
         found = rows[counted]
         given = [value if isinstance(value, tuple) else None for value in found["predicted"]]
         numbers, classes = set_numbers(given, list(found["actual"]))
         for name, value in numbers.items():
             lines[name] = (value, math.nan, math.nan, count)
     elif kind == "fields":
-        lines["fields_correct"] = (*_within(mean_interval(points, confidence)), count)
+        lines["fields_correct"] = (*mean_share(points, confidence), count)
         for field, part in parts.items():
             lines[f"field {field}"] = (part.accuracy, *part.interval, part.counts.counted)
     elif kind == "dates":
@@ -572,12 +576,6 @@ def _metric_table(
             lines[name] = (numbers[name], math.nan, math.nan, len(ours))
     table = pd.DataFrame.from_dict(lines, orient="index", columns=["value", "low", "high", "rows"])
     return table.rename_axis("metric"), classes
-
-
-def _within(found: tuple[float, float, float]) -> tuple[float, float, float]:
-    """A mean of shares lies between 0 and 1, and so does its interval."""
-    value, low, high = found
-    return value, max(0.0, low) if low == low else low, min(1.0, high) if high == high else high
 
 
 def _days_apart(predicted: str, actual: str) -> float:
@@ -608,7 +606,7 @@ def _sample_lines(
         if len(given) > 1:
             sizes = Counter(given).values()
             agree.append(sum(s * (s - 1) for s in sizes) / (len(given) * (len(given) - 1)))
-    lines["consistency"] = (*_within(mean_interval(np.array(agree), confidence)), len(agree))
+    lines["consistency"] = (*mean_share(np.array(agree, dtype=float), confidence), len(agree))
     return lines
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "intraclass",
     "mcnemar_p",
     "mean_interval",
+    "mean_share",
     "noise_band",
     "p_words",
     "paired",
@@ -152,6 +153,13 @@ def mean_interval(values: Values, confidence: float) -> tuple[float, float, floa
     return mean, mean - half, mean + half
 
 
+def mean_share(values: Values, confidence: float) -> tuple[float, float, float]:
+    """Return the mean of values from 0 to 1 with its interval, which is never of no width."""
+    if set(np.unique(values)) <= {0.0, 1.0}:
+        return share(float(values.sum()), len(values), confidence)
+    return clustered_share(values, np.arange(len(values)), confidence, samples=10)
+
+
 def intraclass(values: Values, codes: Values) -> tuple[float, float]:
     """Return how alike rows of a cluster are (one-way ANOVA), and the p of their not being alike at all."""
     _, codes = np.unique(codes, return_inverse=True)
@@ -232,12 +240,25 @@ def paired(
         if rows and set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
             low, high = bonett_price(wins, losses, rows, 0.95)
             spread = max(spread, (high - low) / 2 / _normal(0.95))
-    if not spread:  # every row differs by the same: as if one more did not differ at all
-        spread = abs(mean) / rows if mean else 1 / rows**2
-        if not mean:
-            spread = 0.0
+    if rows:
+        spread = max(spread, _least_spread(difference, max(np.abs(first).max(), np.abs(second).max())))
     p, test = _sign_flip_p(units, spread, mean, resamples, seed)
     return Paired(mean, p, test, rows, clusters, wins, losses, spread)
+
+
+def _least_spread(difference: Values, scale: float) -> float:
+    """
+    The standard error that few differing rows leave: with one more of each sort added, as Bonett and Price do.
+
+    Where none differs the rows added are as large as the values themselves; where most do there is no need.
+    """
+    rows, moving = len(difference), difference[difference != 0]
+    if 2 * len(moving) > rows and float(np.ptp(difference)) > 0:
+        return 0.0
+    size = float(np.mean(moving**2)) if len(moving) else float(scale) ** 2
+    spare = rows + 2
+    mean = float(difference.sum()) / spare
+    return math.sqrt(max(0.0, (float(np.sum(difference**2)) + 2 * size) / spare - mean**2) / spare)
 
 
 def _sign_flip_p(units: Values, spread: float, mean: float, resamples: int, seed: int) -> tuple[float, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ CHANGES = ("win", "loss", "other answer", "same")
 #: Characters of a value that a table's cell and the full row hold; more would slow the page down.
 CELL, FULL = 160, 200_000
 
-_MOST_CLASSES, _MOST_CODES, _MOST_GROUPS, _MOST_SLICES = 14, 50, 40, 8
+_MOST_CLASSES, _MOST_CODES, _MOST_GROUPS, _MOST_SLICES, _MOST_BARS = 14, 50, 40, 8, 12
 
 #: Gives a row's value by its position.
 Lookup = Callable[[int], Any]
@@ -40,6 +41,40 @@ class Column:
     name: str
     values: pd.Series[Any]
     kind: str = "text"  # "text", "short", "number", "outcome"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the head of a column shows: how many rows have each value, or each range of numbers."""
+
+    names: list[str]
+    codes: Ints
+    bins: bool
+
+    @classmethod
+    def of(cls, column: Column) -> Summary | None:
+        """Count a column's values, where they are few or numbers."""
+        values = column.values
+        if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+            numbers = values.astype("Float64").astype(float).to_numpy()
+            finite = np.isfinite(numbers)
+            distinct = np.unique(numbers[finite])
+            if len(distinct) > _MOST_BARS:
+                low, high = np.percentile(numbers[finite], [1, 99])
+                edges = np.linspace(low, high, _MOST_BARS + 1) if low < high else np.array([low, high])
+                codes = np.clip(np.digitize(numbers, edges) - 1, 0, len(edges) - 2)
+                names = [f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
+                return cls(names, np.where(finite, codes, -1).astype(np.int64), True)
+        head = {as_text(value) for value in values.iloc[:2_000].astype(object) if not is_null(value)}
+        if not 1 < len(head) <= _MOST_BARS:
+            return None
+        coded = _Coded.of(values)
+        return cls(coded.names, coded.codes, False) if len(coded.names) <= _MOST_BARS else None
+
+    def count(self, mask: Bools) -> list[int]:
+        """Return how many rows of the mask have each value."""
+        inside = self.codes[mask]
+        return [int(n) for n in np.bincount(inside[inside >= 0], minlength=len(self.names))]
 
 
 @dataclass
@@ -90,6 +125,7 @@ class Filters:
     error: str | None = None
     change: str | None = None
     slices: dict[int, int] = field(default_factory=dict)
+    bars: dict[int, int] = field(default_factory=dict)
     cell: tuple[int, int] | None = None
     marked: bool = False
 
@@ -103,6 +139,7 @@ class Filters:
             error=said.get("error"),
             change=said.get("change"),
             slices={int(column): int(value) for column, value in (said.get("slices") or {}).items()},
+            bars={int(column): int(value) for column, value in (said.get("bars") or {}).items()},
             cell=(int(cell[0]), int(cell[1])) if cell else None,
             marked=bool(said.get("marked")),
         )
@@ -129,11 +166,22 @@ class View:
         compared: tuple[pd.Series[Any], pd.Series[Any]] | None = None,
         fields: list[tuple[str, pd.Series[Any]]] | None = None,
         slices: list[tuple[str, pd.Series[Any]]] | None = None,
+        request: Callable[[int], Mapping[str, Any]] | None = None,
+        choices: Sequence[str] = (),
     ) -> None:
         self.frame, self.columns, self.matrix = frame, columns, matrix
         self.rows = len(frame)
         self.marked = np.zeros(self.rows, dtype=bool)
         self.notes: dict[int, str] = {}
+        self.choices, self.rater = list(choices), "1"
+        self.labels: dict[str, dict[int, str]] = {}
+        self._undo: list[tuple[str, int, str | None]] = []
+        self._request = request
+        self._summaries = {
+            place: summary
+            for place, column in enumerate(columns)
+            if (summary := Summary.of(column)) is not None
+        }
         self._searched = searched
         self._sections, self._compared, self._fields = sections or [], compared, fields or []
         self._outcome = None if outcome is None else _Coded.of(outcome, list(OUTCOMES))
@@ -152,7 +200,15 @@ class View:
         """Return what stays the same: columns, and what can be filtered by."""
         return {
             "rows": self.rows,
-            "columns": [{"name": column.name, "kind": column.kind} for column in self.columns],
+            "columns": [
+                {
+                    "name": as_text(column.name),
+                    "kind": column.kind,
+                    "bars": self._summaries[place].names if place in self._summaries else None,
+                }
+                for place, column in enumerate(self.columns)
+            ],
+            "choices": self.choices,
             "outcomes": [] if self._outcome is None else self._outcome.present(),
             "errors": [] if self._error is None else self._error.names[:_MOST_CODES],
             "changes": [] if self._change is None else self._change.present(),
@@ -184,6 +240,10 @@ class View:
             ):
                 if coded is not None:
                     reply[f"{name}_count"] = coded.count(self._others(masks, name))
+            reply["bars_count"] = {
+                str(place): summary.count(self._others(masks, f"bar {place}"))
+                for place, summary in self._summaries.items()
+            }
             if self.matrix is not None:
                 reply["confusion"] = self.matrix.count(self._others(masks, "cell"))
             return reply
@@ -202,6 +262,9 @@ class View:
             "marked": bool(self.marked[position]),
             "note": self.notes.get(position, ""),
         }
+        reply["human"] = self.labels.get(self.rater, {}).get(position)
+        if self._request is not None:
+            reply |= told(self._request(position))
         if self._compared is not None:
             first, second = (full(values.iloc[position]) or "" for values in self._compared)
             reply["diff"] = diff(first, second) if first != second else None
@@ -217,12 +280,38 @@ class View:
                 if note:
                     self.notes[position] = note
 
+    def rate(self, position: int, label: str | None) -> None:
+        """Give a row the present rater's label; None takes it away."""
+        if label is not None and label not in self.choices:
+            raise ValueError(f"{label!r} is none of {', '.join(self.choices)}")
+        with self._lock:
+            given = self.labels.setdefault(self.rater, {})
+            self._undo.append((self.rater, position, given.get(position)))
+            if label is None:
+                given.pop(position, None)
+            else:
+                given[position] = label
+
+    def undo(self) -> int | None:
+        """Take back the present rater's last label, and return its row."""
+        with self._lock:
+            while self._undo:
+                rater, position, before = self._undo.pop()
+                if rater != self.rater:
+                    continue
+                self.labels[rater].pop(position, None)
+                if before is not None:
+                    self.labels[rater][position] = before
+                return position
+        return None
+
     def _line(self, position: int) -> dict[str, Any]:
         return {
             "position": position,
             "label": cell(self.frame.index[position]),
             "marked": bool(self.marked[position]),
             "noted": position in self.notes,
+            "human": self.labels.get(self.rater, {}).get(position),
             "error": None if self._error is None else self._error.name(position),
             "cells": [cell(column.values.iloc[position]) for column in self.columns],
         }
@@ -239,6 +328,8 @@ class View:
             masks["changes"] = self._change.among((filters.change,))
         for column, value in filters.slices.items():
             masks[f"slice {column}"] = self._slices[column][1].codes == value
+        for column, value in filters.bars.items():
+            masks[f"bar {column}"] = self._summaries[column].codes == value
         if filters.cell is not None and self.matrix is not None:
             truth, guess = filters.cell
             masks["cell"] = (self.matrix.truth == truth) & (self.matrix.guess == guess)
@@ -347,7 +438,7 @@ def cell(value: Any) -> str | None:
         return None
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
-    text = as_text(value)
+    text = as_text(value[: CELL + 1] if isinstance(value, str) else value)
     return text if len(text) <= CELL else text[:CELL] + "…"
 
 
@@ -357,6 +448,45 @@ def full(value: Any) -> str | None:
         return None
     text = as_text(value)
     return text if len(text) <= FULL else f"{text[:FULL]}… ({len(text):,} characters)"
+
+
+def told(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sent, as people read it: messages with their roles, parameters in a line, the schema apart."""
+    body = {key: value for key, value in request.items() if not is_null(value) and key != "custom_id"}
+    messages: list[list[str]] = []
+    for key in ("system", "instructions"):
+        if key in body:
+            messages.append(["system", _content(body.pop(key))])
+    for key in ("messages", "input", "prompt"):
+        said = body.pop(key, None)
+        if isinstance(said, str):
+            messages.append(["user", as_text(said)])
+        elif isinstance(said, Sequence):
+            for part in said:
+                known = isinstance(part, Mapping)
+                role = str(part.get("role", "user")) if known else "user"
+                messages.append([role, _content(part.get("content", part) if known else part)])
+    folded = {
+        key: body.pop(key) for key in ("response_format", "text", "tools", "output_format") if key in body
+    }
+    model = body.pop("model", None)
+    words = [as_text(model)] if model is not None else []
+    words += [f"{key} {as_text(value)}" for key, value in body.items()]
+    return {
+        "messages": [[role, text[:FULL]] for role, text in messages],
+        "parameters": " · ".join(words),
+        "schema": as_text(folded) if folded else None,
+    }
+
+
+def _content(value: Any) -> str:
+    """A message's content; of parts, their texts."""
+    if isinstance(value, str):
+        return as_text(value)
+    if isinstance(value, Sequence):
+        texts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
+        return "\n".join(as_text(value[n] if text is None else text) for n, text in enumerate(texts))
+    return as_text(value)
 
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")

@@ -39,6 +39,7 @@ import orjson
 
 from dobatch_pandas.errors import ConfigurationError, JobNotFound
 from dobatch_pandas.questions.part_files import sync_folder
+
 from .journal import FORMAT, Journal
 from .machine import State
 

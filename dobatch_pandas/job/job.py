@@ -25,12 +25,13 @@ from dobatch_pandas.errors import (
     JobNotReady,
     WaitTimeout,
 )
+from dobatch_pandas.estimate import check_max_cost
 from dobatch_pandas.prices import Usage, usage_of
 from dobatch_pandas.questions.part_files import copy_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
-from .budget import bound_of, check_max_cost
+from .budget import bound_of
 from .engine import Live
 from .folder import JobFolder
 from .home import Home

@@ -13,15 +13,17 @@ import pyarrow as pa
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import InputError, ServerError, TooManyRequests
+from dobatch_pandas.estimate import check_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze as freeze_frame
 from dobatch_pandas.questions.freeze import freeze_batches
+from dobatch_pandas.questions.options import door, sorted_out
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 from dobatch_pandas.service.client import Client
 
 from .account import account_here
-from .budget import check_max_cost, refuse_beyond
+from .budget import most_of
 from .folder import JobFolder, JobRecord
 from .home import Home
 from .input import as_json, check_source, record_of_source, write_input
@@ -31,7 +33,7 @@ from .output import output_problems
 from .process import home_here
 from .render import Known
 
-__all__ = ["home_with_token", "salt_here", "submit_dataset", "submit_frame"]
+__all__ = ["answered_here", "home_with_token", "salt_here", "submit_dataset", "submit_frame"]
 
 
 def submit_frame(
@@ -69,30 +71,27 @@ def submit_frame(
     def rows() -> Iterable[pa.RecordBatch]:
         return freeze_frame(recipe, frame)
 
-    return _submitted(home, recipe, len(frame), freeze, rows, fresh, display, send_only, max_cost)
+    return _submitted(
+        home,
+        recipe,
+        len(frame),
+        freeze,
+        rows,
+        fresh=fresh,
+        display=display,
+        max_cost=max_cost,
+        send_only=send_only,
+    )
 
 
+@door("fresh", "display", "max_cost")
 def submit_dataset(
     source: Any,
     prompt: Any,
     *,
     model: str,
     output: str | os.PathLike[str],
-    into: str = "response",
-    system: Any = None,
-    endpoint: str | None = None,
-    provider: str | None = None,
-    schema: Any = None,
-    custom_id: str | None = None,
-    missing: str = "error",
-    dedupe: bool = True,
-    samples: int = 1,
-    metadata: dict[str, str] | None = None,
-    flatten: bool = False,
-    fresh: bool = False,
-    display: Any = None,
-    max_cost: float | None = None,
-    **body: Any,
+    **options: Any,
 ) -> Job:
     """
     Ask for every row of files that need not fit into memory, and write the answers beside the rows.
@@ -102,19 +101,10 @@ def submit_dataset(
     source : path, list of paths or pyarrow.dataset.Dataset
         Parquet or CSV: a file, a folder, a glob, or a URI that pyarrow opens. Rows are read in order. Names of
         folders such as ``year=2026`` are columns; one that only some of the files have is null in the others.
-    prompt, model, into, system, endpoint, provider, schema, custom_id, missing, dedupe, samples, metadata, flatten
-        As `DobatchAccessor.plan` takes them; a prompt is a template, messages or ``dobatch.col(...)``.
     output : path
         Folder, or URI, for ``part-00000.parquet`` and on: the source's columns and the answers. Complete
         when the job is over. It must be new or empty, unless the job is an old one.
-    fresh : bool
-        Ask anew even what was asked before.
-    display : bool, "widget" or "bar", optional
-        What to show.
-    max_cost : float, optional
-        US dollars that the job may cost at most.
-    **body
-        Any parameter of the request's body, a constant or ``dobatch.col("column")``.
+    {options}
 
     Returns
     -------
@@ -126,22 +116,9 @@ def submit_dataset(
     InputError
         With every problem found in the whole source; nothing has been sent.
     """
-    recipe = build_recipe(
-        prompt,
-        model=model,
-        into=into,
-        system=system,
-        endpoint=endpoint,
-        provider=provider,
-        schema=schema,
-        custom_id=custom_id,
-        missing=missing,
-        dedupe=dedupe,
-        samples=samples,
-        metadata=metadata,
-        flatten=flatten,
-        params=body,
-    )
+    asked, sending = sorted_out(options, "submit_dataset")
+    check_max_cost(sending.max_cost)
+    recipe = build_recipe(prompt, model=model, **asked)
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
@@ -151,7 +128,7 @@ def submit_dataset(
         fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
     except InputError as error:
         raise InputError([*error.problems, *unfit]) from None
-    if unfit and (fresh or home.find(fingerprint) is None):
+    if unfit and (sending.fresh or home.find(fingerprint) is None):
         raise InputError(unfit)
     asked_of = record_of_source(files, target)
 
@@ -159,7 +136,7 @@ def submit_dataset(
         return freeze_batches(recipe, files.batches(recipe.columns))
 
     return _submitted(
-        home, recipe, rows, lambda _: fingerprint, frozen, fresh, display, False, max_cost, source=asked_of
+        home, recipe, rows, lambda _: fingerprint, frozen, **sending.words(), send_only=False, source=asked_of
     )
 
 
@@ -180,11 +157,11 @@ def _submitted(
     rows: int,
     freeze: Callable[[JobFolder], str],
     pieces: Callable[[], Iterable[pa.RecordBatch]],
+    *,
     fresh: bool,
     display: Any,
-    send_only: bool,
     max_cost: float | None,
-    *,
+    send_only: bool,
     source: str | None = None,
 ) -> Job:
     job_id = home.new_id()
@@ -193,7 +170,8 @@ def _submitted(
         record = None if fresh else home.find(fingerprint)
         if record is None:
             if max_cost is not None:
-                refuse_beyond(max_cost, recipe, pieces(), answered=None if fresh else _answered(home, recipe))
+                answered = None if fresh else answered_here(home, recipe)
+                stay_within(max_cost, recipe.model, most_of(recipe, pieces(), answered=answered))
             _knock()
             mine = JobRecord(
                 id=job_id,
@@ -231,7 +209,8 @@ def _submitted(
     return job
 
 
-def _answered(home: Home, recipe: Recipe) -> KeySet | None:
+def answered_here(home: Home, recipe: Recipe) -> KeySet | None:
+    """Return the requests that earlier jobs have answered; None where ids are the user's own."""
     if recipe.custom_id is not None:
         return None
     return Known(home, settings().base_url, account_here(home.path), recipe.provider, recipe.endpoint)

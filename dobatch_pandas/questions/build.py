@@ -29,15 +29,15 @@ def build_recipe(
     *,
     model: str,
     into: str = "response",
-    system: str | None = None,
+    system: Any = None,
     endpoint: str | None = None,
     provider: str | None = None,
     schema: Any = None,
-    custom_id: Any = None,
+    custom_id: str | None = None,
     missing: str = "error",
     dedupe: bool = True,
     samples: int = 1,
-    metadata: Mapping[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
     flatten: bool = False,
     params: Mapping[str, Any] | None = None,
     frame: pd.DataFrame | None = None,
@@ -45,8 +45,42 @@ def build_recipe(
     """
     Check what can be checked without rows, and fill in what follows from the rest.
 
+    This is the list of what can be asked: every door takes these options, with these defaults and words.
+
     Parameters
     ----------
+    prompt : str, list, callable, Series or dobatch.col
+        A template over columns such as ``"Sentiment of: {review}"`` (all of `str.format`); a list of
+        ``{"role", "content"}`` messages holding templates; a function of a row; ready prompts as a
+        Series; or ``dobatch.col("column")`` for a column that holds message lists.
+    model : str
+        Name of the model; it decides provider and endpoint where those are left out.
+    into : str
+        Name of the answer column. A schema brings its own names; then it names the error column only.
+    system : str, optional
+        System text, a template too.
+    endpoint : str, optional
+        ``"chat"``, ``"responses"``, ``"embeddings"`` or ``"messages"``, or the path itself.
+    provider : str, optional
+        ``"openai"`` or ``"anthropic"``.
+    schema : pydantic model, dict, optional
+        What the answer looks like: a pydantic model, a JSON Schema, or
+        ``{"label": ["pos", "neg"], "score": float}``. Its fields become typed columns.
+    custom_id : str, optional
+        Column with ids of your own; else an id is made from what is asked.
+    missing : {"error", "skip", "keep"}
+        What a missing value in a used column does: refuse the plan, leave out the row (its code is
+        ``missing_input``), or stand for an empty string.
+    dedupe : bool
+        Send equal requests once.
+    samples : int
+        How often each row is asked; further answers go to ``<into>_2``, ``<into>_3`` ...
+    metadata : dict, optional
+        Kept by the service with each batch.
+    flatten : bool
+        Give nested fields of a schema columns of their own, with dotted names.
+    params : mapping, optional
+        Any parameter of the request's body, a constant or ``dobatch.col("column")``.
     frame : pandas.DataFrame, optional
         Looked at only where something else is wrong, so that all there is to mend is said at once.
 

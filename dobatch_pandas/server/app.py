@@ -59,13 +59,13 @@ def build_app(
         route("/v1/models/{model:path}", "GET", "infer", service.model),
         *control_routes(service),
     ]
-    described = to_json(describe(routes, service.options))
 
     async def openapi(request: Request) -> Response:
         """The description of everything that is served."""
         return Response(described, media_type="application/json")
 
     routes.append(Route("/openapi.json", openapi, methods=["GET"]))
+    described = to_json(describe(routes, service.options))
 
     async def unexpected(request: Request, problem: Exception) -> Response:
         _log.error("%s %s", request.method, request.scope["path"], exc_info=problem)
@@ -76,7 +76,10 @@ def build_app(
         path = request.scope["path"]
         headers = service.allowance(request)
         if status == 405:
-            found = {name for one in routes if one.path_regex.fullmatch(path) for name in one.methods or ()}
+            matching = [one for one in routes if one.path_regex.fullmatch(path)]
+            # /v1/batches/files is also, and is not, a batch whose id is "files".
+            exact = [one for one in matching if not one.param_convertors] or matching
+            found = {name for one in exact for name in one.methods or ()}
             headers["allow"] = ", ".join(sorted(found))
         return problem_response(ApiProblem(status, f"Nothing here: {request.method} {path}", headers))
 

@@ -152,7 +152,7 @@ class _Control:
     async def advance(self, request: Request) -> Any:
         """Move the server's time on by ``advance`` seconds."""
         seconds = (await json_object(request)).get("advance")
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e9:
             raise ApiProblem(422, "advance must be a number of seconds from 0")
         self._service.clock.advance(float(seconds))
         self._service.executor.wake()
@@ -165,9 +165,9 @@ class _Control:
         stage, after = body.get("stage", "in_progress"), body.get("after", 0)
         if stage not in _STAGES:
             raise ApiProblem(422, f"stage must be one of {', '.join(_STAGES)}")
-        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+        if isinstance(after, bool) or not isinstance(after, (int, float)) or after < 0 or after != int(after):
             raise ApiProblem(422, "after must be a number from 0")
-        self._service.executor.hold(stage, after)
+        self._service.executor.hold(stage, int(after))
         return {"held": self._service.executor.held}
 
     async def release(self, request: Request) -> Any:

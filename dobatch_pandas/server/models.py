@@ -20,6 +20,7 @@ from .plain import from_json, to_json
 from .shapes import (
     CHAT,
     EMBEDDINGS,
+    MESSAGES,
     RESPONSES,
     Reply,
     Usage,
@@ -114,14 +115,34 @@ def _together(replies: list[Reply]) -> Reply:
 
 def _problem(endpoint: str, body: Mapping[str, Any]) -> str | None:
     """What a provider would refuse a single request for, or None."""
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        return "'model' must be a text, and not empty"
+    if endpoint == MESSAGES:
+        most = body.get("max_tokens")
+        if isinstance(most, bool) or not isinstance(most, (int, float)) or most < 1 or most != int(most):
+            return "'max_tokens' must be a number from 1"
     name = "input" if endpoint in (RESPONSES, EMBEDDINGS) else "messages"
     turns = body.get(name)
     if name == "input" and isinstance(turns, str):
         return None
     if not isinstance(turns, list) or not turns:
         return f"'{name}' must not be missing or empty"
-    if endpoint != EMBEDDINGS and not all(isinstance(turn, dict) for turn in turns):
+    if endpoint == EMBEDDINGS:
+        return None
+    return next((problem for turn in turns if (problem := _problem_of_turn(turn, name)) is not None), None)
+
+
+def _problem_of_turn(turn: Any, name: str) -> str | None:
+    if not isinstance(turn, dict):
         return f"'{name}' must be a list of objects"
+    # Other items of a responses request, such as a function's output, have no role.
+    role, content = turn.get("role", "user" if name == "input" else None), turn.get("content")
+    if not isinstance(role, str) or not role:
+        return f"'role' in '{name}' must be a text, and not empty"
+    if content is None or isinstance(content, str):
+        return None
+    if not isinstance(content, list) or not all(isinstance(part, (dict, str)) for part in content):
+        return f"'content' in '{name}' must be a text or a list of parts"
     return None
 
 

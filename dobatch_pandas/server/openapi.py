@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.routing import Route
 
+from .faults import OPERATIONS
 from .operation import Operation
 from .service import Options
 from .shapes import CHAT, EMBEDDINGS, ENDPOINTS, MESSAGES, RESPONSES
@@ -218,7 +219,11 @@ def _schemas(options: Options) -> dict[str, Any]:
         "request_id": _TEXT,
         "created_at": _MOMENT,
     }
-    turn = _object({"role": _TEXT, "content": {}}, closed=False)
+    parts = {"type": "array", "items": {"anyOf": [{"type": "object"}, {"type": "string"}]}}
+    content = {"anyOf": [{"type": ["string", "null"]}, parts]}
+    turn = _object({"role": _TEXT}, {"content": content}, closed=False)
+    item = _object({}, {"role": _TEXT, "content": content}, closed=False)
+    texts = {"type": "array", "minItems": 1, "items": {"type": "string"}}
     if options.wire == "A":
         batch = _object(
             {**shared, "endpoint": {"enum": list(ENDPOINTS)}, "input_file_id": _TEXT},
@@ -266,15 +271,7 @@ def _schemas(options: Options) -> dict[str, Any]:
     return {
         "CreateFile": _object({"file_name": _NAME}, closed=False),
         "File": _object({"file_id": _TEXT, "upload_url": _TEXT}, {"expires_at": _MOMENT}),
-        "CreateBatch": _object(
-            {"file_id": _TEXT, "provider": provider, "request_id": _TEXT},
-            {
-                "endpoint": {"enum": [*ENDPOINTS, None]},
-                "completion_window": {"const": "24h"},
-                "metadata": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},
-            },
-            closed=False,
-        ),
+        "CreateBatch": {"oneOf": [_creation("openai", options), _creation("anthropic", options)]},
         "Batch": batch,
         "BatchList": listed,
         "Results": results,
@@ -284,8 +281,16 @@ def _schemas(options: Options) -> dict[str, Any]:
         "ChatRequest": _object(
             {"model": _TEXT, "messages": {"type": "array", "minItems": 1, "items": turn}}, closed=False
         ),
-        "ResponsesRequest": _object({"model": _TEXT, "input": {"type": ["string", "array"]}}, closed=False),
-        "EmbeddingsRequest": _object({"model": _TEXT, "input": {"type": ["string", "array"]}}, closed=False),
+        "ResponsesRequest": _object(
+            {
+                "model": _TEXT,
+                "input": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": item}]},
+            },
+            closed=False,
+        ),
+        "EmbeddingsRequest": _object(
+            {"model": _TEXT, "input": {"anyOf": [{"type": "string"}, texts]}}, closed=False
+        ),
         "MessagesRequest": _object(
             {
                 "model": _TEXT,
@@ -303,4 +308,53 @@ def _schemas(options: Options) -> dict[str, Any]:
             {"advance": {"type": "number", "minimum": 0, "maximum": 100_000_000}}, closed=False
         ),
         "Hold": _object({}, {"stage": stage, "after": _COUNT}, closed=False),
+    }
+
+
+def _creation(provider: str, options: Options) -> dict[str, Any]:
+    """What creating a batch takes, which depends on the provider."""
+    required: dict[str, Any] = {"file_id": _TEXT, "provider": {"const": provider}, "request_id": _TEXT}
+    optional: dict[str, Any] = {
+        "completion_window": {"const": "24h"},
+        "metadata": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},
+    }
+    rule = options.endpoint_rule
+    if provider == "openai":
+        both = [CHAT, RESPONSES]
+        required["endpoint"] = {"enum": both if rule == "openai_only" else [*both, EMBEDDINGS]}
+    elif rule == "always":
+        required["endpoint"] = {"const": MESSAGES}
+    else:
+        optional["endpoint"] = {"enum": [None] if rule == "openai_only" else [MESSAGES, None]}
+    return _object(required, optional, closed=False)
+
+
+def _faults() -> dict[str, Any]:
+    """What may be set to go wrong; `operation` with the settings of a fault, the others by themselves."""
+    share, seconds = (
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "number", "minimum": 0, "maximum": 3600},
+    )
+    times = {"type": ["integer", "null"], "minimum": 1}
+    spoil = {
+        **dict.fromkeys(("missing", "doubled", "foreign"), _COUNT),
+        "torn": {"type": "boolean"},
+        "times": times,
+    }
+    return {
+        "fail_share": share,
+        "latency": seconds,
+        "api_latency": seconds,
+        "operation": {"enum": ["*", *OPERATIONS]},
+        "times": times,
+        "skip": _COUNT,
+        "delay": seconds,
+        "drop": {"enum": ["before", "after", None]},
+        "status": {"type": ["integer", "null"], "minimum": 100, "maximum": 599},
+        "body": _MAYBE,
+        "retry_after": {"type": ["number", "null"], "minimum": 0},
+        "cut": {"type": ["integer", "null"], "minimum": 0},
+        "expire": {"type": "boolean"},
+        "word": _MAYBE,
+        "spoil": _object({}, spoil),
     }

@@ -114,7 +114,7 @@ def _forced_tool(body: Mapping[str, Any], endpoint: str) -> Wanted | None:
             names = {_tool_name(tool) for tool in allowed.get("tools") or []}
         else:
             name = choice.get("name") or (choice.get("function") or {}).get("name")
-            names = {name}
+            names = {name} if name else set()
             choice = choice.get("type")
             if name is None and choice not in ("any", "auto", "none"):
                 raise ValueError(f"tool_choice of type {choice!r} is not available here")

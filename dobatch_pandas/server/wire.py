@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Literal
 
 from .clock import iso
@@ -136,7 +135,7 @@ def read_cursor(after: str, wire: Wire) -> str | None:
         return after
     try:
         return base64.b64decode(after, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # binascii's and Unicode's are such errors too
         return None
 
 

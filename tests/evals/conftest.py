@@ -67,7 +67,7 @@ class Shown:
         self.page.get_by_role("status").filter(has_text=text).wait_for(timeout=5_000)
 
     def labels(self) -> list[str]:
-        return [str(text) for text in self.page.locator("tbody tr td.label").all_inner_texts()]
+        return [str(text) for text in self.page.locator("tbody tr td.dx-label").all_inner_texts()]
 
 
 @pytest.fixture

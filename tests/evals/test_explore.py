@@ -164,9 +164,10 @@ def test_a_row_in_full_has_prompt_tokens_and_the_difference_of_two_answers():
     row = made._view.row(0)
     made.close()
     assert {part["title"]: part["text"] for part in row["sections"]} == {
-        "Prompt": "Q0: Why?", "Gold (g)": "so", "Answer (a)": "because it is so",
+        "Gold (g)": "so", "Answer (a)": "because it is so",
         "Other answer (b)": "because it was so", "Error message": None, "Answer as received": "raw",
     }  # fmt: skip
+    assert row["messages"] == [["user", "Q0: Why?"]]
     assert ["prompt_tokens", "12"] in row["fields"]
     assert row["diff"] == [["=", "because it "], ["-", "is"], ["+", "was"], ["=", " so"]]
 
@@ -286,3 +287,121 @@ def test_fifty_thousand_rows_are_filtered_at_once():
         took.append(time.perf_counter() - started)
     made.close()
     assert sorted(took)[len(took) // 2] < 0.3
+
+
+def test_a_request_is_shown_as_messages():
+    """
+    What was sent is read as messages with their roles, its parameters in a line and the schema apart.
+    """
+    frame = pd.DataFrame({"q": ["Why?"], "a": ["so"]})
+    body = {
+        "custom_id": "abc", "model": "m-1", "temperature": 0, "stop": np.nan,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Why?"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+        ],
+        "response_format": {"type": "json_schema"},
+    }  # fmt: skip
+    made = explore(frame, predicted="a", prompt=lambda n: body)
+    row = made._view.row(0)
+    assert row["messages"][0] == ["system", "Be brief."]
+    assert row["messages"][1][0] == "user"
+    assert row["messages"][1][1].startswith("Why?\n")
+    assert row["parameters"] == "m-1 · temperature 0"
+    assert "json_schema" in row["schema"]
+    for said, messages in (
+        ({"input": "x", "instructions": "i"}, [["system", "i"], ["user", "x"]]),
+        ({"prompt": "p"}, [["user", "p"]]),
+        ({"input": ["a", "b"]}, [["user", "a"], ["user", "b"]]),
+        ({}, []),
+    ):
+        assert view.told(said)["messages"] == messages
+
+
+def test_bars_in_a_head_count_and_filter():
+    """
+    A column of few values shows how many rows have each, and clicking one leaves those rows.
+    """
+    frame = reviews()
+    made = explore(frame, predicted="a", actual="gold", columns=["lang", "tokens"])
+    config = made._view.config()["columns"]
+    places = {column["name"]: place for place, column in enumerate(config)}
+    page = ask(made)
+    lang, tokens = places["lang"], places["tokens"]
+    counts = dict(zip(config[lang]["bars"], page["bars_count"][str(lang)], strict=True))
+    assert counts == frame["lang"].value_counts().to_dict()
+    assert sum(page["bars_count"][str(tokens)]) == len(frame)
+    assert len(config[tokens]["bars"]) == 12
+    found = ask(made, bars={str(lang): config[lang]["bars"].index("en"), str(tokens): 0})
+    assert (
+        positions(found)
+        == np.flatnonzero(
+            (frame["lang"] == "en")
+            & (
+                frame["tokens"]
+                < frame["tokens"].quantile(0.01)
+                + (frame["tokens"].quantile(0.99) - frame["tokens"].quantile(0.01)) / 12
+            )
+        ).tolist()
+    )
+    assert sum(found["bars_count"][str(lang)]) > found["total"]  # its own choices stay in sight
+
+
+def test_people_label_rows_blind_and_agree():
+    """
+    Labels come back as a column a rater; the second starts without those of the first, and kappa is at the end.
+    """
+    frame = reviews(40)
+    made = explore(frame, predicted="a", actual="gold", labels=["good", "bad"])
+    made.widget.send = lambda content, buffers=None: None
+    for position in range(20):
+        made._answer(
+            None,
+            {"kind": "rate", "id": "x", "position": position, "label": "good" if position % 2 else "bad"},
+        )
+    assert made._view.row(3)["human"] == "good"
+    made.rater = "second"
+    assert made._view.row(3)["human"] is None
+    for position in range(20):
+        made._answer(
+            None,
+            {"kind": "rate", "id": "x", "position": position, "label": "good" if position % 4 else "bad"},
+        )
+    made._answer(None, {"kind": "rate", "id": "x", "position": 19, "label": "bad"})
+    made._answer(None, {"kind": "undo", "id": "x"})
+    assert made.labels.shape == (40, 2)
+    assert made.labels.index.equals(frame.index)
+    assert made.labels["second"].iloc[19] == "good"
+    assert made.labels["1"].notna().sum() == 20
+    found = made.agreement(resamples=50)
+    assert found.pairs.loc[0, "rows"] == 20
+    assert found.pairs.loc[0, "kappa"] == pytest.approx(0.5)
+    with pytest.raises(InputError, match="two to nine"):
+        explore(frame, labels=["only"])
+
+
+def test_any_cell_content_can_be_explored():
+    """
+    Half surrogate pairs, bytes, a megabyte, nested values and right-to-left signs: each is shown and searched.
+    """
+    odd = [
+        "cut \ud83d",
+        b"\xffraw",
+        "x" * 1_000_000,
+        {"a": [1, None]},
+        ["deep", ["er"]],
+        "\u202egnirts",
+        "nul \0",
+        None,
+        7,
+    ]
+    frame = pd.DataFrame({"text": pd.Series(odd, dtype=object), "p": "a", "g": "a"})
+    made = explore(frame, predicted="p", actual="g", columns=["text"])
+    page = ask(made)
+    assert page["total"] == len(odd)
+    assert all(len(cell or "") < 200 for line in page["rows"] for cell in line["cells"])
+    assert positions(ask(made, search="deep")) == [4]
+    assert positions(ask(made, search="cut")) == [0]
+    for position in range(len(odd)):
+        made._view.row(position)
+    assert made._picture().encode()

@@ -79,13 +79,13 @@ def test_a_cell_a_search_and_a_mark_reach_python(lab):
     rows = frame[(frame["gold"] == "pos") & (frame["a"] == "neg")]
     page.locator('[data-cell="2,0"]').click()
     status.filter(has_text=f"1–100 of {len(rows):,} rows (50,000 in all)").wait_for()
-    labels = page.locator(".dobatch-explorer tbody td.label").all_inner_texts()
+    labels = page.locator(".dobatch-explorer tbody td.dx-label").all_inner_texts()
     assert labels == [str(label) for label in rows.index[:100]]
 
     page.get_by_label("Search the rows").fill("row 49")
     found = rows[rows["text"].str.contains("row 49")]
     status.filter(has_text=f"of {len(found):,} rows (50,000 in all)").wait_for()
-    labels = page.locator(".dobatch-explorer tbody td.label").all_inner_texts()
+    labels = page.locator(".dobatch-explorer tbody td.dx-label").all_inner_texts()
     assert labels == [str(label) for label in found.index[:100]]
 
     first = page.locator(".dobatch-explorer tbody tr[data-position]").first

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from evals.frames import reviews
 
-from dobatch_pandas.evals import explore
+from dobatch_pandas.evals import explore, score
 
 pytestmark = pytest.mark.browser
 
@@ -223,3 +223,94 @@ def test_fifty_thousand_rows_are_painted_and_filtered_in_time(show):
     )
     print("cell clicks, ms:", np.round(took, 1).tolist())
     assert sorted(took)[2] < 2_000
+
+
+def test_labels_are_given_by_keyboard(show):
+    """
+    1 and 2 label the row and go on to the next, u takes the last one back, and none of it while I type.
+    """
+    made = explore(reviews(30), predicted="a", actual="gold", labels=["good", "bad"])
+    shown = show(made)
+    page = shown.page
+    page.locator("tbody tr").first.click()
+    for key in "121":
+        page.keyboard.press(key)
+    page.get_by_text("3 labelled").wait_for(timeout=5_000)
+    assert made.labels["1"].iloc[:4].tolist()[:3] == ["good", "bad", "good"]
+    page.keyboard.press("u")
+    page.get_by_text("2 labelled").wait_for(timeout=5_000)
+    assert made.labels["1"].notna().sum() == 2
+    page.get_by_label("A note on this row").fill("12")
+    page.get_by_label("Search the rows").fill("1")
+    assert made.labels["1"].notna().sum() == 2
+    assert page.locator("td.human").first.inner_text() == "good"
+
+
+def test_a_bar_in_the_head_filters(show):
+    """
+    Clicking a value's bar leaves its rows, and clicking it again brings all back.
+    """
+    made = explore(reviews(), predicted="a", actual="gold", columns=["lang"])
+    shown = show(made)
+    bar = shown.page.locator(".bars button[aria-label^='en:']")
+    count = int(bar.get_attribute("aria-label").split(": ")[1])
+    bar.click()
+    shown.wait_for_status(f"of {count} rows (300 in all)")
+    shown.page.locator(".bars button[aria-label^='en:']").click()
+    shown.wait_for_status("of 300 rows")
+
+
+def test_target_and_answer_stand_before_the_prompt(show):
+    """
+    The first row is open at once: verdict, target and answer on top, then the messages one by one.
+    """
+    body = {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be <b>brief</b>."}, {"role": "user", "content": "Why?"}],
+    }
+    shown = show(explore(reviews(), predicted="a", actual="gold", prompt=lambda n: body))
+    detail = shown.page.locator(".detail")
+    detail.get_by_text("Be <b>brief</b>.").wait_for(timeout=5_000)
+    text = detail.inner_text()
+    assert (
+        text.index("Gold (gold)")
+        < text.index("Answer (a)")
+        < text.lower().index("system")
+        < text.index("Why?")
+    )
+    assert "Parameters: m" in text
+
+
+@pytest.mark.slow
+def test_200_000_rows_are_quick_in_the_browser(show):
+    """
+    The first paint is there within two seconds, and a filter within a quarter of one, the kernel's part included.
+    """
+    import time
+
+    rng = np.random.default_rng(0)
+    rows = 200_000
+    gold = rng.choice(["neg", "neutral", "pos"], rows)
+    frame = pd.DataFrame(
+        {"text": [f"row {n} good film" for n in range(rows)], "gold": gold, "lang": rng.choice(["de", "en"], rows),
+         "a": np.where(rng.random(rows) < 0.8, gold, "neg"), "tokens": rng.integers(1, 900, rows)}
+    )  # fmt: skip
+    evaluation = score(frame, "a", "gold")
+    started = time.perf_counter()
+    shown = show(explore(evaluation, columns=["text", "lang", "tokens"]))
+    opened = time.perf_counter() - started
+    painted = shown.page.evaluate("window.painted") / 1000
+    times = []
+    for selector in (".matrix button[data-cell='0,0']", ".chip.wrong", ".bars button[aria-label^='en:']"):
+        times.append(shown.page.evaluate(
+            """(selector) => new Promise((done) => {
+              const root = document.querySelector(".dobatch-explorer"), from = performance.now(), before = root.dataset.page;
+              new MutationObserver((_, seen) => { if (root.dataset.page !== before) { seen.disconnect();
+                requestAnimationFrame(() => done((performance.now() - from) / 1000)); } })
+                .observe(root, {attributes: true});
+              document.querySelector(selector).click();
+            })""", selector))  # fmt: skip
+    print(f"opened {opened:.2f} s, painted {painted:.3f} s, filters {[f'{t:.3f}' for t in times]} s")
+    assert painted < 2
+    assert opened < 6  # scoring is before; a page of a browser is in it
+    assert sorted(times)[1] < 0.25

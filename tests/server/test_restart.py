@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 
 import pytest
 import requests
 from server.driver import Api, chat_line, chat_lines, jsonl
+from server.remote import Remote
 
 from dobatch_pandas.errors import ServerProblem
 from dobatch_pandas.server import LocalServer
@@ -70,44 +69,12 @@ def test_every_state_is_taken_up_again(tmp_path, stage, cancelled):
         }
 
 
-class _Remote:
-    """What `Api` needs to know of a server in another process."""
-
-    def __init__(self, home, *options):
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-u",
-                "-m",
-                "dobatch_pandas.server",
-                "--port",
-                "0",
-                "--home",
-                str(home),
-                *options,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self.said = b""
-        for line in self.process.stdout:
-            self.said += line
-            name, _, value = line.decode().strip().partition("=")
-            if name.endswith("DOBATCH_BASE_URL"):
-                self.url = value
-            if name.endswith("DIGITALOCEAN_TOKEN"):
-                self.token = value
-                return
-        raise AssertionError(self.said)
-
-
 def test_a_killed_server_loses_no_result(tmp_path):
     """
     Killed in the middle of a batch, it goes on where it was: every id once, no line torn.
     """
     lines = [chat_line(f"id-{number}", "x" * 200) for number in range(2000)]
-    remote = _Remote(tmp_path, "--latency", "0.002")
-    try:
+    with Remote(tmp_path, "--latency", "0.002") as remote:
         api = Api(remote)
         intent = api.intent()
         api.put(intent["upload_url"], jsonl(lines))
@@ -115,9 +82,6 @@ def test_a_killed_server_loses_no_result(tmp_path):
         pause = threading.Event()
         while api.batch(batch_id)["request_counts"]["completed"] < 100:
             pause.wait(0.01)
-    finally:
-        remote.process.kill()
-        remote.process.wait()
     (growing,) = (tmp_path / "running").glob("*.output")
     # As if the kill had hit in the middle of a write.
     with growing.open("ab") as file:
@@ -135,12 +99,10 @@ def test_the_command_ends_cleanly(tmp_path):
     """
     Ctrl+C: no traceback, exit status 0.
     """
-    remote = _Remote(tmp_path)
-    assert Api(remote).call("GET", "/v1/models").status_code == 200
-    remote.process.send_signal(signal.SIGINT)
-    rest, _ = remote.process.communicate(timeout=20)
-    assert remote.process.returncode == 0
-    assert b"Stopped" in rest
+    with Remote(tmp_path) as remote:
+        assert Api(remote).call("GET", "/v1/models").status_code == 200
+        assert remote.end(signal.SIGINT) == 0
+    assert "Stopped" in remote.said
 
 
 def test_one_home_has_one_server(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from server import schemas
 from server.driver import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, chat_line, message_line
@@ -148,3 +149,45 @@ def test_missing_weights_name_the_command(monkeypatch, tmp_path, model):
     with pytest.raises(DobatchError) as caught:
         LocalServer(model).start()
     assert isinstance(caught.value, MissingExtra) or "dobatch fetch-model" in str(caught.value)
+
+
+def test_llama_cpps_own_server_is_the_model(serve):
+    """
+    Behind its address, as one runs it on one's own machine: batches of each endpoint, streams, and what it lacks.
+    """
+    _skip_without("smollm2", "xllamacpp")
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(weights.find("smollm2")[0])
+    params.n_parallel, params.n_ctx, params.port, params.verbosity, params.ui = 4, 4096, 0, -1, False
+    llama = xllamacpp.Server(params)
+    api = serve(f"{llama.listening_address}/v1", concurrency=4)
+    (shown,) = api.server.look().result(60)
+    assert all(endpoint in shown for endpoint in (CHAT, RESPONSES, MESSAGES))
+    assert EMBEDDINGS not in shown
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": LABEL}}
+    asked = [
+        chat_line(f"r{n}", _ask(one), max_tokens=30, response_format=schema) for n, one in enumerate(REVIEWS)
+    ]
+    batch_id = api.create(asked)
+    assert api.until(batch_id, "completed")["request_counts"]["completed"] == 4
+    for line in api.lines(batch_id)[0]:
+        text = line["response"]["body"]["choices"][0]["message"]["content"]
+        assert orjson.loads(text)["label"] in LABEL["properties"]["label"]["enum"]
+    batch_id = api.create([message_line("m", "Say hello", max_tokens=5)], "anthropic")
+    api.until(batch_id, "completed")
+    check(api.lines(batch_id)[0][0], schemas.ANTHROPIC_LINE)
+    turns = [{"role": "user", "content": "Say hello"}]
+    for endpoint, body in (
+        (CHAT, {"messages": turns, "max_tokens": 5}),
+        (RESPONSES, {"input": "Say hello", "max_output_tokens": 5}),
+        (MESSAGES, {"messages": turns, "max_tokens": 5}),
+    ):
+        streamed = api.call("POST", endpoint, json={"model": "m", "stream": True, **body})
+        assert streamed.status_code == 200
+        assert streamed.text.count("data: ") > 4
+    assert api.call("POST", EMBEDDINGS, json={"model": "m", "input": "x"}).status_code == 501
+    too_long = [{"role": "user", "content": "word " * 5000}]
+    refused = api.call("POST", CHAT, json={"model": "m", "messages": too_long})
+    assert (refused.status_code, "context" in refused.text) == (400, True)

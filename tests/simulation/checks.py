@@ -15,6 +15,7 @@ PROMISES = {
     "live": "every job ends once the world is quiet",
     "just": "a refusal is final only where the service has refused this very request",
     "lock": "only who has the right to move a job on writes to it",
+    "exit": "what was submitted is sent before the process ends",
     "calm": "nothing is tried again without a pause",
 }
 

@@ -208,6 +208,11 @@ def _quiet(sim: Simulation) -> None:
     for process in sim.processes:
         process.frozen_until = 0.0
     sim.open_everything()
+    cancelled = [
+        job_id
+        for job_id in sim.disk.jobs
+        if sim.state(job_id).cancelled and sim.state(job_id).ended is None and not sim.asked[job_id].curse
+    ]
     if random.random() < 0.5:
         sim.power_cut()
     first, second = sim.processes
@@ -221,6 +226,10 @@ def _quiet(sim: Simulation) -> None:
     # A job that has trouble of its own holds up no other.
     sound = [job_id for job_id, asked in sim.asked.items() if asked.curse is None]
     _see_through(sim, sound, "g" if len(sound) < len(sim.asked) else "live")
+    for batch in sim.service.batches.values():
+        in_time = max(batch.starts, sim.service.quiet_at) + 300.0
+        if batch.file.job in cancelled and in_time < batch.over_at and batch.cancelled_at > in_time:
+            raise Broken("d", f"{batch.id} of {batch.file.job} runs on after the cancel")
     for asked in sim.asked.values():
         asked.curse = None
     _attach_all(sim)
@@ -261,6 +270,7 @@ def _see_through(sim: Simulation, job_ids: list[str], promise: str) -> None:
     for _ in range(3):
         if sim.run(sim.t + 13 * 3600.0, done, most=25_000):
             return
+        _attach_all(sim)
         for process in sim.processes:
             for job_id in held():
                 if sim.state(job_id).max_cost is not None:

@@ -563,6 +563,10 @@ class Process:
 
     def told(self, live: Live) -> None:
         self._due = None
+        if live.gone and live.state.left:
+            unsent = [p for p in live.state.parts.values() if p.unsent and p.waits is None]
+            if unsent or not (live.state.rendered or live.state.stuck):
+                raise Broken("exit", f"process {self.number} leaves {live.id} with {unsent} to send")
         if live.elsewhere or live.gone or live.state.over or live.disk is not None:
             return
         if live.broken is not None:
@@ -687,7 +691,7 @@ class Process:
         if progress is None:
             parts = [p for p in live.state.parts.values() if p.round == 0]
             done = {i for p in parts for i in job.parts[p.number].ids}
-            progress = done, max((p.number for p in parts), default=-1) + 1
+            progress = done, max(live.state.parts, default=-1) + 1
         done, number = progress
         left = [i for i in asked.ids[asked.reused :] if i not in done]
         if not left:

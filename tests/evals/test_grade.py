@@ -1,0 +1,483 @@
+"""Grading: what is right follows from the gold, and nothing that carries meaning is taken away."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, jaccard_score
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from dobatch_pandas.errors import InputError
+from dobatch_pandas.evals import compare, grade, score
+
+
+def right(answers, gold, **options):
+    frame = pd.DataFrame({"p": pd.Series(answers, dtype=object), "g": pd.Series(gold, dtype=object)})
+    return score(frame, "p", "g", **options).rows["correct"].tolist()
+
+
+# ---- texts
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("The  Cat, sat.", "cat sat"),
+        ("ＦＵＬＬ width", "full width"),
+        ("Straße", "strasse"),
+        ("3.14", "3.14"),
+        ("-5", "-5"),
+        ("−5", "-5"),
+        ("1,000!", "1,000"),
+        ("don't", "dont"),
+        ("don’t", "dont"),
+        ("A", "a"),  # an article alone is all there is
+        ("?!", "?!"),
+        ("", ""),
+        ("**Paris**", "paris"),
+        ('"Paris."', "paris"),
+        ("well-known", "wellknown"),
+        (".5", ".5"),
+        ("5 %", "5%"),
+        ("< 5", "<5"),
+        ("x = 1", "x=1"),
+        ("- Paris", "paris"),
+        ("THIS IS A TEST", "this is test"),
+    ],
+)
+def test_normalise_drops_case_punctuation_and_articles(written, plain):
+    """
+    What people would call the same answer becomes the same text, and numbers keep their value.
+    """
+    assert grade.normalise(written) == plain
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        ["C++", "C#", "C"],
+        ["5%", "$5", "5", "<5", ">5", "≥5", "5°", "+5", "-5", "#5", ".5", "0,5", "5'", '5"'],
+        ["x=1", "x1", "x>1"],
+        ["I.T.", "it"],
+        ["U.S.", "us"],
+        ["A+", "A-", "A"],
+        ["O-", "O+", "O"],
+        ["f(x)=2x", "fx2x"],
+        ["10²", "102", "10"],
+        ["1½", "11/2"],
+        ["10-20", "1020"],
+        ["A,B", "AB"],
+        ["a/b", "ab"],
+        ["user@example.com", "userexample.com"],
+        ["re: A", "re"],
+    ],
+)
+def test_normalise_keeps_what_tells_answers_apart(different):
+    """
+    Signs that carry meaning stay: none of these is the same answer as another.
+    """
+    assert len({grade.normalise(text) for text in different}) == len(different)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}", "({})", "{}.", "{})", "**{}**", "[{}]", "The answer is {}.", "The answer is {}", "{}: because", "It is {}",
+     "Option {} fits best.", "{}, since it rains", "{} because it rains"],
+)  # fmt: skip
+@pytest.mark.parametrize("match", ["normalised", "contains", "token_f1"])
+def test_option_a_is_scored_as_b_is(form, match):
+    """
+    Multiple choice: the option A is no article, however the answer words it.
+    """
+    scores = [grade.MATCHES[match](form.format(option), option) for option in "ABCD"]
+    assert len({round(value, 9) for value in scores}) == 1
+
+
+def test_an_article_is_no_option():
+    """
+    Where the gold is "A", the article in "It was a dog" does not make it right.
+    """
+    assert grade.contains("It was a dog", "A") == 0
+    assert grade.normalised("a cat", "The cat") == 1
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=120, deadline=None)
+def test_a_text_always_matches_itself(written):
+    """
+    A text always matches itself, in every way of matching.
+    """
+    for match in ("exact", "normalised", "contains", "token_f1"):
+        assert grade.MATCHES[match](written, written) == 1
+
+
+@given(st.lists(st.sampled_from("bcdefg"), max_size=8), st.lists(st.sampled_from("bcdefgh"), max_size=8))
+@settings(max_examples=80, deadline=None)
+def test_token_f1_is_the_harmonic_mean_of_its_precision_and_recall(ours, gold):
+    """
+    Token F1 is symmetric, lies between 0 and 1, and is what its definition says.
+    """
+    a, b = " ".join(ours), " ".join(gold)
+    found = grade.token_f1(a, b)
+    assert found == grade.token_f1(b, a)
+    common = sum((min(ours.count(word), gold.count(word)) for word in set(ours)), 0)
+    if common:
+        precision, recall = common / len(ours), common / len(gold)
+        assert found == pytest.approx(2 * precision * recall / (precision + recall))
+    else:
+        assert found == float(ours == gold)
+
+
+def test_contains_wants_whole_words():
+    """
+    "art" is not in "party".
+    """
+    assert grade.contains("it was a party", "art") == 0
+    assert grade.contains("modern art, I say", "Art") == 1
+
+
+# ---- numbers
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "int64[pyarrow]", object])
+@pytest.mark.parametrize("options", [{}, {"tolerance": 0}, {"kind": "labels"}])
+def test_whole_numbers_are_compared_as_whole_numbers(dtype, options):
+    """
+    A phone number that is off by one is another phone number.
+    """
+    frame = pd.DataFrame({"p": [4155550124, 2**53 + 1, 7, 7], "g": [4155550123, 2**53, 7, 8]}, dtype=dtype)
+    assert score(frame, "p", "g", **options).rows["correct"].tolist() == [False, False, True, False]
+
+
+def test_numbers_as_text_keep_every_digit():
+    """
+    "12345678901234567890" is not "12345678901234567891", and "1e3" is a thousand.
+    """
+    found = right(["12345678901234567890", "1e3", "٣"], [12345678901234567891, 1000, 3])
+    assert found == [False, True, True]
+
+
+def test_decimals_are_compared_exactly():
+    """
+    1.50 from a database is 1.5, and two amounts that differ in the twentieth digit differ.
+    """
+    assert right([1.5, "9.99", 2], [Decimal("1.50"), Decimal("9.98"), Decimal("2.00")]) == [True, False, True]
+    long = Decimal("12345678901234567.01")
+    assert right([long, long + Decimal("0.01")], [long, long]) == [True, False]
+    assert right([123456789012.35], [Decimal("123456789012.34")]) == [False]
+
+
+def test_floats_of_few_bits_are_equal_to_what_they_were_made_of():
+    """
+    0.1 in 32 bits is 0.1, and the tolerance holds at its very edge.
+    """
+    frame = pd.DataFrame({"p": np.array([0.1, 0.25], "float32"), "g": [0.1, 0.3]})
+    assert score(frame, "p", "g").rows["correct"].tolist() == [True, False]
+    assert right([1.1, 1.2], [1.0, 1.0], tolerance=0.1) == [True, False]
+    assert right([12, 13], [10, 10], tolerance=2) == [True, False]
+
+
+def test_infinite_labels_are_no_crash():
+    """
+    A column of ratings may hold inf.
+    """
+    assert right([np.inf, 1.0], [1.0, 1.0], kind="labels") == [False, True]
+
+
+# ---- dates
+
+
+@pytest.mark.parametrize(
+    ("answer", "correct"),
+    [
+        ("2024-03-01", True),
+        (datetime.date(2024, 3, 1), True),
+        (pd.Timestamp("2024-03-01"), True),
+        (np.datetime64("2024-03-01"), True),
+        ("2024-03-01T10:30:00", True),
+        ("01.03.2024", True),
+        ("2024/3/1", True),
+        ("20240301", True),
+        ("March 1, 2024", True),
+        ("1st of March 2024", True),
+        ("1 Mar 2024", True),
+        ("2024-03-02", False),
+        ("March 2024", None),
+        ("soon", None),
+    ],
+)
+@pytest.mark.parametrize("gold", ["2024-03-01", datetime.date(2024, 3, 1), pd.Timestamp("2024-03-01")])
+def test_a_day_is_the_same_day_in_every_usual_form(answer, correct, gold):
+    """
+    Dates are compared as dates, whatever either column holds; what is no date failed.
+    """
+    frame = pd.DataFrame(
+        {"p": pd.Series([answer] * 2, dtype=object), "g": pd.Series([gold] * 2, dtype=object)}
+    )
+    found = score(frame, "p", "g")
+    assert found.kind == "dates"
+    assert found.rows["outcome"].iloc[0] == ({True: "correct", False: "wrong"}.get(correct, "failed"))
+    if correct is None:
+        assert found.errors.to_dict() == {"not_a_date": 2}
+
+
+def test_slashes_are_read_as_the_column_shows():
+    """
+    13/02/2024 tells that the day comes first, so 03/04/2024 is the third of April.
+    """
+    gold = [datetime.date(2024, 4, 3), datetime.date(2024, 2, 13)]
+    assert right(["03/04/2024", "13/02/2024"], gold) == [True, True]
+    assert right(["04/03/2024", "02/13/2024"], gold) == [True, True]
+
+
+def test_moments_are_compared_in_one_zone():
+    """
+    10:30 in UTC is 12:30 two hours east, and seconds count where the gold has them.
+    """
+    gold = pd.to_datetime(["2024-03-01T10:30:00Z"] * 3, utc=True)
+    assert right(["2024-03-01T12:30:00+02:00", "2024-03-01 10:30", "2024-03-01T10:31Z"], gold) == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_how_far_dates_are_off_is_a_metric():
+    """
+    Beside the share of right dates I see by how many days the answers miss.
+    """
+    frame = pd.DataFrame({"p": ["2024-03-01", "2024-03-05"], "g": ["2024-03-01", "2024-03-01"]})
+    assert score(frame, "p", "g")["days_off"] == 2
+
+
+# ---- booleans
+
+
+@pytest.mark.parametrize("gold", [[True, False], ["yes", "no"], ["True", "False"], ["y", "n"], ["on", "off"]])
+@pytest.mark.parametrize("answers", [[True, False], ["Yes", "No"], ["TRUE", "false"], [1, 0], ["yes.", "n"]])
+def test_booleans_are_the_usual_words(answers, gold):
+    """
+    A model that says "Yes" agrees with True, and with "true".
+    """
+    assert right(answers, gold) == [True, True]
+    assert right(answers[::-1], gold) == [False, False]
+
+
+def test_a_word_that_is_no_boolean_is_wrong_and_no_crash():
+    """
+    "maybe", a list and a dict are answers too, and not right ones.
+    """
+    assert right(["maybe", ["yes"], {"a": 1}, None], [True, True, False, True])[:3] == [False] * 3
+
+
+# ---- lists
+
+
+TOPICS = [["price", "battery"], ["screen"], [], ["a b", "c"], ["size"], ["price"]]
+GOLD = [["battery", "price"], ["screen", "size"], [], ["c", "a b"], ["weight"], None]
+
+
+@pytest.mark.parametrize("made", [list, tuple, np.array, set, lambda value: str(value).replace("'", '"')])
+def test_lists_are_sets_in_any_form(made):
+    """
+    The order of topics does not matter, nor whether they came as list, array, set or JSON.
+    """
+    answers = [made(value) for value in TOPICS]
+    frame = pd.DataFrame({"p": pd.Series(answers, dtype=object), "g": pd.Series(GOLD, dtype=object)})
+    if made is set:
+        frame["p"] = [set(value) for value in TOPICS]
+    found = score(frame, "p", "g")
+    assert found.kind == "sets"
+    assert found.rows["outcome"].tolist() == ["correct", "wrong", "correct", "correct", "wrong", "unlabelled"]
+
+
+def test_set_numbers_are_those_of_scikit_learn():
+    """
+    Jaccard, micro and macro F1 and the table of labels are scikit-learn's; a failed row has no label.
+    """
+    rng = np.random.default_rng(0)
+    names = list("abcdef")
+    gold = [list(rng.choice(names, rng.integers(0, 4), replace=False)) for _ in range(60)]
+    answers = [list(rng.choice(names, rng.integers(1, 4), replace=False)) for _ in range(60)]
+    answers[7] = None
+    frame = pd.DataFrame({"p": pd.Series(answers, dtype=object), "g": pd.Series(gold, dtype=object)})
+    found = score(frame, "p", "g")
+    binary = MultiLabelBinarizer(classes=names)
+    truth, guess = binary.fit_transform(gold), binary.transform([a or [] for a in answers])
+    assert found["micro_f1"] == pytest.approx(f1_score(truth, guess, average="micro", zero_division=0))
+    assert found["macro_f1"] == pytest.approx(f1_score(truth, guess, average="macro", zero_division=0))
+    kept = [n for n in range(60) if n != 7]
+    expected = jaccard_score(truth[kept], guess[kept], average="samples", zero_division=1)
+    assert found["jaccard"] == pytest.approx(expected * 59 / 60)
+    assert found.classes["f1"].tolist() == pytest.approx(
+        f1_score(truth, guess, average=None, zero_division=0).tolist()
+    )
+
+
+def test_sequences_keep_their_order_where_asked():
+    """
+    Steps of a recipe are not a set.
+    """
+    answers, gold = [["a", "b"], ["b", "a"]], [["a", "b"], ["a", "b"]]
+    assert right(answers, gold) == [True, True]
+    assert right(answers, gold, kind="sequences") == [True, False]
+    assert right([["A"], "no list"], [["a"], ["a"]], normalise=True)[0]
+
+
+# ---- nested answers
+
+
+def test_nested_answers_are_scored_field_by_field():
+    """
+    A dict is scored a line a field, each in its own kind, and a row is correct where all fields are.
+    """
+    gold = [{"day": "2024-03-01", "tags": ["a", "b"], "price": 5, "who": {"name": "Ann"}}] * 3
+    answers = [
+        {"price": 5.0, "tags": ["b", "a"], "day": "March 1, 2024", "who": {"name": "Ann"}},
+        {"price": 6, "tags": ["b", "a"], "day": "2024-03-01", "who": {"name": "Bob"}},
+        None,
+    ]
+    frame = pd.DataFrame({"p": pd.Series(answers, dtype=object), "g": pd.Series(gold, dtype=object)})
+    found = score(frame, "p", "g")
+    assert found.rows["outcome"].tolist() == ["correct", "wrong", "failed"]
+    assert found.rows["score"].tolist()[:2] == [1.0, 0.5]
+    assert found.fields["kind"].to_dict() == {
+        "day": "dates",
+        "tags": "sets",
+        "price": "numbers",
+        "who": "fields",
+    }
+    assert found.fields["correct"].to_dict() == {"day": 2, "tags": 2, "price": 1, "who": 1}
+    assert found.parts["price"].rows["outcome"].tolist() == ["correct", "wrong", "failed"]
+    assert found._repr_html_()
+
+
+def test_several_columns_are_a_line_a_field():
+    """
+    With one gold column for each field I get a line a field, and the rows that are right in all.
+    """
+    frame = pd.DataFrame(
+        {
+            "mood": list("ppn"),
+            "day": ["2024-03-01"] * 3,
+            "g1": list("pnn"),
+            "g2": ["2024-03-01"] * 2 + ["2024-03-02"],
+        }
+    )
+    found = score(frame, ["mood", "day"], {"mood": "g1", "day": "g2"})
+    assert found.fields["accuracy"].tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert found.accuracy == pytest.approx(1 / 3)
+    with pytest.raises(InputError, match="no gold column for 'day'"):
+        score(frame, ["mood", "day"], {"mood": "g1"})
+    with pytest.raises(InputError, match="as many of each"):
+        score(frame, ["mood", "day"], ["g1"])
+
+
+# ---- any content
+
+
+def test_any_cell_content_is_graded():
+    """
+    Half surrogate pairs, bytes, NUL, right-to-left signs and nested values are texts like others.
+    """
+    odd = [
+        "cut \ud83d",
+        b"\xff\x00",
+        "nul \0",
+        "\u202etfel",
+        {"a": [1]},
+        ["x"],
+        1e300,
+        "x" * 100_000,
+        pd.NaT,
+        np.nan,
+    ]
+    frame = pd.DataFrame({"p": pd.Series(odd, dtype=object), "g": pd.Series(odd, dtype=object)})
+    found = score(frame, "p", "g", by="p")
+    assert found.counts.correct == 8
+    assert found.counts.unlabelled == 2
+    assert found._repr_html_().encode()
+
+
+def test_whole_surrogate_pairs_are_their_sign():
+    """
+    An emoji in two halves is that emoji.
+    """
+    assert right(["\ud83d\ude00"], ["😀"], match="exact") == [True]
+
+
+def test_a_matcher_that_fails_names_the_row():
+    """
+    When my own function cannot take an answer, I learn which one.
+    """
+    frame = pd.DataFrame({"p": ["1", "one"], "g": ["1", "1"]}, index=["a", "b"])
+    with pytest.raises(InputError, match=r"match= failed on an answer: ValueError.*row 'b'"):
+        score(frame, "p", "g", match=lambda p, g: int(p) == int(g))
+
+
+def test_wrong_keeps_the_frames_own_columns():
+    """
+    A column of mine that is called score or outcome keeps its values.
+    """
+    frame = pd.DataFrame({"p": ["x", "x"], "g": ["x", "y"], "score": [0.1, 0.2], "outcome": ["won", "lost"]})
+    found = score(frame, "p", "g", kind="labels").wrong()
+    assert found.iloc[0].to_dict() == {
+        "p": "x", "g": "y", "score": 0.2, "outcome": "lost", "outcome_of_p": "wrong", "score_of_p": 0.0,
+    }  # fmt: skip
+
+
+# ---- one grading for all runs
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({"match": "exact"}, {"match": "contains"}, "match is 'exact' in 'A', 'contains' in 'B'"),
+        ({"tolerance": 1}, {"tolerance": 0.1}, "tolerance is 1.0 in 'A', 0.1 in 'B'"),
+        ({"kind": "labels"}, {"kind": "text"}, "kind is 'labels' in 'A', 'text' in 'B'"),
+        (
+            {"match": "token_f1"},
+            {"match": "token_f1", "threshold": 0.9},
+            "threshold is 0.5 in 'A', 0.9 in 'B'",
+        ),
+        (
+            {"kind": "labels", "normalise": True},
+            {"kind": "labels"},
+            "normalise is 'normalise' in 'A', None in 'B'",
+        ),
+        ({"match": lambda p, g: p == g}, {"match": lambda p, g: p != g}, "match is 'function"),
+        ({"failed": "exclude"}, {}, "failed is 'exclude' in 'A', 'wrong' in 'B'"),
+    ],
+)
+def test_runs_of_different_rules_are_refused(one, other, words):
+    """
+    A difference that is the rule's is never called the model's: I am told which rule differs.
+    """
+    frame = pd.DataFrame({"p": ["1", "2"] * 10, "g": ["1", "3"] * 10})
+    with pytest.raises(InputError, match="graded by different rules") as caught:
+        compare(score(frame, "p", "g", name="A", **one), score(frame, "p", "g", name="B", **other))
+    assert words in str(caught.value)
+
+
+def test_closures_are_told_apart_by_what_they_hold():
+    """
+    Two functions of one text that hold another limit are two rules; the same limit is one.
+    """
+
+    def within(limit):
+        return lambda p, g: abs(float(p) - float(g)) <= limit
+
+    frame = pd.DataFrame({"p": ["1", "2"] * 10, "g": ["1", "3"] * 10})
+    runs = [
+        score(frame, "p", "g", match=within(limit), name=name)
+        for name, limit in (("A", 1), ("B", 0), ("C", 1))
+    ]
+    with pytest.raises(InputError, match="different rules"):
+        compare(runs[0], runs[1])
+    assert compare(runs[0], runs[2]).verdict_sign == 0

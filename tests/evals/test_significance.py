@@ -1,0 +1,333 @@
+"""Intervals and tests: held against published examples, the libraries, and what they promise."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from evals.coverage_of_intervals import BEGIN, DOCS, END, of_clusters, of_difference, of_share
+from scipy import stats
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from dobatch_pandas.errors import InputError
+from dobatch_pandas.evals import compare, score, significance
+
+# Airway hyper-responsiveness before and after transplantation (Bentur et al. 2009) and complete response before and
+# after consolidation (Cavo et al. 2012), the worked examples of Fagerland, Lydersen and Laake, "Statistical Analysis of
+# Contingency Tables" (2017), chapter 8.
+CAVO = (6, 16, 161)
+
+
+def runs(rows=200, shares=(0.7, 0.7), seed=0, **columns):
+    rng = np.random.default_rng(seed)
+    names = "abcdefghij"[: len(shares)]
+    frame = {
+        name: np.where(rng.random(rows) < share, "x", "y") for name, share in zip(names, shares, strict=True)
+    }
+    return pd.DataFrame({**frame, "g": "x", **columns})
+
+
+def test_the_score_interval_is_that_of_the_textbook():
+    """
+    Tango's interval of 6 wins and 16 losses in 161 pairs is -0.1240 to -0.0054, McNemar's exact p 0.052479.
+    """
+    assert significance.tango(*CAVO, 0.95) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
+    assert significance.mcnemar_p(*CAVO[:2]) == pytest.approx(0.052479, abs=1e-6)
+
+
+def test_the_adjusted_interval_is_its_definition():
+    """
+    Bonett and Price's interval is Wald's with one row of each sort added.
+    """
+    won, lost = 7 / 163, 17 / 163
+    half = stats.norm.ppf(0.975) * math.sqrt((won + lost - (won - lost) ** 2) / 163)
+    assert significance.bonett_price(*CAVO, 0.95) == pytest.approx((won - lost - half, won - lost + half))
+
+
+@pytest.mark.parametrize(("successes", "rows"), [(0, 10), (3, 10), (10, 10), (1, 99), (40, 80)])
+def test_the_mid_p_interval_lies_within_the_exact_one(successes, rows):
+    """
+    On few rows both ends leave a tail of 2.5 %, half of what was seen counted; Clopper and Pearson's is wider.
+    """
+    _, low, high = significance.share(successes, rows, 0.95)
+    outer = proportion_confint(successes, rows, method="beta")
+    assert outer[0] <= low <= successes / rows <= high <= outer[1]
+    if successes:
+        tail = stats.binom.sf(successes, rows, low) + stats.binom.pmf(successes, rows, low) / 2
+        assert tail == pytest.approx(0.025)
+    if successes < rows:
+        tail = stats.binom.cdf(successes - 1, rows, high) + stats.binom.pmf(successes, rows, high) / 2
+        assert tail == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(("successes", "rows"), [(0, 100), (37, 100), (999, 1000)])
+def test_the_interval_of_many_rows_is_wilsons(successes, rows):
+    """
+    From 100 rows on it is the interval of statsmodels and scipy.
+    """
+    found = significance.share(successes, rows, 0.95)[1:]
+    assert found == pytest.approx(proportion_confint(successes, rows, method="wilson"))
+
+
+def test_the_permutation_test_is_scipys():
+    """
+    With few rows every change of signs is tried, as scipy does.
+    """
+    rng = np.random.default_rng(0)
+    a, b = rng.exponential(1, 11), rng.exponential(1.6, 11)
+    expected = stats.permutation_test(
+        (a, b), lambda x, y: np.mean(y - x), permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    found = significance.paired(a, b)
+    assert found.test == "permutation"
+    assert found.p == pytest.approx(expected)
+    many = significance.paired(*rng.normal(size=(2, 800)))
+    assert many.test == "t"
+
+
+def test_the_interval_of_means_is_students():
+    """
+    A paired difference of errors has the t interval of scipy, and from 500 rows on its p.
+    """
+    rng = np.random.default_rng(1)
+    for rows in (30, 700):
+        a, b = rng.normal(0, 1, rows), rng.normal(0.1, 1, rows)
+        found, expected = significance.paired(a, b), stats.ttest_rel(b, a)
+        assert found.interval(0.95) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+        if rows > 500:
+            assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_clustered_errors_are_those_of_statsmodels():
+    """
+    The standard error of a difference in clusters is the cluster-robust one of a regression on a constant.
+    """
+    rng = np.random.default_rng(2)
+    codes = np.repeat(np.arange(40), 8)
+    difference = rng.normal(0.2, 1, 320) + rng.normal(0, 1, 40)[codes]
+    robust = OLS(difference, np.ones(320)).fit(
+        cov_type="cluster", cov_kwds={"groups": codes, "use_correction": False}
+    )
+    found = significance.paired(np.zeros(320), difference, codes=codes)
+    assert found.spread == pytest.approx(robust.bse[0] * math.sqrt(40 / 39))
+    assert found.clusters == 40
+
+
+def test_holms_levels_go_with_its_p():
+    """
+    p is statsmodels', and what is told has an interval without 0 at the level it was decided at.
+    """
+    p = [0.001, 0.02, 0.3, math.nan, 0.024]
+    corrected, levels = significance.holm(p, 0.05)
+    known = [0, 1, 2, 4]
+    assert corrected[known].tolist() == pytest.approx(
+        multipletests(np.array(p)[known], method="holm")[1].tolist()
+    )
+    assert math.isnan(corrected[3])
+    assert levels[known].tolist() == pytest.approx([0.05 / 4, 0.05 / 3, 0.05 / 3, 0.05 / 3])
+
+
+def test_how_alike_rows_are_is_the_anova():
+    """
+    The intraclass correlation's p is that of scipy's analysis of variance.
+    """
+    rng = np.random.default_rng(3)
+    codes = np.repeat(np.arange(12), 5)
+    values = rng.normal(0, 1, 60) + rng.normal(0, 1, 12)[codes]
+    _, p = significance.intraclass(values, codes)
+    assert p == pytest.approx(stats.f_oneway(*(values[codes == c] for c in range(12))).pvalue)
+
+
+@pytest.mark.parametrize("rows", [5, 20, 50, 100, 200])
+@pytest.mark.parametrize("truth", [0.02, 0.1, 0.5, 0.95])
+def test_the_accuracy_interval_covers_what_it_says(rows, truth):
+    """
+    The 95 % interval holds the truth 93 % of the time at least, and from 100 rows on 97.5 % at most.
+    """
+    covered = of_share(rows, truth)
+    assert covered >= 0.93
+    assert rows < 100 or covered <= 0.975
+
+
+@pytest.mark.parametrize(("win", "loss"), [(0.01, 0.0), (0.02, 0.01), (0.05, 0.02), (0.3, 0.3)])
+@pytest.mark.parametrize("rows", [10, 50, 100])
+def test_the_paired_interval_covers_what_it_says(rows, win, loss):
+    """
+    Also where few rows differ, the interval holds the true difference, and equals are not told apart.
+    """
+    covered, told = of_difference(rows, win, loss)
+    assert covered >= 0.93
+    if win == loss:
+        assert told <= 0.05
+
+
+def test_the_clustered_interval_covers_what_it_says():
+    """
+    Ten rows a document, twenty documents: the interval is as wide as it has to be.
+    """
+    assert 0.93 <= of_clusters(20, 0.7, 1 / 3, 400) <= 0.99
+
+
+def test_the_tables_of_the_docs_keep_the_promise():
+    """
+    Every cell in the docs: coverage of at least 93 %, false alarms of at most 5 %.
+    """
+    text = DOCS.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    coverage, alarms = text.split("**False alarms**")
+    cells = [float(cell) for cell in re.findall(r"([\d.]+)%(?= \|)", coverage)]
+    assert len(cells) > 150
+    assert min(cells) >= 93.0
+    told = [float(cell) for line in alarms.splitlines()[3:] for cell in re.findall(r"\| ([\d.]+)%", line)]
+    assert len(told) > 30
+    assert max(told) <= 5.0
+
+
+# ---- as people meet them
+
+
+def test_no_difference_has_an_interval_of_some_width():
+    """
+    Thirty equal rows do not show that there is no difference: the interval says how large it may be.
+    """
+    frame = pd.DataFrame({"a": ["x"] * 30, "g": ["x"] * 30})
+    run = score(frame, "a", "g", kind="labels")
+    line = compare(run, run, names=["A", "B"]).table.loc["B"]
+    assert (line["difference_low"], line["difference_high"]) == pytest.approx((-0.0867, 0.0867), abs=0.001)
+    scored = score(frame, "a", "g", match=lambda p, g: 0.5)
+    line = compare(scored, scored, names=["A", "B"]).table.loc["B"]
+    assert line["difference_low"] < 0 < line["difference_high"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_few_rows_have_no_verdict(rows):
+    """
+    Nine wins of nine are no verdict: it says that ten rows are needed.
+    """
+    frame = pd.DataFrame({"a": ["y"] * rows, "b": ["x"] * rows, "g": ["x"] * rows})
+    found = compare(score(frame, "a", "g", kind="labels"), score(frame, "b", "g", kind="labels"))
+    assert found.verdict_sign == 0
+    assert "too few for a verdict" in found.verdict
+    assert found.table["verdict"].iloc[1] == "not told"
+
+
+def test_a_cluster_column_widens_intervals_and_comparisons():
+    """
+    Ten questions a document are not ten documents: the interval is wider, and equal runs are not told apart.
+    """
+    rng = np.random.default_rng(5)
+    doc = np.repeat(np.arange(20), 10)
+    level = rng.beta(1.4, 0.6, (2, 20))
+    frame = pd.DataFrame({n: np.where(rng.random(200) < level[k][doc], "x", "y") for k, n in enumerate("ab")})
+    frame = frame.assign(g="x", doc=doc)
+    alone, together = (score(frame, "a", "g", kind="labels", cluster=c) for c in (None, "doc"))
+    assert np.diff(together.interval)[0] > 1.3 * np.diff(alone.interval)[0]
+    found = compare(together, score(frame, "b", "g", kind="labels", cluster="doc"))
+    plain = compare(alone, score(frame, "b", "g", kind="labels"))
+    width = found.table.iloc[1]["difference_high"] - found.table.iloc[1]["difference_low"]
+    assert width > 1.2 * (plain.table.iloc[1]["difference_high"] - plain.table.iloc[1]["difference_low"])
+    assert "in 20 clusters" in found.verdict
+
+
+def test_a_column_that_looks_like_clusters_is_pointed_out():
+    """
+    Where rows of one document are alike I am told, and what the interval would be; a plain column is not named.
+    """
+    rng = np.random.default_rng(6)
+    doc = np.repeat(np.arange(30), 10)
+    level = rng.beta(0.7, 0.3, 30)
+    frame = pd.DataFrame({"a": np.where(rng.random(300) < level[doc], "x", "y"), "g": "x", "doc": doc})
+    frame["other"] = rng.integers(0, 30, 300)
+    hint = [note for note in score(frame, "a", "g", kind="labels").notes if "cluster=" in note]
+    assert len(hint) == 1
+    assert "'doc'" in hint[0]
+    assert not [n for n in score(frame.drop(columns="doc"), "a", "g", kind="labels").notes if "cluster=" in n]
+
+
+def test_slices_are_corrected_for_their_number():
+    """
+    Of twenty slices of equal runs none stands out, and I am told how many were looked at.
+    """
+    frame = runs(400, (0.75, 0.75), seed=3, part=np.arange(400) % 20)
+    found = compare(*(score(frame, n, "g", kind="labels") for n in "ab"), by="part")
+    assert (found.slices["verdict"] == "not told").all()
+    assert ((found.slices["low"] <= 0) & (found.slices["high"] >= 0)).all()
+    expected = multipletests(found.slices["p"], method="holm")[1]
+    assert found.slices["p_holm"].tolist() == pytest.approx(expected.tolist())
+    assert any("20 slices were looked at" in note for note in found.notes)
+    alone = score(frame, "a", "g", kind="labels", by="part")
+    assert any("Of 20 slices, about 1 may miss" in note for note in alone.notes)
+
+
+def test_slices_come_in_their_own_order():
+    """
+    Ratings stand by size, dates by time, categories as they are ordered, words by how many rows they have.
+    """
+    frame = runs(400, (0.7,), rating=np.tile([10, 1, 2, 1], 100))
+    frame["day"] = pd.date_range("2024-01-01", periods=400, freq="D")
+    frame["size"] = pd.Categorical(np.tile(["S", "L", "M", "M"], 100), ["S", "M", "L"], ordered=True)
+    frame["word"] = np.tile(["b", "a", "b", "b"], 100)
+    slices = score(frame, "a", "g", kind="labels", by=["rating", "day", "size", "word"]).slices
+    of = {
+        name: slices.loc[slices["column"] == name, "slice"].tolist()
+        for name in ("rating", "day", "size", "word")
+    }
+    assert of["rating"] == ["1", "2", "10"]
+    assert of["size"] == ["S", "M", "L"]
+    assert of["word"] == ["b", "a"]
+    assert of["day"][0] == "2024-01"
+    assert len(of["day"]) == 14
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(5, 0), (4, 0), (12, 4), (9, 2), (6, 0), (40, 0), (10, 10)])
+@pytest.mark.parametrize("rows", [40, 100, 400])
+def test_sentence_table_plot_and_report_say_the_same(wins, losses, rows):
+    """
+    One verdict: the words, the table's column, the colour of the point, whether the interval leaves 0 out.
+    """
+    first, second = np.ones(rows, bool), np.ones(rows, bool)
+    first[:wins] = False
+    second[wins : wins + losses] = False
+    frame = pd.DataFrame({"a": np.where(first, "x", "y"), "b": np.where(second, "x", "y"), "g": "x"})
+    found = compare(*(score(frame, n, "g", kind="labels") for n in "ab"))
+    line = found.table.iloc[1]
+    told = found.verdict_sign != 0
+    assert ("cannot be told apart" in found.verdict) != told
+    assert (line["verdict"] != "not told") == told
+    assert (line["difference_low"] > 0 or line["difference_high"] < 0) == told
+    colour = found.plot().containers[0].lines[0].get_color()
+    assert (colour != "#8c8c8c") == told
+    assert f">{line['verdict']}<" in found._repr_html_()
+
+
+def test_many_runs_are_corrected_in_words_table_and_intervals():
+    """
+    Nine equal runs: none is called better, and p and intervals are corrected for eight comparisons.
+    """
+    rng = np.random.default_rng(1)
+    gold = rng.normal(0, 1, 60)
+    frame = pd.DataFrame({"g": gold, **{f"r{n}": gold + rng.normal(0, 1, 60) for n in range(9)}})
+    found = compare(*(score(frame, f"r{n}", "g") for n in range(9)))
+    lines = found.table.iloc[1:]
+    assert (lines["verdict"] == "not told").all()
+    assert lines["p"].min() < 0.05 < lines["p_holm"].min()
+    assert lines["p_holm"].tolist() == pytest.approx(multipletests(lines["p"], method="holm")[1].tolist())
+    assert any("8 comparisons" in note for note in found.notes)
+
+
+def test_advice_on_rows_is_a_range_above_what_there_is():
+    """
+    Inside the noise band, or from 100 rows: never fewer rows than there are, and never one number alone.
+    """
+    frame = pd.DataFrame({"a": ["y"] * 14 + ["x"] * 386, "b": "x", "g": "x"})
+    a, b = (score(frame, n, "g", kind="labels") for n in "ab")
+    found = compare(a, b, noise=0.2)
+    assert found.verdict_sign == 0
+    assert 400 < found.needed[0] <= found.needed_as_seen <= found.needed[1]
+    assert "may be anything from" in found.verdict
+    with pytest.raises(InputError, match="share of rows"):
+        compare(a, b, noise="loud")

@@ -1,0 +1,394 @@
+"""The machine, without a simulation around it: each rule by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.job import machine as m
+
+NOW = m.Now(1000.0, 1.75e9)
+STATES: dict[m.Operation, dict[str, Any]] = {
+    "upload": {"state": "rendered"},
+    "create": {"state": "uploaded", "file_id": "f", "tried": True, "sure": True},
+    "find": {"state": "uploaded", "file_id": "f", "tried": True, "seek": True},
+    "look": {"state": "created", "file_id": "f", "tried": True, "batch_id": "b"},
+    "cancel": {"state": "created", "file_id": "f", "tried": True, "batch_id": "b"},
+    "fetch": {"state": "ended", "file_id": "f", "tried": True, "batch_id": "b", "status": "completed"},
+    "read": {"state": "fetched", "file_id": "f", "tried": True, "batch_id": "b", "status": "completed"},
+}
+
+
+def doing(operation: m.Operation, **more: Any) -> m.State:
+    """A job with one part, of which an operation is under way."""
+    part = m.Part(0, 10, bound=1.0, doing=operation, **{**STATES[operation], **more})
+    return m.State("j", rendered=True, parts={0: part})
+
+
+def later(seconds: float) -> m.Now:
+    return m.Now(NOW.ticks + seconds, NOW.wall + seconds)
+
+
+def fails(
+    state: m.State, operation: m.Operation, kind: str, now: m.Now = NOW, **more: Any
+) -> tuple[m.State, list[Any]]:
+    return m.step(state, m.Failed(0, operation, m.Fault(kind, "It broke.", **more)), now)  # type: ignore[arg-type]
+
+
+ROWS = [(operation, kind) for operation in STATES for kind in get_args(m.FaultKind)]
+
+
+@pytest.mark.parametrize(("operation", "kind"), ROWS)
+def test_every_fault_has_a_verdict_that_is_carried_out(operation: m.Operation, kind: str) -> None:
+    """Whatever goes wrong, my job waits and says why, or ends with a reason; it never just stands there."""
+    state, actions = fails(doing(operation), operation, kind)
+    part = state.parts[0]
+    verdict = m.POLICY[operation].get(kind, m.POLICY[operation]["*"])  # type: ignore[call-overload]
+    match verdict:
+        case m.Verdict.WAIT | m.Verdict.PATIENT | m.Verdict.BRIEF:
+            assert not actions
+            assert 1000.0 < part.due < 1001.0
+            assert "It broke. Trying again in" in str(part.trouble)
+        case m.Verdict.PERSON:
+            assert part.waits == "person"
+            assert "configure(token=" in str(part.trouble)
+            assert m.problem_of(state) == (part.trouble, True)
+        case m.Verdict.STUCK:
+            assert part.waits == "stuck"
+            assert m.next_due(state) is None
+            assert m.problem_of(state) == ("It broke.", True)
+        case m.Verdict.REFUSED:
+            assert part.status == "refused"
+            assert actions == [m.Read(0, "batch_failed", "The service refused the batch: It broke.")]
+        case m.Verdict.UPLOAD_AGAIN:
+            assert (part.state, part.file_id, part.files_sent) == ("rendered", None, 1)
+        case m.Verdict.FIND:
+            assert actions == [m.Find(0, m.request_id("j", part))]
+        case m.Verdict.NEXT_LOOK:
+            assert part.cancel_asked
+            assert part.due > 1000.0
+        case _:
+            pytest.fail(f"no row for {verdict}")
+
+
+@pytest.mark.parametrize("kind", ["unknown", "conflict", "gone", "not_ready", "refused"])
+@pytest.mark.parametrize("operation", ["look", "fetch"])
+def test_what_was_acknowledged_is_not_given_up_in_an_hour(operation: m.Operation, kind: str) -> None:
+    """A batch or a file that the service has acknowledged is asked for over hours, whatever it answers meanwhile."""
+    if (operation, kind) == ("fetch", "gone"):
+        pytest.skip("files that were deleted do not come back")
+    state, now = doing(operation), NOW
+    while now.ticks < NOW.ticks + 3600:
+        state, _ = fails(state, operation, kind, now)
+        assert state.parts[0].state == STATES[operation]["state"]
+        now = m.Now(state.parts[0].due, now.wall)
+        state, actions = m.step(state, m.Tick(), now)
+        assert len(actions) == 1
+
+
+def test_an_outage_does_not_use_up_the_patience_with_what_follows() -> None:
+    """A single 404 after seven hours of 503 is still a passing 404."""
+    state, now = doing("look"), NOW
+    while now.ticks < NOW.ticks + 7 * 3600:
+        state, _ = fails(state, "look", "trouble", now)
+        now = m.Now(state.parts[0].due, now.wall)
+        state, _ = m.step(state, m.Tick(), now)
+    state, _ = fails(state, "look", "unknown", now)
+    assert state.parts[0].state == "created"
+
+
+def test_patience_ends_with_codes_that_are_asked_for_again() -> None:
+    """When nobody has an answer for six hours my rows have a code, and the next look asks the service again."""
+    state, now = doing("look", status="in_progress"), NOW
+    actions: list[Any] = []
+    while not any(isinstance(action, m.Read) for action in actions):
+        state, actions = fails(state, "look", "unknown", now)
+        if not actions:
+            now = m.Now(state.parts[0].due, now.wall)
+            state, _ = m.step(state, m.Tick(), now)
+    assert 5.5 * 3600 < now.ticks - NOW.ticks <= m.PATIENCE
+    assert actions[0].code == "missing_result"
+    state, _ = m.step(state, m.ReadDone(0, 0, 10, 0), now)
+    assert (state.outcome, state.parts[0].provisional) == ("completed", True)
+    assert "no results so far" in str(state.problem)
+    state, actions = m.step(state, m.Began(), now)
+    assert actions == [m.Look(0, "b")]  # nobody has seen it end
+    assert state.ended is None
+
+
+def test_pauses_grow_to_five_minutes_and_are_spread() -> None:
+    """Trouble is asked about soon at first, then rarely, and not for all parts at once."""
+    fault = m.Fault("trouble", "")
+    pauses = [m._backoff(m.Part(0, 1, failures=n), fault) for n in range(30)]
+    assert 0.3 < pauses[0] <= 0.5
+    assert all(225 <= pause <= 300 for pause in pauses[10:])
+    assert len({m._backoff(m.Part(n, 1), fault) for n in range(50)}) == 50
+    assert m._backoff(m.Part(0, 1), m.Fault("busy", "", retry_after=77.0)) == 77.0
+    assert m._backoff(m.Part(0, 1), m.Fault("busy", "", retry_after=1e9)) == 3600.0
+
+
+def test_a_lost_answer_of_a_create_is_asked_for_under_the_same_key() -> None:
+    """A create that nobody heard of is repeated with its request_id, so that nothing is paid twice."""
+    state, actions = m.step(doing("upload"), m.Uploaded(0, "f"), NOW)
+    first = actions[0]
+    assert isinstance(first, m.Create)
+    state, _ = fails(state, "create", "silent")
+    _, actions = m.step(state, m.Tick(), later(1))
+    assert actions == [first]
+
+
+def test_a_refusal_after_a_lost_answer_looks_for_the_batch() -> None:
+    """Where an earlier try may have acted, a refusal is final only when no batch is found, a minute later."""
+    state, _ = fails(doing("create"), "create", "silent")
+    state, _ = m.step(state, m.Tick(), later(1))
+    state, actions = fails(state, "create", "refused", later(2))
+    assert actions == [m.Find(0, m.request_id("j", state.parts[0]))]
+    state, actions = m.step(state, m.Found(0, None), later(3))
+    assert not actions
+    assert "not known yet" in str(m.problem_of(state)[0])
+    state, actions = m.step(state, m.Tick(), later(61))
+    assert [type(action) for action in actions] == [m.Find]
+    state, actions = m.step(state, m.Found(0, None), later(62))
+    assert [type(action) for action in actions] == [m.Read]
+    assert state.parts[0].status == "refused"
+
+
+@pytest.mark.parametrize(
+    ("operation", "then"),
+    [
+        ("upload", "Read"),
+        ("create", "Find"),
+        ("find", "Find"),
+        ("look", "CancelBatch"),
+        ("fetch", "Fetch"),
+        ("read", "Read"),
+    ],
+)
+def test_a_cancel_means_one_thing_in_each_state(operation: m.Operation, then: str) -> None:
+    """Unsent requests are not sent; what may be at the service is looked for and cancelled; what is done is read."""
+    state, actions = m.step(replace(doing(operation)), m.Cancel(), NOW)
+    assert not actions  # what is under way is awaited
+    part = replace(state.parts[0], doing=None)
+    _, actions = m.step(replace(state, parts={0: part}), m.Tick(), NOW)
+    assert [type(action).__name__ for action in actions] == [then]
+
+
+def test_a_cancel_while_rows_are_rendered_ends_the_job() -> None:
+    """A job that is cancelled while it is rendered ends, with a code on every row, and sends nothing."""
+    state, actions = m.step(m.State("j"), m.Began(), NOW)
+    assert actions == [m.Render()]
+    state, _ = m.step(state, m.Cancel(), NOW)
+    state, actions = m.step(state, m.PartRendered(m.Part(0, 10)), NOW)
+    assert actions == [m.Read(0, "cancelled", "Cancelled before it was sent.")]
+    state, _ = m.step(state, m.ReadDone(0, 0, 10, 0), NOW)
+    state, actions = m.step(state, m.Rendered(10, 0, 0), NOW)
+    assert (state.outcome, actions) == ("cancelled", [m.Leave()])
+
+
+def test_a_cancel_ends_a_job_whose_rendering_is_broken() -> None:
+    """A job that cannot be rendered can be cancelled all the same."""
+    state, _ = m.step(m.State("j"), m.Began(), NOW)
+    state, _ = m.step(state, m.Failed(None, "render", m.Fault("bug", "It broke.")), NOW)
+    assert m.problem_of(state) == ("It broke.", True)
+    state, actions = m.step(state, m.Cancel(), NOW)
+    assert actions == [m.Render()]
+    state, actions = m.step(state, m.Failed(None, "render", m.Fault("bug", "It broke.")), NOW)
+    assert (state.outcome, actions) == ("cancelled", [m.Leave()])
+
+
+def test_a_part_is_held_by_the_budget_and_let_go() -> None:
+    """No batch is created beyond max_cost; `allow` lets it go, and the words say so."""
+    state = replace(doing("upload"), max_cost=0.5)
+    state, actions = m.step(state, m.Uploaded(0, "f"), NOW)
+    words, needs_me = m.problem_of(state)
+    assert not actions
+    assert needs_me
+    assert "job.allow(max_cost=...)" in str(words)
+    assert m.next_due(state) is None
+    _, actions = m.step(state, m.Allow(0.99), NOW)
+    assert not actions
+    _, actions = m.step(state, m.Allow(1.0), NOW)
+    assert [type(action) for action in actions] == [m.Create]
+
+
+def test_what_nobody_can_bound_holds_the_budget_shut() -> None:
+    """With max_cost, a part of unknown cost is not sent, and beside one that was, nothing is."""
+    known = m.Part(1, 10, bound=0.1, state="uploaded", file_id="g")
+    unknown = m.Part(0, 10, bound=None, state="created", tried=True, batch_id="b", doing="look")
+    state = m.State("j", rendered=True, max_cost=5.0, parts={0: unknown, 1: known})
+    state, actions = m.step(state, m.Tick(), NOW)
+    assert not actions
+    assert "part 0" in str(state.parts[1].trouble)
+    alone = m.State(
+        "j", rendered=True, max_cost=5.0, parts={0: replace(unknown, state="uploaded", tried=False)}
+    )
+    alone = m._with(alone, replace(alone.parts[0], doing=None, batch_id=None, file_id="f"))
+    state, actions = m.step(alone, m.Tick(), NOW)
+    assert not actions
+    assert "nobody can say" in str(state.parts[0].trouble)
+
+
+def test_two_parts_at_once_do_not_pass_the_gate_together() -> None:
+    """Of two parts that are ready at one moment only what the budget bears is sent."""
+    parts = {n: m.Part(n, 10, bound=0.6, state="uploaded", file_id="f") for n in range(2)}
+    _, actions = m.step(m.State("j", rendered=True, max_cost=1.0, parts=parts), m.Tick(), NOW)
+    assert [action.number for action in actions if isinstance(action, m.Create)] == [0]
+
+
+def test_a_retry_that_is_refused_leaves_a_completed_job() -> None:
+    """After a refused retry my earlier answers are there, and the job says what was refused."""
+    good = m.Part(0, 10, state="read", status="completed", completed=9, failed=1, batch_id="b", tried=True)
+    state = m.State("j", rendered=True, ended=1.0, outcome="completed", parts={0: good})
+    retried = m.Retried((m.Part(1, 1, round=1),), frozenset(["http_429"]))
+    state, actions = m.step(state, retried, NOW)
+    assert actions == [m.Upload(1)]
+    state, _ = m.step(state, m.Uploaded(1, "f"), NOW)
+    state, _ = (
+        fails(state, "create", "refused")
+        if False
+        else m.step(state, m.Failed(1, "create", m.Fault("refused", "No credit.")), NOW)
+    )
+    state, _ = m.step(state, m.ReadDone(1, 0, 1, 0, errors=(ErrorGroup("batch_failed", 1, ""),)), NOW)
+    assert state.outcome == "completed"
+    assert "No credit." in str(state.problem)
+
+
+def test_a_job_without_any_answer_has_failed() -> None:
+    """Only where there is no answer at all does a job call itself failed."""
+    state, _ = fails(doing("create"), "create", "refused")
+    state, actions = m.step(state, m.ReadDone(0, 0, 10, 0), NOW)
+    assert state.outcome == "failed"
+    assert actions == [m.Leave()]
+    answered = replace(doing("create"), reused=1)
+    state, _ = fails(answered, "create", "refused")
+    state, _ = m.step(state, m.ReadDone(0, 0, 10, 0), NOW)
+    assert state.outcome == "completed"
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_a_job_that_has_nothing_to_send_ends(output: bool) -> None:
+    """Where every row is reused or skipped the job is done at once; a dataset is written first."""
+    state, _ = m.step(m.State("j", output=output), m.Began(), NOW)
+    state, actions = m.step(state, m.Rendered(0, 5, 1), NOW)
+    if output:
+        assert actions == [m.WriteOutput()]
+        state, actions = m.step(state, m.OutputWritten(), NOW)
+    assert (state.outcome, actions) == ("completed", [m.Leave()])
+
+
+def test_a_process_that_ends_sends_first_and_waits_for_nobody() -> None:
+    """What was submitted is sent before the process ends; what waits for me does not keep it."""
+    state, _ = m.step(doing("upload"), m.SendOnly(), NOW)
+    state, actions = m.step(state, m.Uploaded(0, "f"), NOW)
+    assert [type(action) for action in actions] == [m.Create]
+    seen = m.Seen(0, m.BatchSeen("b", "validating"), "create")
+    left, actions = m.step(state, seen, NOW)
+    assert (left.left, left.ended, actions) == (True, None, [m.Leave()])
+    held, actions = fails(state, "create", "token")
+    assert (held.left, actions) == (True, [m.Leave()])
+
+
+def test_a_process_that_ends_takes_the_cancel_along() -> None:
+    """A cancel just before the end of the script still reaches the service."""
+    state, _ = m.step(doing("look"), m.Cancel(), NOW)
+    state, _ = m.step(state, m.SendOnly(), NOW)
+    state, actions = m.step(state, m.Seen(0, m.BatchSeen("b", "in_progress"), "look"), NOW)
+    _, actions = m.step(state, m.Tick(), m.Now(state.parts[0].due, NOW.wall))
+    assert actions == [m.CancelBatch(0, "b")]
+
+
+def test_an_old_answer_changes_nothing() -> None:
+    """What a thread of before a restart still has to say is not taken for news."""
+    state = doing("look")
+    for event in (m.Uploaded(0, "x"), m.Fetched(0), m.ReadDone(0, 1, 1, 1), m.Found(0, None)):
+        assert m.step(state, event, NOW) == (state, [])
+    assert fails(state, "upload", "refused") == (state, [])
+
+
+def test_to_look_at_a_job_that_is_over_changes_nothing() -> None:
+    """Nothing is asked, and nothing paid, where nothing is missing."""
+    state = m.State("j", rendered=True, ended=1.0, outcome="completed", parts={0: m.Part(0, 1, state="read")})
+    for event in (m.AskAgain(), m.Woken(), m.Tick(), m.Cancel(), m.LookAlong()):
+        after, actions = m.step(state, event, NOW)
+        assert (after.ended, after.cancelled, actions) == (1.0, False, [])
+
+
+def test_want_of_room_waits_beside_batches_of_ours_and_not_for_ever_alone() -> None:
+    """A limit on enqueued tokens never drops rows while my own batches take the room; alone it ends with a reason."""
+    other = m.Part(1, 10, state="created", tried=True, batch_id="x", doing="look")
+    state, now = doing("create"), NOW
+    beside = replace(state, parts={**state.parts, 1: other})
+    for _ in range(50):
+        beside, actions = fails(beside, "create", "refused", now, enqueued=True)
+        assert not actions
+        now = m.Now(beside.parts[0].due, now.wall)
+        beside, actions = m.step(beside, m.Tick(), now)
+        assert [type(action) for action in actions] == [m.Create]
+    beside, _ = fails(beside, "create", "refused", now, enqueued=True)
+    ended = m.Seen(1, m.BatchSeen("x", "completed", ended=True, completed=10), "look")
+    _, actions = m.step(beside, ended, now)
+    assert [type(action) for action in actions] == [m.Create, m.Fetch]
+    for _ in range(m.ROOM_TRIES):
+        state, actions = fails(state, "create", "busy", now, enqueued=True)
+        assert not actions
+        now = m.Now(state.parts[0].due, now.wall)
+        state, _ = m.step(state, m.Tick(), now)
+    state, _ = fails(state, "create", "busy", now, enqueued=True)
+    assert state.parts[0].status == "refused"
+
+
+def test_a_batch_that_failed_for_want_of_room_is_made_again_under_another_key() -> None:
+    """The service ended the batch itself: the same file is sent as a new one."""
+    state = doing("look")
+    before = m.request_id("j", state.parts[0])
+    full = m.BatchSeen("b", "failed", ended=True, problem="Enqueued token limit reached", enqueued=True)
+    state, _ = m.step(state, m.Seen(0, full, "look"), NOW)
+    _, actions = m.step(state, m.Tick(), later(400))
+    assert [type(action) for action in actions] == [m.Create]
+    assert actions[0].request_id != before  # type: ignore[union-attr]
+
+
+def test_short_results_are_asked_for_again_and_then_say_so() -> None:
+    """Files with fewer lines than the service counted are fetched again; what is still missing has a code."""
+    state = doing("read")
+    done = m.ReadDone(0, 5, 5, 5, errors=(ErrorGroup("missing_result", 5, ""),))
+    for _ in range(m.READS):
+        state, actions = m.step(state, done, NOW)
+        state, actions = m.step(state, m.Tick(), later(60))
+        assert actions == [m.Fetch(0, "b", again=True)]
+        state, _ = m.step(state, m.Fetched(0), NOW)
+    state, _ = m.step(state, done, NOW)
+    assert state.parts[0].provisional
+    assert state.outcome == "completed"
+
+
+def test_a_line_that_says_expired_is_no_answer_to_come() -> None:
+    """Where the error file names what never ran, a late output file is still waited for."""
+    state = doing("read", status="expired", completed=3)
+    lines = m.ReadDone(0, 0, 10, 7, errors=(ErrorGroup("expired", 10, ""),))
+    state, _ = m.step(state, lines, NOW)
+    assert state.parts[0].state == "ended"
+
+
+def test_a_token_that_is_given_while_a_call_is_under_way_is_tried_at_once() -> None:
+    """A call that still had the old token does not cost ten minutes."""
+    state, _ = m.step(doing("look"), m.Woken(), NOW)
+    _, actions = fails(state, "look", "token")
+    assert actions == [m.Look(0, "b")]
+
+
+def test_looks_are_five_percent_of_the_age() -> None:
+    """Nobody waits much longer than the batch took, and a day costs few calls."""
+    assert m.pause_before_next_look(0.0, 0.0) == m.SHORTEST_LOOK
+    assert m.pause_before_next_look(100.0, 0.0) == 5.0
+    assert m.pause_before_next_look(1e6, 0.0) == m.LONGEST_LOOK
+    assert m.pause_before_next_look(1e6, 0.99) == m.LOOK_NEAR_THE_END
+    state, now, looks = doing("look"), NOW, 0
+    while now.ticks < NOW.ticks + 86_400:
+        state, _ = m.step(state, m.Seen(0, m.BatchSeen("b", "finalizing"), "look"), now)
+        now, looks = m.Now(state.parts[0].due, now.wall), looks + 1
+        state, _ = m.step(state, m.Tick(), now)
+    assert looks < 1700

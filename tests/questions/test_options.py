@@ -1,0 +1,135 @@
+"""Every door takes the same options, says the same of them, and sends none of them to the service."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import dobatch_pandas as dobatch
+from dobatch_pandas import cli, magics
+from dobatch_pandas.errors import InputError
+from dobatch_pandas.questions.options import ASKED, SENDING, typed_options
+
+FRAME = pd.DataFrame({"text": ["a", "b"], "answer": ["c", "d"]})
+ACCESSOR = dobatch.DobatchAccessor
+DOORS = {
+    "plan": (ACCESSOR.plan, ()),
+    "submit": (ACCESSOR.submit, SENDING),
+    "trial": (ACCESSOR.trial, ("max_cost",)),
+    "judge": (ACCESSOR.judge, SENDING),
+    "submit_dataset": (dobatch.submit_dataset, SENDING),
+}
+OURS = [
+    "token", "base_url", "home", "allow_http", "prices", "account", "fresh", "display", "max_cost", "n", "output", "source",
+    "timeout", "wait", "send_only", "params", "body", "frame",
+]  # fmt: skip
+
+
+def _doors() -> dict[str, Any]:
+    found = dict(DOORS)
+    dask = pytest.importorskip("dobatch_pandas.dask")
+    found["Dask's plan"] = (dask.DaskDobatchAccessor.plan, ())
+    found["Dask's submit"] = (dask.DaskDobatchAccessor.submit, SENDING)
+    return found
+
+
+def test_every_door_shows_every_option_with_its_default() -> None:
+    """
+    Shift-Tab tells all, wherever it is pressed.
+    """
+    for name, (function, sends) in _doors().items():
+        shown = inspect.signature(function).parameters
+        without = {"system", "schema", "into"} if name == "judge" else set()
+        for option in {**ASKED, **{s: SENDING[s] for s in sends}}.values():
+            if option.name not in without:
+                assert shown[option.name].default == option.default, (name, option.name)
+        assert shown["body"].kind is inspect.Parameter.VAR_KEYWORD
+        assert "options" not in shown
+
+
+def test_every_door_documents_every_option() -> None:
+    """
+    ``help`` has a paragraph for each, and none for what the door does not take.
+    """
+    for name, (function, _) in _doors().items():
+        text = inspect.getdoc(function) or ""
+        assert "{options}" not in text
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.name not in ("self", "body"):
+                assert f"\n{parameter.name} : " in text, (name, parameter.name)
+        assert text.count("\nmodel : ") == 1
+        assert "\n**body\n" in text
+
+
+def test_the_terminal_and_the_magic_take_every_option() -> None:
+    """
+    Whatever a keyword can say, a flag can say: but how a notebook shows a job.
+    """
+    assert {option.name for option in typed_options()} == {*ASKED, *SENDING} - {"display"}
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    for option in typed_options():
+        assert option.words
+        assert option.flag in magics.USAGE
+
+
+def test_the_terminals_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Nothing has to be looked up elsewhere.
+    """
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert [option.flag for option in typed_options() if option.flag not in shown] == []
+
+
+@pytest.mark.parametrize("word", OURS)
+@pytest.mark.parametrize("door", ["plan", "submit", "trial", "judge", "submit_dataset"])
+def test_a_word_of_ours_is_never_a_parameter_of_the_body(
+    door: str, word: str, server: Any, tmp_path: Any
+) -> None:
+    """
+    Given to a door that cannot use it, it is an error that says where it belongs, and nothing has been sent.
+    """
+    if word in inspect.signature(DOORS[door][0]).parameters:
+        return
+    given = {"model": "echo", word: 1}
+    with pytest.raises(InputError, match=f"{word} is not for {door}"):
+        if door == "submit_dataset":
+            dobatch.submit_dataset(tmp_path, "Say {text}", **{"output": tmp_path / "out", **given})
+        else:
+            getattr(FRAME.dobatch, door)("Say {text}", **given)
+    assert server.calls == []
+
+
+def test_the_judge_writes_its_own_instructions(server: Any) -> None:
+    """
+    A system text or a schema for it would take its criteria away.
+    """
+    with pytest.raises(InputError, match="system is not for judge"):
+        FRAME.dobatch.judge("text", model="echo", system="Be kind.")
+
+
+def test_options_of_another_door_are_told_all_at_once() -> None:
+    """
+    One run shows everything there is to mend.
+    """
+    with pytest.raises(InputError) as told:
+        FRAME.dobatch.plan("Say {text}", model="echo", max_cost=1, fresh=True, token="secret")
+    assert len(told.value.problems) == 3
+    assert "secret" not in str(told.value)
+
+
+def test_a_trial_keeps_to_its_limit(server: Any) -> None:
+    """
+    What may cost more is not asked.
+    """
+    dobatch.configure(prices={"echo": dobatch.Prices(input=1e6, output=1e6)})
+    with pytest.raises(dobatch.errors.BudgetExceeded, match="max_cost"):
+        FRAME.dobatch.trial("Say {text}", model="echo", max_tokens=5, max_cost=0.01)
+    assert server.calls == []
+    asked = FRAME.dobatch.trial("Say {text}", model="echo", max_tokens=5, max_cost=1000)
+    assert list(asked["response"]) == ["Say a", "Say b"]
