@@ -39,6 +39,7 @@ from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, 
 from .process import drop, home_here, live_of, post, take_up, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
+from .rows import RowRecord
 from .status import snapshot_of, word_of
 from .work import OpenJob
 
@@ -68,6 +69,7 @@ class Job:
         record = home.record(job_id)
         self.id = job_id
         self._home, self._record, self._known_recipe = home, record, recipe
+        self._rows: RowRecord | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -95,7 +97,12 @@ class Job:
 
     @property
     def _answers(self) -> JobAnswers:
-        return JobAnswers(self._folder, self._record, self.recipe, self._state)
+        return JobAnswers(self._folder, self._record, self.recipe, self._state, self._rows)
+
+    def know(self, rows: RowRecord) -> None:
+        """Answer for the rows of the frame that was submitted now: the job may be one of an earlier submit."""
+        self._rows = rows
+        rows.write(self._folder.rows)
 
     def snapshot(self) -> Snapshot:
         """Gather the numbers that every display draws; reads the job's folder at most, never the network."""
@@ -382,7 +389,7 @@ class Job:
         try:
             journal = self._folder.journal()
             state = journal.load()
-            ids = JobAnswers(self._folder, self._record, self.recipe, state).failed_with(codes)
+            ids = JobAnswers(self._folder, self._record, self.recipe, state, self._rows).failed_with(codes)
             if state.ended is None or not len(ids):
                 return 0
             folder = self._folder
