@@ -36,8 +36,8 @@ SIGNATURES = {
     "DobatchAccessor.plan": ASKED + ", **body",
     "DobatchAccessor.submit": ASKED + ", fresh=False, display=None, max_cost=None, **body",
     "DobatchAccessor.trial": ASKED.replace("model,", "model, n=5,") + ", max_cost=None, **body",
-    "DobatchAccessor.join": "job, *, custom_id=None, into='response'",
-    "DobatchAccessor.update": "job, *, custom_id=None, into='response'",
+    "DobatchAccessor.join": "job, *, custom_id=None, into='response', wait=True",
+    "DobatchAccessor.update": "job, *, custom_id=None, into='response', wait=True",
     "DobatchAccessor.score": "predicted, *, actual, **options",
     "DobatchAccessor.judge": (
         "question, criteria=None, *, model, into='judge', rubric=None, response='answer', reference=None, "
