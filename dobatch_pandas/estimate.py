@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ from .display.text import dollars
 from .errors import BudgetExceeded, InputError
 from .prices import Price, cost, facts_as_html, price_of, price_words
 from .questions.freeze import freeze
-from .questions.part_files import Part, lines_of_part
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
 from .tokens import ByteCounter, counter_for
@@ -428,33 +425,25 @@ def estimate_frame(
     """
     estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=overrides)
     fates = np.zeros(len(Fate), np.int64)
-    batches = reused = 0
+    reused = 0
     seen = KeySet()
 
-    def take(part: Part) -> None:
-        nonlocal batches
-        batches += 1
-        estimator.add_all(lines_of_part(part.path))
-        part.path.unlink()
-
-    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
-        writer = RequestWriter(recipe, Path(folder), answered=answered, on_part=take)
-        for frozen in freeze(recipe, frame):
-            block = writer.add(frozen)
-            fate = block["fate"].to_numpy()
-            fates += np.bincount(fate, minlength=len(fates))
-            if (fate == Fate.REUSED).any():
-                reused += int(
-                    seen.add_new(keys_of(block["custom_id"].filter(pa.array(fate == Fate.REUSED)))).sum()
-                )
-        writer.close()
+    writer = RequestWriter(recipe, None, answered=answered, on_lines=estimator.add)
+    for frozen in freeze(recipe, frame):
+        block = writer.add(frozen)
+        fate = block["fate"].to_numpy()
+        fates += np.bincount(fate, minlength=len(fates))
+        if (fate == Fate.REUSED).any():
+            keys = keys_of(block["custom_id"].filter(pa.array(fate == Fate.REUSED)))
+            reused += int(seen.add_new(keys).sum())
+    writer.close()
     return estimator.finish(
         rows=len(frame),
         reused=reused,
         skipped=int(fates[Fate.SKIPPED] + fates[Fate.TOO_LARGE]) // recipe.samples,
         # A line ends in a newline that is not given to the estimator.
         bytes=estimator.bytes + estimator.requests,
-        batches=batches,
+        batches=writer.parts,
     )
 
 

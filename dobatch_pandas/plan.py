@@ -101,15 +101,13 @@ class Plan:
         )  # to its end: there it says what is wrong
         first = first.slice(0, n)
         lines: dict[str, dict[str, Any]] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            paths: list[Path] = []
-            writer = RequestWriter(self.recipe, Path(folder), on_part=lambda part: paths.append(part.path))
-            ids = writer.add(first)["custom_id"].to_pylist()[:: self.recipe.samples]
-            writer.close()
-            for path in paths:
-                for line in filter(None, path.read_bytes().split(b"\n")):
-                    request = orjson.loads(line)
-                    lines[request["custom_id"]] = request.get("body") or request["params"]
+
+        def keep(rendered: list[bytes]) -> None:
+            for request in map(orjson.loads, rendered):
+                lines[request["custom_id"]] = request.get("body") or request["params"]
+
+        writer = RequestWriter(self.recipe, None, on_lines=keep)
+        ids = writer.add(first)["custom_id"].to_pylist()[:: self.recipe.samples]
         shown = [{"custom_id": key, **lines.get(key, {})} for key in ids]
         return pd.DataFrame(shown, index=self.frame.index[: len(shown)])
 
