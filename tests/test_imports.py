@@ -27,8 +27,10 @@ BACKWARDS = {
     ("usage", "display.html"): "_repr_html_",
     ("errors", "display.html"): "_repr_html_",
     ("job", "estimate"): "usage() is a look at the price, which submit needs no earlier",
-    ("evals.evaluation", "evals.report"): "what is found can show itself",
-    ("evals.comparison", "evals.report"): "what is found can show itself",
+    ("evals.findings", "evals.report"): "what is found can show itself",
+    ("evals.findings", "evals.gate"): "what is found can be held against what is required",
+    ("evals.findings", "evals.saved"): "what is found can be kept",
+    ("evals.saved", "evals.report"): "what is kept can show itself",
 }
 
 
@@ -91,7 +93,8 @@ def test_evaluations_know_frames_only():
     Scoring works on any frame, whoever made its columns.
     """
     foreign = {i for i in _imports("loaded", "late") if i.importer.startswith("evals")}
-    assert {i.imported for i in foreign if not i.imported.startswith("evals")} <= {"errors", "display.html"}
+    outside = {i.imported for i in foreign if not i.imported.startswith("evals")}
+    assert outside <= {"config", "errors", "display.html"}
 
 
 def test_displays_draw_a_snapshot_and_know_no_job():
