@@ -22,7 +22,9 @@ from dobatch_pandas.errors import (
     DobatchError,
     InputError,
     JobFailed,
+    JobNotFound,
     JobNotReady,
+    StoppedWaiting,
     WaitTimeout,
 )
 from dobatch_pandas.prices import Usage, usage_of
@@ -90,7 +92,13 @@ class Job:
     @property
     def _state(self) -> State:
         live = self._live
-        return live.state if live is not None and not live.elsewhere else self._folder.state()
+        if live is not None and not live.elsewhere:
+            return live.state
+        state = self._folder.state()
+        if not self._folder.exists:
+            # A journal that is not there reads as one that is empty.
+            raise JobNotFound(f"Job {self.id} is deleted: nothing of it is on this machine any more.", self.id)
+        return state
 
     @property
     def _answers(self) -> JobAnswers:
@@ -98,7 +106,7 @@ class Job:
 
     def snapshot(self) -> Snapshot:
         """Gather the numbers that every display draws; reads the job's folder at most, never the network."""
-        return snapshot_of(self._record, self._state, self._live)
+        return snapshot_of(self._record, self._state, self._live, self._folder)
 
     @property
     def status(self) -> str:
@@ -157,16 +165,18 @@ class Job:
 
         try:
             return f"<Job {self.id}: {describe(self.snapshot())}>"
-        except DobatchError as error:
-            return f"<Job {self.id}: {error}>"
+        except JobNotFound:
+            return f"<Job {self.id}: deleted from this machine>"
+        except Exception as error:  # a repr that raises hides whatever it is printed beside
+            return f"<Job {self.id}: cannot be read: {error}>"
 
     def _repr_html_(self) -> str:
-        from dobatch_pandas.display.html import static_html
+        from dobatch_pandas.display.html import static_html, words_html
 
         try:
             return static_html(self.snapshot())
-        except DobatchError as error:
-            return error._repr_html_()
+        except Exception:  # deleted, moved or unreadable: in words, then
+            return words_html(repr(self))
 
     def _ipython_display_(self) -> None:
         from dobatch_pandas.display import show
@@ -194,8 +204,8 @@ class Job:
             There is no answer at all, or the job cannot go on by itself.
         BudgetExceeded
             What is left to send would cost more than ``max_cost`` allows.
-        KeyboardInterrupt
-            On Ctrl+C or the stop button; the job goes on.
+        StoppedWaiting
+            A KeyboardInterrupt, on Ctrl+C or the stop button; the job continues.
         """
         from dobatch_pandas.display import progress
 
@@ -203,7 +213,7 @@ class Job:
             with progress(self, display):
                 self._wait_until(_is_still, timeout)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._stopped_waiting()) from None
+            raise StoppedWaiting(self._stopped_waiting()) from None
         return self._checked()
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -89,13 +89,13 @@ class FakeJob:
         self.set(state="cancelled", ended=NOW)
         return self
 
-    def retry(self) -> int:
+    def retry(self, codes: Collection[str] | None = None) -> int:
         self.calls.append("retry")
         failed = self._now.failed
         self.set(state="running", failed=0, errors=(), ended=None)
         return failed
 
-    def errors(self) -> pd.DataFrame:
+    def errors(self, *, wait: bool = True) -> pd.DataFrame:
         self.calls.append("errors")
         return pd.DataFrame(
             {"error_code": ["length"], "error_message": ["cut"], "text": ["half an ans"]}, index=["r7"]
