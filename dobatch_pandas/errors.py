@@ -111,7 +111,11 @@ class _Sentence(BaseException):
         title, *rest = _message_lines(self)
         lines = [f"{red}{type(self).__name__}{end}: {title}", *rest]
         where = _own_line(self.__traceback__)
-        lines += ["", *([f"{grey}  {where}{end}"] if where else []), f"{grey}  Full traceback: %tb Plain{end}"]
+        lines += [
+            "",
+            *([f"{grey}  {where}{end}"] if where else []),
+            f"{grey}  Full traceback: %tb Plain{end}",
+        ]
         return lines
 
 

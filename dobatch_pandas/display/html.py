@@ -167,7 +167,9 @@ def _sign_html(snapshot: Snapshot) -> str:
         sign, colour = "✗", RED
     elif snapshot.state == "completed" and (snapshot.failed or snapshot.skipped):
         sign, colour = "!", AMBER
-    return f'<span aria-hidden="true" style="{_ink(colour)};display:inline-block;min-width:1.3em">{sign}</span>'
+    return (
+        f'<span aria-hidden="true" style="{_ink(colour)};display:inline-block;min-width:1.3em">{sign}</span>'
+    )
 
 
 def head_html(snapshot: Snapshot) -> str:

@@ -79,7 +79,7 @@ def show_panel(job: Any, *, again: bool = True) -> None:
     """
     try:
         snapshot = job.snapshot()
-    except Exception:  # deleted, moved, unreadable: the job's words say which
+    except Exception:  # noqa: BLE001  deleted, moved, unreadable: the job's words say which
         if again:
             _publish({"text/html": html.words_html(repr(job)), "text/plain": repr(job)})
         return
@@ -194,7 +194,7 @@ class Panel:
             self._all_buttons(),
             layout=widgets.Layout(
                 flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
-            )
+            ),
         )
         self._style = widgets.HTML(
             _STYLE.replace("{mark}", self._mark), layout=widgets.Layout(display="none")
@@ -271,7 +271,7 @@ class Panel:
             self._last = self.job.snapshot()
         except JobNotFound:
             self._note = "This job has been deleted from this machine."
-        except Exception as error:  # whatever became of the folder: a panel outlives it
+        except Exception as error:  # noqa: BLE001  whatever became of the folder: a panel outlives it
             self._note = f"This job cannot be read any more: {error}"
         return not self._note
 
@@ -467,7 +467,7 @@ class Panel:
             self._message = ""
             try:
                 work()
-            except Exception as error:  # in a thread, it would be printed into whatever cell ran last
+            except Exception as error:  # noqa: BLE001  in a thread, it would be printed into whatever cell ran last
                 self._say(str(error) or repr(error))
             self._news.set()
 

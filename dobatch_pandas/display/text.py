@@ -335,9 +335,7 @@ def money_line(snapshot: Snapshot) -> str:
     """What was spent, and what is expected while the job is not over; empty where no price is known."""
     parts = []
     if snapshot.cost is not None:
-        parts.append(
-            dollars(snapshot.cost) if snapshot.over else f"{dollars(snapshot.cost)} spent so far"
-        )
+        parts.append(dollars(snapshot.cost) if snapshot.over else f"{dollars(snapshot.cost)} spent so far")
     if snapshot.expected is not None and not snapshot.over:
         parts.append(f"expected {expected_words(snapshot.expected)}")
     return " · ".join(parts)

@@ -97,7 +97,9 @@ class Job:
         state = self._folder.state()
         if not self._folder.exists:
             # A journal that is not there reads as one that is empty.
-            raise JobNotFound(f"Job {self.id} is deleted: nothing of it is on this machine any more.", self.id)
+            raise JobNotFound(
+                f"Job {self.id} is deleted: nothing of it is on this machine any more.", self.id
+            )
         return state
 
     @property
@@ -167,7 +169,7 @@ class Job:
             return f"<Job {self.id}: {describe(self.snapshot())}>"
         except JobNotFound:
             return f"<Job {self.id}: deleted from this machine>"
-        except Exception as error:  # a repr that raises hides whatever it is printed beside
+        except Exception as error:  # noqa: BLE001  a repr that raises hides whatever it is printed beside
             return f"<Job {self.id}: cannot be read: {error}>"
 
     def _repr_html_(self) -> str:
@@ -175,7 +177,7 @@ class Job:
 
         try:
             return static_html(self.snapshot())
-        except Exception:  # deleted, moved or unreadable: in words, then
+        except Exception:  # noqa: BLE001  deleted, moved or unreadable: in words, then
             return words_html(repr(self))
 
     def _ipython_display_(self) -> None:

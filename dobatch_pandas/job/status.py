@@ -156,7 +156,7 @@ _known: dict[Path, Expected | None] = {}
 _known_lock = threading.Lock()
 
 
-def _perhaps_known(root: Path) -> Expected | None | bool:
+def _perhaps_known(root: Path) -> Expected | bool | None:
     with _known_lock:
         return _known.get(root, False)
 
