@@ -18,6 +18,7 @@ missing_result      the service's files do not have this row                    
 pending             the answer is not there yet: the job is not over            no
 batch_failed        the service refused the whole batch                         yes
 missing_input       a value of the row is missing, so nothing was sent          no
+row_changed         the row is not as it was at submit, so that none is its      no
 too_large           the request alone is larger than a file may be              no
 http_<status>       the request ended with this HTTP status                     408, 409, 425, 429, 5xx
 provider_error      an error without a status that has a code of its own here   yes
@@ -48,9 +49,11 @@ class Fate(IntEnum):
     """A value is missing."""
     TOO_LARGE = 4
     """Larger than a file may be."""
+    CHANGED = 5
+    """Cannot be known again when answers are joined; never on disk."""
 
 
-NEVER_ASKED = {Fate.SKIPPED: "missing_input", Fate.TOO_LARGE: "too_large"}
+NEVER_ASKED = {Fate.SKIPPED: "missing_input", Fate.TOO_LARGE: "too_large", Fate.CHANGED: "row_changed"}
 """The codes of rows that are not asked at all."""
 
 EXPLANATIONS: dict[str, str] = {
@@ -68,6 +71,7 @@ EXPLANATIONS: dict[str, str] = {
     "pending": "The answer is not there yet: the job is not over.",
     "batch_failed": "The service refused the whole batch this request was in.",
     "missing_input": "A value that the prompt needs is missing in this row, so nothing was sent.",
+    "row_changed": "The row is not known again: its contents are not those of any row that was submitted.",
     "too_large": "The request alone is larger than one batch file may be, so it was not sent.",
     "provider_error": "The provider reported an error; its words are in responses().",
 }

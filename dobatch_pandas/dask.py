@@ -154,7 +154,7 @@ class DaskPlan:
         ]
         if problems:
             raise InputError(problems)
-        if not recipe.portable:
+        if recipe.kind == "series":
             raise InputError(
                 "A Series of prompts cannot be matched to partitions: use a template or a function."
             )

@@ -30,6 +30,7 @@ SIGNATURES = {
         "a, b, *more, key=None, by=None, noise=None, metric=None, names=None, confidence=0.95, power=0.8, "
         "resamples=9999, seed=0, small=30"
     ),
+    "evaluations": "",
     "submit_dataset": "source, "
     + ASKED.replace("model,", "model, output,")
     + ", fresh=False, display=None, max_cost=None, **body",

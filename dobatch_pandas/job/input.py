@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from hashlib import blake2b
 from pathlib import Path
@@ -28,14 +28,14 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 
 from .folder import JobFolder, JobRecord, written_whole
+from .rows import LABEL, RowRecord, index_of, labels_of
 
 __all__ = [
     "as_json",
     "check_source",
     "fingerprint",
     "fingerprint_of",
-    "index_of",
-    "labels_of",
+    "frozen_in",
     "read_input",
     "read_labels",
     "record_of_source",
@@ -43,45 +43,10 @@ __all__ = [
     "write_input",
 ]
 
-LABEL = "index_"  # prefix of the columns that hold index levels
 ROWS_AT_ONCE = 16_384
 
 
-def labels_of(index: pd.Index) -> pa.Table:
-    """
-    Turn an index into Arrow columns ``index_0``, ``index_1`` ..., one a level.
-
-    A level whose labels Arrow cannot hold (mixed types, say) is kept as the text of their ``repr``.
-    """
-    frame = index.to_frame(index=False)
-    frame.columns = pd.Index([f"{LABEL}{number}" for number in range(frame.shape[1])])
-    names = [None if name is None else str(name) for name in index.names]
-    for name in frame:
-        try:
-            pa.array(frame[name])
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-            frame[name] = frame[name].map(repr)
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    return table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), b"index_names": as_json(names).encode()}
-    )
-
-
-def index_of(labels: pa.Table) -> pd.Index:
-    """Turn the columns that `labels_of` made back into an index."""
-    metadata = labels.schema.metadata or {}
-    columns = [name for name in labels.schema.names if name.startswith(LABEL)]
-    frame = labels.select(columns).to_pandas()
-    names = json.loads(metadata[b"index_names"]) if b"index_names" in metadata else [None] * len(columns)
-    if not columns:
-        return pd.RangeIndex(len(labels))
-    if len(columns) == 1:
-        index: pd.Index = pd.Index(frame[columns[0]]).rename(names[0])
-        return index
-    return pd.MultiIndex.from_frame(frame, names=names)
-
-
-def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) -> str:
+def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) -> tuple[str, RowRecord]:
     """
     Freeze what a recipe needs of a frame into one file, and return a fingerprint of all that is asked.
 
@@ -98,16 +63,21 @@ def write_input(frame: pd.DataFrame, recipe: Recipe, target: Path, salt: str) ->
 
     Returns
     -------
-    str
+    fingerprint : str
         Hex digits; the same for the same question over the same values in the same order.
+    rows : RowRecord
+        By which the frame's rows are known again.
 
     Raises
     ------
     InputError
         Some rows cannot be turned into requests; all of them are named.
     """
+    read: set[Hashable] = set()
     with written_whole(target) as partial:
-        return fingerprint(recipe, salt, _written(freeze(recipe, frame), labels_of(frame.index), partial))
+        pieces = _written(freeze(recipe, frame, read), labels_of(frame.index), partial)
+        asked = fingerprint(recipe, salt, pieces)
+    return asked, RowRecord.of(frame, recipe, read)
 
 
 def _written(pieces: Iterable[pa.RecordBatch], labels: pa.Table, target: Path) -> Iterator[pa.RecordBatch]:
@@ -136,6 +106,13 @@ def fingerprint_of(frame: pd.DataFrame, recipe: Recipe, salt: str, lenient: Reci
     Return what `write_input` would, without writing; `lenient` freezes rows that `recipe` would refuse.
     """
     return fingerprint(recipe, salt, freeze(lenient, frame))
+
+
+def frozen_in(folder: JobFolder) -> Iterator[pa.RecordBatch]:
+    """Yield what of a frame is rendered, in pieces, without its labels."""
+    with pq.ParquetFile(folder.input) as file:
+        mine = [name for name in file.schema_arrow.names if not name.startswith(LABEL)]
+        yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=mine)
 
 
 def read_input(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,17 +16,19 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns, response_columns
 from dobatch_pandas.answers.result_lines import merge_results
+from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.codes import EXPLANATIONS, Fate
-from dobatch_pandas.errors import InputError
+from dobatch_pandas.questions.freeze import id_texts
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import ids_of
 
 from .folder import JobFolder, JobRecord
-from .input import fingerprint_of, index_of, labels_of, read_labels
+from .input import fingerprint_of, read_labels
 from .machine import State
 from .render import part_ids
 from .result_files import TOKENS, failed_results
+from .rows import RowRecord, index_of
 
 __all__ = ["JobAnswers"]
 
@@ -38,10 +43,20 @@ class JobAnswers:
     record : JobRecord
     recipe : Recipe
     state : State
+    rows : RowRecord, optional
+        The rows of the frame that this job was submitted for; by default those on disk.
     """
 
-    def __init__(self, folder: JobFolder, record: JobRecord, recipe: Recipe, state: State) -> None:
+    def __init__(
+        self,
+        folder: JobFolder,
+        record: JobRecord,
+        recipe: Recipe,
+        state: State,
+        rows: RowRecord | None = None,
+    ) -> None:
         self._folder, self._record, self._recipe, self._state = folder, record, recipe, state
+        self._known = rows
 
     def any(self) -> bool:
         """Whether there is any answer at all."""
@@ -63,10 +78,7 @@ class JobAnswers:
         """
         Return the answer columns for the rows of a frame, matched by what each of them asks.
 
-        Raises
-        ------
-        InputError
-            Its rows cannot be told apart.
+        A row that cannot be told to be one of those asked has the code ``row_changed``, and a warning counts them.
         """
         with Threads(1, "dobatch-join") as pool:
             reading = pool.submit(self._table, ANSWER_COLUMNS)
@@ -118,18 +130,28 @@ class JobAnswers:
         """What a row without any result has: its request is not rendered yet, or the job does not ask it."""
         return "missing_result" if self._state.rendered else "pending"
 
+    def _rows(self) -> RowRecord | None:
+        """The rows that were submitted; None where version 0.1 did not write them down, or they are files'."""
+        if self._known is None and self._folder.rows.exists():
+            self._known = RowRecord.read(self._folder.rows)
+        return self._known
+
     def _asked(self) -> tuple[Any, Any, pd.Index]:
         every = self._recipe.samples
+        rows = self._rows()
         if not self._folder.manifest.exists():
-            index = read_labels(self._folder, self._record)
+            index = read_labels(self._folder, self._record) if rows is None else rows.index
             nothing = pa.nulls(len(index) * every, pa.string())
             return nothing, pa.array([int(Fate.SENT)] * len(nothing), pa.int8()), index
-        manifest = pq.read_table(self._folder.manifest)
+        columns = None if rows is None else ["custom_id", "fate"]
+        manifest = pq.read_table(self._folder.manifest, columns=columns)
+        if rows is not None:
+            return manifest["custom_id"], manifest["fate"], rows.index
         labels = manifest.take(pa.array(range(0, len(manifest), every))) if every > 1 else manifest
         return manifest["custom_id"], manifest["fate"], index_of(labels)
 
     def _ids_for(self, frame: pd.DataFrame) -> tuple[Any, Any]:
-        """Find each row's request: by what it asks, or by its label where only a label tells."""
+        """Find each row's request: by what it asks, or else by the contents that it had at submit."""
         recipe = self._recipe
         missing = [column for column in recipe.columns if column not in frame.columns]
         if recipe.portable and not missing:
@@ -145,22 +167,58 @@ class JobAnswers:
                 # The very rows that were submitted, most often: their ids are on disk.
                 return self._asked()[:2]
             return ids_of(frame, lenient)
-        ids, fates, index = self._asked()
-        if len(index) == len(frame) and index.equals(index_of(labels_of(frame.index))):
-            return ids, fates
-        if not index.is_unique:
+        ids, fates, _ = self._asked()
+        rows = self._rows()
+        every = recipe.samples
+        if recipe.custom_id is not None and recipe.custom_id in frame.columns:
+            return self._by_own_ids(frame, ids, fates)
+        places = np.full(len(frame), -1)
+        if rows is not None and rows.columns is not None:
+            missing = rows.lacking(frame)
+            if not missing:
+                flat = ids.to_pylist()
+                each = [tuple(flat[n : n + every]) for n in range(0, len(flat), every)]
+                places = rows.places_of(frame, each)
+        return self._taken(ids, fates, places, missing)
+
+    def _by_own_ids(self, frame: pd.DataFrame, ids: Any, fates: Any) -> tuple[Any, Any]:
+        """Find rows by the user's own ids, whatever else has become of them."""
+        every = self._recipe.samples
+        first = one_array(ids).take(pa.array(np.arange(0, len(ids), every)))
+        mine = pa.array(id_texts(frame[self._recipe.custom_id]), pa.string(), from_pandas=True)
+        places = pc.fill_null(pc.index_in(mine, value_set=first), -1).to_numpy(zero_copy_only=False)
+        places[mine.is_null().to_numpy(zero_copy_only=False)] = -1
+        return self._taken(ids, fates, places, [])
+
+    def _taken(self, ids: Any, fates: Any, places: Any, missing: list[Any]) -> tuple[Any, Any]:
+        """The requests of some of the rows that were submitted; one that is none of them has a code."""
+        every = self._recipe.samples
+        unknown = int((places < 0).sum())
+        if unknown:
             why = (
-                f"its columns {missing} are gone"
+                f"the column {', '.join(map(repr, missing[:5]))} is gone"
                 if missing
-                else "its prompts were made by a function or a Series"
+                else "their contents are not what they were at submit"
+                if self._rows() is not None
+                else "the job keeps no contents of its rows"
             )
-            raise InputError(
-                f"Cannot tell which rows of this frame job {self._record.id} answered: {why}, the index is another one "
-                "than at submit, and its labels repeat. Join to the frame that was submitted, or take job.result(), "
-                "which has the answers on the labels of submit."
+            warnings.warn(
+                f"{unknown:,} of {len(places):,} rows cannot be told to be rows that job {self._record.id} has asked "
+                f"({why}); their code is row_changed. Join to the frame as it was submitted, or take job.result(), "
+                "which has all answers on the labels of that frame.",
+                stacklevel=_outside(),
             )
-        place = index.get_indexer(index_of(labels_of(frame.index)))
-        rows = pa.array(
-            [None if p < 0 else p * recipe.samples + s for p in place for s in range(recipe.samples)]
+        at = pa.array(
+            (places[:, None] * every + np.arange(every)).reshape(-1), mask=np.repeat(places < 0, every)
         )
-        return ids.take(rows), fates.take(rows)
+        found = pc.fill_null(one_array(fates).take(at), int(Fate.CHANGED))
+        return one_array(ids).take(at), found
+
+
+def _outside() -> int:
+    """How far up the stack the caller outside this package is."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return max(level - 1, 1)

@@ -15,7 +15,6 @@ from dobatch_pandas.config import settings
 from dobatch_pandas.errors import InputError, ServerError, TooManyRequests
 from dobatch_pandas.estimate import check_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
-from dobatch_pandas.questions.freeze import freeze as freeze_frame
 from dobatch_pandas.questions.freeze import freeze_batches
 from dobatch_pandas.questions.options import door, sorted_out
 from dobatch_pandas.questions.recipe import Recipe
@@ -26,12 +25,13 @@ from .account import account_here
 from .budget import most_of
 from .folder import JobFolder, JobRecord
 from .home import Home
-from .input import as_json, check_source, record_of_source, write_input
+from .input import as_json, check_source, frozen_in, record_of_source, write_input
 from .job import Job
 from .machine import State
 from .output import output_problems
 from .process import home_here
 from .render import Known
+from .rows import RowRecord
 
 __all__ = ["answered_here", "home_with_token", "salt_here", "submit_dataset", "submit_frame"]
 
@@ -64,14 +64,21 @@ def submit_frame(
     """
     home = home_with_token()
     check_max_cost(max_cost)
+    known: list[RowRecord] = []
+    frozen: list[JobFolder] = []
 
     def freeze(folder: JobFolder) -> str:
-        return write_input(frame, recipe, folder.input, salt=salt_here(home))
+        fingerprint, mine = write_input(frame, recipe, folder.input, salt=salt_here(home))
+        mine.write(folder.rows)
+        known.append(mine)
+        frozen.append(folder)
+        return fingerprint
 
     def rows() -> Iterable[pa.RecordBatch]:
-        return freeze_frame(recipe, frame)
+        # From disk: a prompt function is called once.
+        return frozen_in(frozen[0])
 
-    return _submitted(
+    job = _submitted(
         home,
         recipe,
         len(frame),
@@ -82,6 +89,8 @@ def submit_frame(
         max_cost=max_cost,
         send_only=send_only,
     )
+    job.know(known[0])
+    return job
 
 
 @door("fresh", "display", "max_cost")

@@ -58,10 +58,12 @@ class Recipe:
 
     @property
     def portable(self) -> bool:
-        """Whether it can be applied to any frame: not where the prompts come from a Series or a lost function."""
-        return self.kind in ("template", "messages", "column") or (
-            self.kind == "callable" and self.live is not None
-        )
+        """
+        Whether what a row asks can be computed again, from any frame.
+
+        What a Series held is gone, and a function may say something else today: it is called once, at submit.
+        """
+        return self.kind in ("template", "messages", "column")
 
     # -- what follows from it
 

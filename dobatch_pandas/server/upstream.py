@@ -31,7 +31,7 @@ from .pace import NotNow
 from .plain import from_json, to_json
 from .shapes import CHAT, EMBEDDINGS, ENDPOINTS, MESSAGES, RESPONSES, Reply, error_reply
 
-__all__ = ["Stream", "UpstreamModel"]
+__all__ = ["Stream", "UpstreamModel", "pool_for"]
 
 # What an endpoint's answer must hold, as a list.
 _HOLDS = {CHAT: "choices", RESPONSES: "output", EMBEDDINGS: "data", MESSAGES: "content"}
@@ -110,7 +110,7 @@ class UpstreamModel:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._pool = _pool_for(self._base, host, self.concurrency, timeout)
+        self._pool = pool_for(self._base, host, self.concurrency, timeout)
         # Endpoints that are known to be there, or not, for a model.
         self._has: dict[tuple[str, str], bool] = {}
         self._closed = threading.Event()
@@ -304,7 +304,8 @@ class UpstreamModel:
         return b"".join(pieces)
 
 
-def _pool_for(base: str, host: str, size: int, timeout: float) -> urllib3.PoolManager:
+def pool_for(base: str, host: str, size: int, timeout: float) -> urllib3.PoolManager:
+    """Connections to a host, by the environment's proxy only where it is another machine."""
     options: dict[str, Any] = {
         "maxsize": size + 4,
         "timeout": urllib3.Timeout(connect=10.0, read=timeout),

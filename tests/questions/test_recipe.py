@@ -40,7 +40,7 @@ def test_functions_and_series_are_not_kept():
     """
     frame = pd.DataFrame({"text": ["a"]})
     for prompt, portable, says in (
-        (str, True, "prompt function"),
+        (str, False, "prompt function"),
         (frame["text"], False, "Series of prompts"),
     ):
         recipe = recipe_of(prompt)
