@@ -323,9 +323,10 @@ def _stacked(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
         )
     width = next(iter(lengths), 0)
     block = getattr(vectors[there[0]], "base", None) if there else None
-    while block is not None and block.ndim != 1:
+    while isinstance(block, np.ndarray) and block.ndim != 1:
         block = block.base
-    if block is not None and block.dtype == np.float32 and len(there) == len(vectors):
+    # What comes from Arrow has memory of Arrow's below it.
+    if isinstance(block, np.ndarray) and block.dtype == np.float32 and len(there) == len(vectors):
         start = vectors[0].__array_interface__["data"][0]
         step = width * block.itemsize
         if all(v.__array_interface__["data"][0] == start + n * step for n, v in enumerate(vectors)):
