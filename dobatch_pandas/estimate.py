@@ -16,6 +16,7 @@ import pyarrow as pa
 from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
 from .display.text import dollars
+from .endpoints import READERS
 from .errors import BudgetExceeded, InputError
 from .prices import Price, cost, facts_as_html, price_of, price_words
 from .questions.freeze import freeze
@@ -184,7 +185,7 @@ class Estimator:
         bound: bool = False,
     ) -> None:
         self.model, self.provider = model, provider
-        self._embeds = endpoint == "/v1/embeddings"
+        self._endpoint = READERS[endpoint]
         self._bound = bound
         self.price = price_of(model, provider, overrides=overrides)
         self.counter = counter_for(model)
@@ -195,7 +196,7 @@ class Estimator:
         self._input, self._output = np.zeros(2), np.zeros(2)
         self._limited = True
         # How the other endpoints put a conversation into tokens is not published.
-        self._plain = self._embeds or endpoint == "/v1/chat/completions"
+        self._plain = self._endpoint.PUBLISHED
 
     def add(self, bodies: Sequence[bytes]) -> None:
         """
@@ -290,14 +291,10 @@ class Estimator:
 
     def _read(self, body: dict[str, Any]) -> tuple[list[str], int]:
         """The texts of a body, and the tokens its form adds."""
-        if self._embeds:
-            return _texts(body.get("input")), 0
-        asked = body.get("messages", body.get("input"))
-        messages = [asked] if isinstance(asked, str) else list(asked or [])
-        messages += [body[name] for name in ("system", "instructions") if name in body]
+        messages = self._endpoint.conversation(body)
         texts = [text for message in messages for text in _texts(message)]
-        fixed = PER_MESSAGE * len(messages) + PER_ANSWER
-        for name in ("response_format", "text", "tools", "tool_choice"):
+        fixed = 0 if self._endpoint.VECTORS else PER_MESSAGE * len(messages) + PER_ANSWER
+        for name in self._endpoint.FORMS:
             if name in body:
                 form = orjson.dumps(body[name]).decode()
                 # The provider keeps to itself how it puts these to the model.
@@ -309,9 +306,9 @@ class Estimator:
         return texts, fixed
 
     def _longest_answer(self, body: dict[str, Any]) -> float:
-        if self._embeds:
+        if self._endpoint.VECTORS:
             return 0
-        for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        for name in self._endpoint.LIMIT_NAMES:
             if isinstance(body.get(name), int):
                 return float(body[name]) * (body["n"] if isinstance(body.get("n"), int) else 1)
         self._limited = False

@@ -325,6 +325,7 @@ def _stacked(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     block = getattr(vectors[there[0]], "base", None) if there else None
     while isinstance(block, np.ndarray) and block.ndim != 1:
         block = block.base
+    # What comes from Arrow has memory of Arrow's below it.
     if isinstance(block, pa.Array) and not block.null_count:
         block = block.to_numpy()
     if isinstance(block, np.ndarray) and block.dtype == np.float32 and len(there) == len(vectors):

@@ -50,6 +50,7 @@ class Store:
         self.before: Callable[[], None] = lambda: None
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.received = b""
+        self.broken: list[bytes] = []
         store = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,7 +59,11 @@ class Store:
 
             def do_PUT(self) -> None:
                 store.requests.append((self.requestline, dict(self.headers)))
-                store.received = self.rfile.read(int(self.headers["Content-Length"]))
+                received = self.rfile.read(int(self.headers["Content-Length"]))
+                if len(received) < int(self.headers["Content-Length"]):
+                    store.broken.append(received)  # a connection that broke: its bytes may come late
+                    return
+                store.received = received
                 self.reply(*(store.refuse.pop(0) if store.refuse else (200, b"")))
 
             def do_GET(self) -> None:
