@@ -228,7 +228,8 @@ def _quiet(sim: Simulation) -> None:
     _see_through(sim, sound, "g" if len(sound) < len(sim.asked) else "live")
     for batch in sim.service.batches.values():
         in_time = max(batch.starts, sim.service.quiet_at) + 300.0
-        if batch.file.job in cancelled and in_time < batch.over_at and batch.cancelled_at > in_time:
+        more = batch.executed(in_time) < batch.executed(batch.over_at)
+        if batch.file.job in cancelled and more and batch.cancelled_at > in_time:
             raise Broken("d", f"{batch.id} of {batch.file.job} runs on after the cancel")
     for asked in sim.asked.values():
         asked.curse = None
@@ -267,10 +268,11 @@ def _see_through(sim: Simulation, job_ids: list[str], promise: str) -> None:
     def done() -> bool:
         return not any(job_id in sim.disk.locks for job_id in there) and not held()
 
-    for _ in range(3):
+    for turn in range(3):
+        if turn:
+            _attach_all(sim)
         if sim.run(sim.t + 13 * 3600.0, done, most=25_000):
             return
-        _attach_all(sim)
         for process in sim.processes:
             for job_id in held():
                 if sim.state(job_id).max_cost is not None:

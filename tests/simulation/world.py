@@ -280,7 +280,7 @@ class Process:
         self.token = 0
         self.frozen_until = 0.0
         self.origin = 0.0
-        self.busy: dict[tuple[str, int | None], str] = {}
+        self.busy: dict[tuple[Live, int | None], str] = {}
         self.leaving = False
         self.engine = Engine(self)
         self._due: float | None = None
@@ -587,9 +587,12 @@ class Process:
         if curse is not None and curse == (operation, "raises"):
             sim.faults["raises"] += 1
             raise RuntimeError("the world cannot begin this")
-        key = (live.id, number)
+        key = (live, number)
         if key in self.busy:
-            raise Broken("calm", f"{operation} of {key} begins while {self.busy[key]} is under way")
+            raise Broken(
+                "calm",
+                f"{operation} of part {number} of {live.id} begins while {self.busy[key]} is under way",
+            )
         self.busy[key] = operation
         if isinstance(action, m.Create):
             self.before_a_create(live, action)
@@ -616,7 +619,7 @@ class Process:
 
         self.later(delay, act, outlives=act_all_the_same)
 
-    def answer(self, live: Live, key: tuple[str, int | None], delay: float, event: m.Event) -> None:
+    def answer(self, live: Live, key: tuple[Live, int | None], delay: float, event: m.Event) -> None:
         def tell() -> None:
             self.may_die("before an answer is heard")
             self.busy.pop(key, None)
@@ -678,7 +681,7 @@ class Process:
         sim, asked = self.sim, self.sim.asked[live.id]
         self.may_die("while rendering")
         job = sim.disk.jobs.get(live.id)
-        key = (live.id, None)
+        key = (live, None)
         if job is None or live.gone:
             self.busy.pop(key, None)
             return
