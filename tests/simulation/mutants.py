@@ -101,19 +101,6 @@ def lines_of_requests_that_never_ran_stand_for_answers(patch: Patch) -> None:
     patch.setattr(m, "_succeeded", lambda event: 10**9)
 
 
-@mutant
-def a_batch_that_was_not_seen_to_end_is_not_looked_at_again(patch: Patch) -> None:
-    real = m._ask_again
-
-    def ask(state: m.State, now: m.Now) -> m.State:
-        asked = real(state, now)
-        return m._each(
-            asked, lambda p: replace(p, state="ended") if p.last_ask and p.state == "created" else p
-        )
-
-    patch.setattr(m, "_ask_again", ask)
-
-
 # -- money
 
 

@@ -142,6 +142,13 @@ def _trouble(sim: Simulation) -> None:
             submitted += 1
             process = random.choice(sim.processes)
             process.do(lambda: process.submit(asked))
+            if random.random() < 0.15:
+                # Second thoughts, in the middle of sending.
+                other = random.choice(sim.processes)
+                sim.at(
+                    random.choice((1.0, 15.0)) * random.random(),
+                    lambda: other.do(lambda: other.cancel(asked.id)),
+                )
 
     for _ in range(jobs):
         sim.at(random.random() * min(5.0, sim.horizon), submit)
