@@ -464,7 +464,7 @@ class Process:
             return
         asked.retry_in = None
         state = sim.state(job_id)
-        live = Live(job_id, Journal(JournalOnDisk(self, job_id), job_id))
+        journal = Journal(JournalOnDisk(self, job_id), job_id)
         failed = [i for i, r in self.sim.answers(job_id).items() if r.startswith("!") and r[1:] in RETRYABLE]
         if not failed:
             return
@@ -486,13 +486,17 @@ class Process:
             bound = len(some) * A_REQUEST if asked.bounded else None
             parts.append(m.Part(number, len(some), 10, turn, bound))
             number += 1
-        self.may_die("before a retry is recorded")
+        sim.disk.locks[job_id] = self
         try:
-            lock = self.try_lock(live)
+            before = journal.load()
+            journal.record(before, m.retried(before, m.Retried(tuple(parts), RETRYABLE)))
         except OSError:
             return
-        if lock is not None:
-            self.engine.carry_on(live, lock, m.Retried(tuple(parts), RETRYABLE))
+        finally:
+            sim.disk.locks.pop(job_id, None)
+            sim.poke()
+        self.may_die("between a retry and its start")
+        self.attach(job_id)
 
     def _retry_on(self, job_id: str) -> None:
         if job_id in self.engine.lives:
