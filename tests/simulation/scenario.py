@@ -306,6 +306,12 @@ def _check_all(sim: Simulation) -> None:
         missing = [custom_id for custom_id in asked.ids[asked.reused :] if custom_id not in found]
         if missing and not (state.cancelled and not state.rendered):  # its rows could not be rendered
             raise Broken("c", f"{missing} of {job_id} have neither an answer nor a code")
+        for part in state.parts.values():
+            if (
+                part.batch_id is not None
+                and sim.service.batches[part.batch_id].file != job.parts[part.number]
+            ):
+                raise Broken("b", f"part {part.number} of {job_id} has {part.batch_id}, which is another's")
         known = {part.batch_id for part in state.parts.values()}
         for batch in sim.service.batches.values():
             if batch.file.job == job_id and sim.t < batch.over_at:

@@ -747,7 +747,8 @@ class Process:
 
     def _seen(self, batch: Batch, number: int, operation: m.Operation) -> m.Seen:
         look = self.sim.service.look(batch, self.sim.t)
-        if look.enqueued:
+        if look.enqueued and not batch.refusal_heard:
+            batch.refusal_heard = True
             self.sim.asked[batch.file.job].refusals[number, "enqueued"] += 1
         seen = m.BatchSeen(
             look.batch_id,
