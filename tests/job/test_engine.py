@@ -284,20 +284,6 @@ def test_a_cancel_that_was_asked_of_nobody_is_read_before_anything_is_sent(
     assert [type(action) for _, action in world.started] == [m.Read]
 
 
-def test_a_retry_carries_on_with_the_lock_that_it_took(engine: Engine, world: World) -> None:
-    """A retry takes the right to move the job first, and hands it over with the new parts."""
-    file = File()
-    over = m.State("a", rendered=True, ended=5.0, parts={0: m.Part(0, 3, state="read", status="completed")})
-    Journal(file, "a").record(None, over)
-    live = job("a", file)
-    lock = world.try_lock(live)
-    assert lock is not None
-    engine.carry_on(live, lock, m.Retried((m.Part(1, 1, round=1),)))
-    assert world.started == [("a", m.Upload(1))]
-    engine.drop(live)
-    assert world.locks == set()
-
-
 def test_looks_of_jobs_that_are_nearly_due_go_together(engine: Engine, world: World) -> None:
     """Many jobs cost few calls: what is due soon is looked at along with what is due now."""
     for name in "ab":
