@@ -186,8 +186,11 @@ class JobAnswers:
         every = self._recipe.samples
         first = one_array(ids).take(pa.array(np.arange(0, len(ids), every)))
         mine = pa.array(id_texts(frame[self._recipe.custom_id]), pa.string(), from_pandas=True)
-        places = pc.fill_null(pc.index_in(mine, value_set=first), -1).to_numpy(zero_copy_only=False)
-        places[mine.is_null().to_numpy(zero_copy_only=False)] = -1
+        places = pc.fill_null(pc.index_in(mine, value_set=first.drop_null()), -1).to_numpy(
+            zero_copy_only=False
+        )
+        there = np.flatnonzero(first.is_valid().to_numpy(zero_copy_only=False))
+        places = np.where(places < 0, -1, there[places] if len(there) else -1)
         return self._taken(ids, fates, places, [])
 
     def _taken(self, ids: Any, fates: Any, places: Any, missing: list[Any]) -> tuple[Any, Any]:

@@ -263,7 +263,12 @@ def index_of(labels: pa.Table) -> pd.Index:
         return pd.RangeIndex(whole, name=names[0])
     frame = labels.select(columns).to_pandas()
     kinds = described.get("levels", [{}] * len(columns))
-    levels = [_level_from_arrow(frame[name], kind) for name, kind in zip(columns, kinds, strict=True)]
+    levels = [
+        pd.Index(pd.arrays.ArrowExtensionArray(pa.chunked_array(labels[name])))
+        if "arrow" in kind
+        else _level_from_arrow(frame[name], kind)
+        for name, kind in zip(columns, kinds, strict=True)
+    ]
     if len(levels) > 1:
         return pd.MultiIndex.from_arrays(levels, names=names)
     index: pd.Index = levels[0].rename(names[0])
@@ -288,6 +293,10 @@ def _level_to_arrow(values: pd.Index) -> tuple[Any, dict[str, Any]]:
         pa.Table.from_pandas(values.to_frame(index=False, name="x"))
     except (pa.ArrowException, UnicodeError, TypeError, ValueError):
         return _json_texts(values), {"json": True, "dtype": str(values.dtype)}
+    if isinstance(values.dtype, pd.StringDtype):
+        return values.array, {"string": [values.dtype.storage, values.dtype.na_value is pd.NA]}
+    if isinstance(values.dtype, pd.ArrowDtype):
+        return values.array, {"arrow": True}
     return values.array, {"dtype": "object"} if values.dtype == object else {}
 
 
@@ -307,6 +316,11 @@ def _level_from_arrow(values: pd.Series, kind: dict[str, Any]) -> pd.Index:
             return index.astype(kind["dtype"]) if "dtype" in kind else index
         except (TypeError, ValueError):
             return index
+    if "string" in kind:
+        storage, own_na = kind["string"]
+        # Before pandas 3 there is one kind of missing text.
+        dtype: Any = pd.StringDtype(storage) if own_na else "str" if pd.__version__[0] != "2" else object
+        return pd.Index(values, dtype=dtype)
     return pd.Index(values, dtype=kind.get("dtype"))
 
 
