@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -23,6 +23,7 @@ from dobatch_pandas.errors import DobatchError, ServerProblem
 from .certificate import Certificate, given_certificate, make_certificate
 from .faults import FAILURES, Faults
 from .local import LocalServer
+from .pace import NotNow
 from .tape import TapeServer
 from .wire import WIRES
 
@@ -162,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             server.start()
             _greet(server, args)
+            threading.Thread(target=_show_model, args=[server, ends.first], daemon=True).start()
             ends.wait()
             _drain(server, ends)
         finally:
@@ -277,15 +279,15 @@ class _Ends:
 
     def __init__(self) -> None:
         self.count = 0
-        self._first, self.second = threading.Event(), threading.Event()
+        self.first, self.second = threading.Event(), threading.Event()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        (self._first if self.count == 1 else self.second).set()
+        (self.first if self.count == 1 else self.second).set()
 
     def wait(self) -> None:
         # Windows delivers Ctrl+C only to a wait that ends now and then.
-        while not self._first.wait(1.0 if sys.platform == "win32" else None):
+        while not self.first.wait(1.0 if sys.platform == "win32" else None):
             pass
 
 
@@ -313,19 +315,25 @@ def _greet(server: LocalServer, args: argparse.Namespace) -> None:
             "Other machines can reach it: whoever has the token can read prompts and use the model.",
             flush=True,
         )
-    look = server.look()
-    if look is not None:
-        look.add_done_callback(_show_model)
 
 
-def _show_model(look: Future[list[str]]) -> None:
-    if look.cancelled():
-        return
-    problem = look.exception()
-    if problem is not None:
-        print(f"The model is not there yet: {problem}. Batches wait for it.", flush=True)
-        return
-    print("\n".join(["The model's server has:", *(f"    {line}" for line in look.result())]), flush=True)
+def _show_model(server: LocalServer, over: threading.Event) -> None:
+    """Say what the model's server has, as soon as it is there."""
+    told = ""
+    while not over.is_set():
+        try:
+            look = server.look()
+            if look is not None:
+                lines = look.result()
+                print("\n".join(["The model's server has:", *(f"    {line}" for line in lines)]), flush=True)
+            return
+        except NotNow as away:
+            if away.message != told and not over.is_set():
+                print(f"The model is not there yet: {away.message}. Batches wait for it.", flush=True)
+            told = away.message
+            over.wait(3.0)
+        except (ServerProblem, CancelledError):
+            return  # the server is ending
 
 
 def _drain(server: LocalServer, ends: _Ends) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import secrets
 import socket
+import sqlite3
 import tempfile
 import threading
 from collections import Counter, deque
@@ -134,8 +135,8 @@ class LocalServer:
             raise ValueError(f"rate_limit must be two numbers from 1, or None, not {rate_limit!r}")
         if token is not None and (not token or token.split() != [token] or not token.isascii()):
             raise ValueError("token must be a text of ASCII characters without blanks, and not empty")
-        if not url_lifetime > 0:
-            raise ValueError(f"url_lifetime must be more than 0 seconds, not {url_lifetime!r}")
+        if not url_lifetime >= 0:
+            raise ValueError(f"url_lifetime must be seconds from 0, not {url_lifetime!r}")
         for name in ("starlette", "uvicorn", "httptools"):
             if importlib.util.find_spec(name) is None:
                 raise MissingExtra("The embedded server", "server")
@@ -199,12 +200,15 @@ class LocalServer:
             self._service = self._build(model, self._open_home())
             self._address = (self._address[0], listener.getsockname()[1])
             self._serve(listener)
-        except BaseException:
+        except BaseException as problem:
             listener.close()
             if model is not None:
                 model.close()
             self._service = None
             self._release_home()
+            if isinstance(problem, (OSError, sqlite3.Error)):
+                where = "A temporary folder" if self._home is None else str(self._home)
+                raise ServerProblem(f"{where} cannot be the server's home: {problem}.") from problem
             raise
         return self
 

@@ -400,12 +400,13 @@ def _lacks(endpoint: str, reply: Reply) -> Reply | None:
             isinstance(first, Mapping) and isinstance(first.get("message"), Mapping)
         ):
             return error_reply(endpoint, 502, "The upstream server answered without a message")
-        if endpoint == CHAT and any(
-            one.get("finish_reason") == "abort" for one in held if isinstance(one, Mapping)
-        ):
-            return error_reply(
-                endpoint, 502, "The upstream server broke off the answer (finish_reason 'abort')"
-            )
+        ends = {str(one.get("finish_reason")) for one in held if isinstance(one, Mapping)}
+        ends |= {str(reply.body.get(name)) for name in ("status", "stop_reason") if endpoint != CHAT}
+        if broken := ends & {"abort", "error", "failed", "cancelled"}:
+            error = reply.body.get("error")
+            said = f": {error.get('message')}" if isinstance(error, Mapping) else ""
+            words = f"The upstream server broke off the answer ({', '.join(sorted(broken))}){said}"
+            return error_reply(endpoint, 502, words)
         return None
     error = reply.body.get("error")
     if isinstance(error, Mapping):
