@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .answers.by_hand import join_read_results
-from .answers.join import add_columns, joined
 from .errors import InputError
-from .job import Job
-from .plan import Plan
-from .questions.build import build_recipe
 
+# All else is loaded by the method that needs it: importing the package costs little, and the Tab key on a frame nothing.
 if TYPE_CHECKING:
     from .evals import Evaluation, Explorer
+    from .job import Job
+    from .plan import Plan
 
 __all__ = ["DobatchAccessor"]
 
@@ -31,6 +29,12 @@ class DobatchAccessor:
     # pandas 3 builds this anew at each access, and dir(frame) builds it too: it holds the frame and no state.
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
+
+    def __repr__(self) -> str:
+        return (
+            f"<df.dobatch of {len(self._frame):,} rows: plan, trial and submit ask; join and update add the answers; "
+            "score, judge and explore look at them>"
+        )
 
     def plan(
         self,
@@ -97,6 +101,9 @@ class DobatchAccessor:
         InputError
             With every problem found, and the labels of the rows.
         """
+        from .plan import Plan
+        from .questions.build import build_recipe
+
         recipe = build_recipe(
             prompt,
             model=model,
@@ -205,6 +212,8 @@ class DobatchAccessor:
         pandas.DataFrame
             This frame's rows, index, order and columns, and the answers beside them.
         """
+        from .answers.join import joined
+
         return joined(self._frame, self._answers(job, custom_id, into))
 
     def update(
@@ -216,9 +225,14 @@ class DobatchAccessor:
         Takes what `join` takes. Call it on a frame that has a name: columns that are added to a temporary
         such as ``df[mask].dobatch.update(job)`` go away with it.
         """
+        from .answers.join import add_columns
+
         add_columns(self._frame, self._answers(job, custom_id, into))
 
     def _answers(self, job: Job | pd.DataFrame, custom_id: str | None, into: str) -> dict[str, pd.Series]:
+        from .answers.by_hand import join_read_results
+        from .job import Job
+
         if isinstance(job, Job):
             return job.join(self._frame)
         if not isinstance(job, pd.DataFrame):
@@ -251,6 +265,7 @@ class DobatchAccessor:
         Evaluation
         """
         from .evals import score
+        from .job import Job
 
         if not isinstance(predicted, Job):
             return score(self._frame, predicted, actual, **options)
@@ -310,6 +325,7 @@ class DobatchAccessor:
             A widget.
         """
         from .evals import explore
+        from .plan import Plan
 
         if job is not None:
             options.setdefault("responses", job.responses())
