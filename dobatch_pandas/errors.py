@@ -70,7 +70,6 @@ __all__ = [
     "RequirementNotMet",
     "ServerError",
     "ServerProblem",
-    "StoppedWaiting",
     "TooManyRequests",
     "TransferError",
     "Truncated",

@@ -394,7 +394,9 @@ def body_html(snapshot: Snapshot, share: float | None = None, now: float | None 
     )
 
 
-def static_html(snapshot: Snapshot, now: float | None = None, *, note: str = "") -> str:
+def static_html(
+    snapshot: Snapshot, now: float | None = None, *, note: str = "", compact: bool = False
+) -> str:
     """
     Return the picture of a job that stays in a saved notebook.
 
@@ -407,6 +409,8 @@ def static_html(snapshot: Snapshot, now: float | None = None, *, note: str = "")
         Unix seconds; None asks the clock.
     note : str
         What has become of the job since, in a sentence.
+    compact : bool
+        One line, which opens to the rest.
     """
     now = time.time() if now is None else now
     parts = [head_html(snapshot), body_html(snapshot, None, now)]
@@ -419,6 +423,12 @@ def static_html(snapshot: Snapshot, now: float | None = None, *, note: str = "")
     hint = plain(note) if note else _hint(snapshot, now)
     if hint:
         parts.append(f'<div style="margin-top:6px;font-size:12px;{_SOFT}">{hint}</div>')
+    if compact:
+        return (
+            f'<details class="dobatch-static" style="{_FRAME};padding:2px 14px;margin:0">'
+            '<summary style="display:flex;gap:6px;cursor:pointer"><span aria-hidden="true">▸</span>'
+            f'<div style="flex:1 1 0;min-width:0">{line_html(snapshot)}</div></summary>{"".join(parts)}</details>'
+        )
     return f'<div class="dobatch-static" style="{_FRAME}">{"".join(parts)}</div>'
 
 

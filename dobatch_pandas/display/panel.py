@@ -67,7 +67,7 @@ _shown: dict[str, Panel] = {}  # the newest of each job, also when it has given 
 _registry = threading.Lock()
 
 
-def show_panel(job: Any, *, again: bool = True) -> None:
+def show_panel(job: Any, *, again: bool = True, compact: bool | None = None) -> None:
     """
     Show a job's live panel below the cell that runs, or its picture where nothing more can be done.
 
@@ -76,6 +76,8 @@ def show_panel(job: Any, *, again: bool = True) -> None:
     job : Job
     again : bool
         False shows nothing where a live panel of this job is on the page already.
+    compact : bool, optional
+        True is a line, False a card; None is a card, and a line once there are more than `FEW`.
     """
     try:
         snapshot = job.snapshot()
@@ -86,14 +88,15 @@ def show_panel(job: Any, *, again: bool = True) -> None:
     if snapshot.over and not again:
         return
     if snapshot.over and not snapshot.failed:
-        _publish({"text/html": html.static_html(snapshot), "text/plain": repr(job)})
+        line = len(_live) > FEW if compact is None else compact
+        _publish({"text/html": html.static_html(snapshot, compact=line), "text/plain": repr(job)})
         return
     with _registry:
         panel = _live.get(job.id)
         if panel is not None and not again:
             return
         if panel is None or panel.closed.is_set():
-            panel = _live[job.id] = _shown[job.id] = Panel(job)
+            panel = _live[job.id] = _shown[job.id] = Panel(job, compact)
     panel.show()
 
 
@@ -123,6 +126,8 @@ class Panel:
     Parameters
     ----------
     job : Job
+    compact : bool, optional
+        As `show_panel` takes it.
 
     Attributes
     ----------
@@ -131,7 +136,7 @@ class Panel:
         Set when the panel has given way to its picture.
     """
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Any, compact: bool | None = None) -> None:
         import ipywidgets as widgets
 
         self.job = job
@@ -147,7 +152,8 @@ class Panel:
         self._error_rows = ""
         self._note = ""
         self._started = False
-        self._compact: bool | None = None
+        self._compact = compact
+        self._is_line = self._was_line = bool(compact)
         self._publishing = threading.Lock()
         self._mark_of_bar = text.Mark()
         self._last: Snapshot = job.snapshot()
@@ -235,7 +241,7 @@ class Panel:
             self._take_away()
 
     def _picture(self) -> dict[str, Any]:
-        picture = html.static_html(self._last, note=self._note)
+        picture = html.static_html(self._last, note=self._note, compact=self._is_line)
         words = f"<Job {self.job.id}: {self._note or text.describe(self._last)}>"
         return {"text/html": f'<div class="{self._mark}">{_REOPENED}{picture}</div>', "text/plain": words}
 
@@ -336,7 +342,11 @@ class Panel:
         self._last = snapshot
         share = self._mark_of_bar.of(snapshot)
         many = len(_live) > FEW
-        compact = many if self._compact is None else self._compact
+        # What ends as a line stays one, however few are left then.
+        if not snapshot.over:
+            self._was_line = many
+        compact = (many or self._was_line) if self._compact is None else self._compact
+        self._is_line = compact
         pictures = {
             "line": html.line_html(snapshot, share) if compact else "",
             "head": "" if compact else html.head_html(snapshot),
@@ -367,7 +377,7 @@ class Panel:
         }
         if compact:
             shown = dict.fromkeys(shown, False)
-        shown[self._more] = many or self._compact is not None
+        shown[self._more] = many or compact or self._compact is not None
         _set(self._retry, "description", f"Retry {snapshot.worth_retrying:,}")
         _set(self._rest, "description", f"Send the other {snapshot.never_run:,}")
         _set(self._errors, "description", "Hide errors" if self._opened == "errors" else "Show errors")
@@ -408,8 +418,7 @@ class Panel:
         self._news.set()
 
     def _fold(self) -> None:
-        compact = len(_live) > FEW if self._compact is None else self._compact
-        self._compact = not compact
+        self._compact = not self._is_line
         self._news.set()
 
     def _ask(self) -> None:
