@@ -253,22 +253,23 @@ def line_html(snapshot: Snapshot, share: float | None = None) -> str:
         words.append(f"about {text.duration(left)} left")
     cell = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
-        f'<div style="display:flex;gap:10px;align-items:center;font-variant-numeric:tabular-nums">'
-        f'<b style="flex:0 0 150px;{cell}">{_sign_html(snapshot)}{text.state_word(snapshot)}</b>'
-        f'<span style="flex:1 1 90px;min-width:0;{cell}">{plain(text.headline(snapshot))}</span>'
+        '<div style="display:flex;flex-wrap:wrap;gap:0 10px;align-items:center;font-variant-numeric:tabular-nums">'
+        f'<b style="flex:0 0 130px;{cell}">{_sign_html(snapshot)}{text.short_word(snapshot)}</b>'
+        f'<span style="flex:1 1 100px;min-width:0;{cell}">{plain(text.headline(snapshot))}</span>'
         f'<span role="progressbar" aria-label="Requests that are finished" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{int(100 * share)}" style="flex:0 1 110px;display:flex;height:8px;border-radius:4px;'
+        f'aria-valuenow="{int(100 * share)}" style="flex:0 0 80px;display:flex;height:8px;border-radius:4px;'
         f'overflow:hidden;background:{_TRACK}">{_segments_html(now, share)}</span>'
-        f'<span style="flex:0 0 3em;text-align:right">{text.percent(share)}</span>'
-        f'<span style="flex:0 1 250px;min-width:0;{cell};{_SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
-        f'<span style="{_MONO};{_SOFT}">{plain(snapshot.job_id)}</span></div>'
+        f'<span style="flex:0 0 2.8em;text-align:right">{text.percent(share)}</span>'
+        f'<span style="flex:0 1 240px;min-width:0;{cell};{_SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
+        f'<span style="{_MONO};{_SOFT};white-space:nowrap">{plain(snapshot.job_id)}</span></div>'
     )
 
 
 def facts_html(snapshot: Snapshot, now: float | None = None) -> str:
     """Money first, then rows, time and tokens, in small print."""
-    amounts = " · ".join(filter(None, [text.usage_line(snapshot), text.rows_line(snapshot)]))
-    facts = [amounts, text.time_line(snapshot, now)]
+    first = (text.money_line(snapshot), text.time_line(snapshot, now))
+    second = (text.rows_line(snapshot), text.tokens_line(snapshot))
+    facts = [" · ".join(filter(None, words)) for words in (first, second)]
     if snapshot.attached_elsewhere:
         facts.append("Another process on this machine is moving this job forward.")
     lines = "".join(f"<div>{plain(fact, None)}</div>" for fact in facts if fact)
@@ -296,9 +297,9 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
         f'<tr style="background:none"><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
         '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap">'
         f"<code>{plain(group.code)}</code></td>"
-        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap;{_SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;min-width:6.5em;{_SOFT}">'
         f"{'a retry may help' if group.code in RETRYABLE else 'a retry will not help'}</td>"
-        f'<td style="text-align:left;padding:0;overflow-wrap:anywhere;{_SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0;min-width:11em;overflow-wrap:anywhere;{_SOFT}">'
         f"{plain(group.example, 160)}</td></tr>"
         for group in shown
     )
@@ -425,8 +426,8 @@ def static_html(
         parts.append(f'<div style="margin-top:6px;font-size:12px;{_SOFT}">{hint}</div>')
     if compact:
         return (
-            f'<details class="dobatch-static" style="{_FRAME};padding:2px 14px;margin:0">'
-            '<summary style="display:flex;gap:6px;cursor:pointer"><span aria-hidden="true">▸</span>'
+            f'<details class="dobatch-static" style="{_FRAME};padding:2px 14px;margin:0;max-width:960px">'
+            '<summary style="display:flex;gap:6px;align-items:baseline;cursor:pointer"><span aria-hidden="true">▸</span>'
             f'<div style="flex:1 1 0;min-width:0">{line_html(snapshot)}</div></summary>{"".join(parts)}</details>'
         )
     return f'<div class="dobatch-static" style="{_FRAME}">{"".join(parts)}</div>'

@@ -193,7 +193,8 @@ class Panel:
             "Show errors", "Show or hide the requests that failed", lambda: self._open("errors")
         )
         self._batches = button("Batches", "Show or hide the table of batches", lambda: self._open("batches"))
-        self._more = button("More", "Show this job as a card, or as a line", self._fold)
+        self._more = button("More", "Show all of this job", self._fold)
+        self._less = button("Less", "Show this job as a line", self._fold)
         self._close = button("Close panel", "Leave the picture of the job in the notebook", self.close)
         # All of them, always: a button that comes and goes takes the focus with it.
         self._buttons = widgets.HBox(
@@ -202,11 +203,20 @@ class Panel:
                 flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
             ),
         )
+        self._top = widgets.HBox(
+            [self._parts["line"], self._more],
+            layout=widgets.Layout(align_items="center", overflow="hidden"),
+        )
+        self._parts["line"].layout.flex = "1 1 0"
+        self._more.layout.margin = "0"
         self._style = widgets.HTML(
             _STYLE.replace("{mark}", self._mark), layout=widgets.Layout(display="none")
         )
         self.widget = widgets.VBox(
-            [self._style, *self._parts.values(), self._buttons, self._details],
+            [
+                self._style, self._top, *(self._parts[name] for name in ("head", "body", "message")), self._buttons,
+                self._details,
+            ],
             layout=widgets.Layout(
                 border="1px solid rgba(128,128,128,.35)", padding="10px 14px 6px", max_width="760px",
                 margin="4px 0", overflow="hidden",
@@ -260,7 +270,7 @@ class Panel:
         """Take the widget away; the picture below it comes to light."""
         self._keep_picture()
         self._take_away()
-        rest = (self._style, self._details, self._buttons, self.widget)
+        rest = (self._style, self._more, self._top, self._details, self._buttons, self.widget)
         for widget in (*self._parts.values(), *self._all_buttons(), *rest):
             widget.close()
 
@@ -375,14 +385,15 @@ class Panel:
             self._batches: bool(snapshot.batches),
             self._close: snapshot.over,
         }
+        shown[self._less] = many or self._was_line or self._compact is not None
         if compact:
             shown = dict.fromkeys(shown, False)
-        shown[self._more] = many or compact or self._compact is not None
+        _set(self._top.layout, "display", "flex" if compact else "none")
+        _set(self.widget.layout, "max_width", "960px" if compact else "760px")
         _set(self._retry, "description", f"Retry {snapshot.worth_retrying:,}")
         _set(self._rest, "description", f"Send the other {snapshot.never_run:,}")
         _set(self._errors, "description", "Hide errors" if self._opened == "errors" else "Show errors")
         _set(self._batches, "description", f"Hide {table}" if self._opened == "batches" else f"Show {table}")
-        _set(self._more, "description", "More" if compact else "Less")
         for button, there in shown.items():
             _set(button.layout, "display", None if there else "none")
         _set(self._buttons.layout, "display", "flex" if any(shown.values()) else "none")
@@ -391,7 +402,7 @@ class Panel:
     def _all_buttons(self) -> list[Any]:
         return [
             self._cancel, self._keep, self._sure, self._retry, self._rest, self._errors, self._batches, self._close,
-            self._more,
+            self._less,
         ]  # fmt: skip
 
     def _message_html(self) -> str:
