@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
+from .display.html import price_html, size
 from .display.text import dollars
 from .endpoints import READERS
 from .errors import BudgetExceeded, InputError
-from .prices import Price, cost, facts_as_html, price_of, price_words
+from .prices import Price, cost, price_of, price_words
 from .questions.freeze import freeze
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
@@ -129,17 +130,32 @@ class Estimate:
 
     def __repr__(self) -> str:
         about = "" if self.exact else "about "
-        costs = f"{_range(self.cost_batch)} as a batch, {_range(self.cost_realtime)} in real time"
-        if self.price is None:
-            costs = "price unknown"
+        costs = "price unknown"
+        if self.price is not None:
+            costs = f"{_range(self.cost_batch)} as a batch, {_range(self.cost_realtime)} in real time"
         return (
-            f"<Estimate: {self.to_send:,} requests for {self.rows:,} rows, "
-            f"{about}{self.input_tokens:,} input tokens, {costs}>"
+            f"<Estimate: {costs}; {self.to_send:,} requests for {self.rows:,} rows, "
+            f"{about}{self.input_tokens:,} input tokens>"
         )
 
     def _repr_html_(self) -> str:
         facts = [*self._facts().items(), *(("note", note) for note in self.notes)]
-        return facts_as_html(facts, f"Estimate for {self.model}")
+        return price_html(self._headline(), self._bound(), facts, f"Estimate for {self.model}")
+
+    def _headline(self) -> tuple[str, str]:
+        """The price in the fewest words, and what it is the price of."""
+        if self.price is None:
+            return "Price unknown", f"{self.to_send:,} requests"
+        return _range(self.cost_batch), f"as a batch; {_range(self.cost_realtime)} in real time"
+
+    def _bound(self) -> str:
+        """What it cannot exceed, in a sentence; empty where no price is known."""
+        if self.cost_batch is None:
+            return ""
+        if self.cost_batch[1] is None:
+            return "No upper bound: no max_tokens limits the answers."
+        about = "At most" if self.exact else "At most about"
+        return f"{about} {dollars(self.cost_batch[1])}, where every answer is as long as max_tokens allows."
 
     def _facts(self) -> dict[str, str]:
         least, most = self.output_tokens
@@ -149,12 +165,10 @@ class Estimate:
             "requests to send": f"{self.to_send:,}",
             "answered before, reused": f"{self.reused:,}",
             "rows not sent": f"{self.skipped:,}",
-            "bytes": f"{self.bytes:,}",
+            "size": size(self.bytes),
             "batches": "not worked out" if self.batches is None else f"{self.batches:,}",
             "input tokens": f"{about}{self.input_tokens:,} ({self.tokenizer})",
             "output tokens": "no limit set" if most is None else f"{least:,} to {most:,}",
-            "cost as a batch": _range(self.cost_batch),
-            "cost in real time": _range(self.cost_realtime),
             "prices": self.price_source,
         }
 

@@ -117,3 +117,18 @@ def test_importing_the_package_loads_nothing_optional():
     code = f"import sys, dobatch_pandas; print(*[m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_importing_beside_pandas_is_not_felt():
+    """
+    Nothing that reads, sends or computes is loaded before it is used, nor by the Tab key on a frame.
+    """
+    code = """
+import pandas, pyarrow, sys
+frame, before = pandas.DataFrame({"a": [1]}), set(sys.modules)
+import dobatch_pandas
+dir(frame), dir(frame.dobatch), repr(frame.dobatch)
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"dobatch_pandas", "html"}

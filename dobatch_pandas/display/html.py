@@ -29,15 +29,15 @@ AMBER = ("#b26a00", "var(--jp-warn-color1, var(--vscode-charts-orange, #b26a00))
 BLUE = ("#3b82c4", "var(--jp-brand-color1, var(--vscode-charts-blue, #3b82c4))")
 GREY = ("#808080", "#808080")
 Colour = tuple[str, str]
-_LINE = "rgba(128,128,128,.35)"
+LINE = "rgba(128,128,128,.35)"
 _TRACK = "rgba(128,128,128,.2)"
 _FONT = "font-family:var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif))"
-_MONO = "font-family:var(--jp-code-font-family, var(--vscode-editor-font-family, ui-monospace, monospace));font-size:12px"
-_SOFT = "opacity:.72"
-_CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {_LINE}"
+MONO = "font-family:var(--jp-code-font-family, var(--vscode-editor-font-family, ui-monospace, monospace));font-size:12px"
+SOFT = "opacity:.72"
+_CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {LINE}"
 _NUMBER = _CELL.replace("left", "right", 1) + ";font-variant-numeric:tabular-nums;white-space:nowrap"
-_FRAME = (
-    f"{_FONT};font-size:13px;line-height:1.5;border:1px solid {_LINE};border-radius:6px;"
+FRAME = (
+    f"{_FONT};font-size:13px;line-height:1.5;border:1px solid {LINE};border-radius:6px;"
     "padding:10px 14px;margin:4px 0;max-width:760px;box-sizing:border-box"
 )
 
@@ -158,7 +158,7 @@ def _cell(value: Any) -> str:
 
 def words_html(words: str) -> str:
     """A line of words in the place of a picture that cannot be drawn."""
-    return f'<div style="{_FRAME}">{plain(words, None)}</div>'
+    return f'<div style="{FRAME}">{plain(words, None)}</div>'
 
 
 def _sign_html(snapshot: Snapshot) -> str:
@@ -172,6 +172,29 @@ def _sign_html(snapshot: Snapshot) -> str:
     )
 
 
+def price_html(headline: tuple[str, str], bound: str, facts: Sequence[tuple[str, str]], caption: str) -> str:
+    """
+    An amount of money, large, with what it is for; then its bound, and how it was worked out.
+
+    Parameters
+    ----------
+    headline : tuple of str
+        The amount, and the words beside it.
+    bound : str
+        What it cannot exceed, in a sentence.
+    facts : sequence of tuple of str
+        Names and their values.
+    caption : str
+    """
+    price, words = headline
+    table = table_html([{"what": what, "value": value} for what, value in facts], ["what", "value"])
+    limit = f"<div>{plain(bound, None)}</div>" if bound else ""
+    return (
+        f'<div style="{FRAME}"><div style="{SOFT}">{plain(caption)}</div>'
+        f'<div><b style="font-size:18px">{plain(price)}</b> {plain(words, None)}</div>{limit}{table}</div>'
+    )
+
+
 def head_html(snapshot: Snapshot) -> str:
     """What runs, and the word for its state; a screen reader hears the word when it changes."""
     red = f";{_ink(RED)}" if text.all_failed(snapshot) else ""
@@ -179,7 +202,7 @@ def head_html(snapshot: Snapshot) -> str:
         '<div style="display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline">'
         f'<b role="status" style="white-space:nowrap{red}">{_sign_html(snapshot)}{text.state_word(snapshot)}</b>'
         f'<span style="flex:1 1 auto;overflow-wrap:anywhere"> {plain(text.headline(snapshot))}</span>'
-        f'<span style="{_MONO};{_SOFT}"> {plain(snapshot.job_id)}</span></div>'
+        f'<span style="{MONO};{SOFT}"> {plain(snapshot.job_id)}</span></div>'
     )
 
 
@@ -253,27 +276,28 @@ def line_html(snapshot: Snapshot, share: float | None = None) -> str:
         words.append(f"about {text.duration(left)} left")
     cell = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
-        f'<div style="display:flex;gap:10px;align-items:center;font-variant-numeric:tabular-nums">'
-        f'<b style="flex:0 0 150px;{cell}">{_sign_html(snapshot)}{text.state_word(snapshot)}</b>'
-        f'<span style="flex:1 1 90px;min-width:0;{cell}">{plain(text.headline(snapshot))}</span>'
+        '<div style="display:flex;flex-wrap:wrap;gap:0 10px;align-items:center;font-variant-numeric:tabular-nums">'
+        f'<b style="flex:0 0 130px;{cell}">{_sign_html(snapshot)}{text.short_word(snapshot)}</b>'
+        f'<span style="flex:1 1 100px;min-width:0;{cell}">{plain(text.headline(snapshot))}</span>'
         f'<span role="progressbar" aria-label="Requests that are finished" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{int(100 * share)}" style="flex:0 1 110px;display:flex;height:8px;border-radius:4px;'
+        f'aria-valuenow="{int(100 * share)}" style="flex:0 0 80px;display:flex;height:8px;border-radius:4px;'
         f'overflow:hidden;background:{_TRACK}">{_segments_html(now, share)}</span>'
-        f'<span style="flex:0 0 3em;text-align:right">{text.percent(share)}</span>'
-        f'<span style="flex:0 1 250px;min-width:0;{cell};{_SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
-        f'<span style="{_MONO};{_SOFT}">{plain(snapshot.job_id)}</span></div>'
+        f'<span style="flex:0 0 2.8em;text-align:right">{text.percent(share)}</span>'
+        f'<span style="flex:0 1 240px;min-width:0;{cell};{SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
+        f'<span style="{MONO};{SOFT};white-space:nowrap">{plain(snapshot.job_id)}</span></div>'
     )
 
 
 def facts_html(snapshot: Snapshot, now: float | None = None) -> str:
     """Money first, then rows, time and tokens, in small print."""
-    amounts = " · ".join(filter(None, [text.usage_line(snapshot), text.rows_line(snapshot)]))
-    facts = [amounts, text.time_line(snapshot, now)]
+    first = (text.money_line(snapshot), text.time_line(snapshot, now))
+    second = (text.rows_line(snapshot), text.tokens_line(snapshot))
+    facts = [" · ".join(filter(None, words)) for words in (first, second)]
     if snapshot.attached_elsewhere:
         facts.append("Another process on this machine is moving this job forward.")
     lines = "".join(f"<div>{plain(fact, None)}</div>" for fact in facts if fact)
     return (
-        f'<div style="margin-top:4px;font-size:12px;{_SOFT};font-variant-numeric:tabular-nums">{lines}</div>'
+        f'<div style="margin-top:4px;font-size:12px;{SOFT};font-variant-numeric:tabular-nums">{lines}</div>'
     )
 
 
@@ -296,9 +320,9 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
         f'<tr style="background:none"><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
         '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap">'
         f"<code>{plain(group.code)}</code></td>"
-        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap;{_SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;min-width:6.5em;{SOFT}">'
         f"{'a retry may help' if group.code in RETRYABLE else 'a retry will not help'}</td>"
-        f'<td style="text-align:left;padding:0;overflow-wrap:anywhere;{_SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0;min-width:11em;overflow-wrap:anywhere;{SOFT}">'
         f"{plain(group.example, 160)}</td></tr>"
         for group in shown
     )
@@ -329,7 +353,7 @@ def next_html(snapshot: Snapshot) -> str:
 def _copied(code: str) -> str:
     """Code that one click selects as a whole."""
     return (
-        f'<code style="user-select:all;cursor:copy;{_MONO};padding:2px 6px;border:1px solid {_LINE};'
+        f'<code style="user-select:all;cursor:copy;{MONO};padding:2px 6px;border:1px solid {LINE};'
         f'border-radius:4px">{plain(code)}</code>'
     )
 
@@ -394,7 +418,9 @@ def body_html(snapshot: Snapshot, share: float | None = None, now: float | None 
     )
 
 
-def static_html(snapshot: Snapshot, now: float | None = None, *, note: str = "") -> str:
+def static_html(
+    snapshot: Snapshot, now: float | None = None, *, note: str = "", compact: bool = False
+) -> str:
     """
     Return the picture of a job that stays in a saved notebook.
 
@@ -407,6 +433,8 @@ def static_html(snapshot: Snapshot, now: float | None = None, *, note: str = "")
         Unix seconds; None asks the clock.
     note : str
         What has become of the job since, in a sentence.
+    compact : bool
+        One line, which opens to the rest.
     """
     now = time.time() if now is None else now
     parts = [head_html(snapshot), body_html(snapshot, None, now)]
@@ -418,8 +446,14 @@ def static_html(snapshot: Snapshot, now: float | None = None, *, note: str = "")
         )
     hint = plain(note) if note else _hint(snapshot, now)
     if hint:
-        parts.append(f'<div style="margin-top:6px;font-size:12px;{_SOFT}">{hint}</div>')
-    return f'<div class="dobatch-static" style="{_FRAME}">{"".join(parts)}</div>'
+        parts.append(f'<div style="margin-top:6px;font-size:12px;{SOFT}">{hint}</div>')
+    if compact:
+        return (
+            f'<details class="dobatch-static" style="{FRAME};padding:2px 14px;margin:0;max-width:960px">'
+            '<summary style="display:flex;gap:6px;align-items:baseline;cursor:pointer"><span aria-hidden="true">▸</span>'
+            f'<div style="flex:1 1 0;min-width:0">{line_html(snapshot)}</div></summary>{"".join(parts)}</details>'
+        )
+    return f'<div class="dobatch-static" style="{FRAME}">{"".join(parts)}</div>'
 
 
 def _hint(snapshot: Snapshot, now: float) -> str:

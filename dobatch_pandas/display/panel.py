@@ -67,7 +67,7 @@ _shown: dict[str, Panel] = {}  # the newest of each job, also when it has given 
 _registry = threading.Lock()
 
 
-def show_panel(job: Any, *, again: bool = True) -> None:
+def show_panel(job: Any, *, again: bool = True, compact: bool | None = None) -> None:
     """
     Show a job's live panel below the cell that runs, or its picture where nothing more can be done.
 
@@ -76,6 +76,8 @@ def show_panel(job: Any, *, again: bool = True) -> None:
     job : Job
     again : bool
         False shows nothing where a live panel of this job is on the page already.
+    compact : bool, optional
+        True is a line, False a card; None is a card, and a line once there are more than `FEW`.
     """
     try:
         snapshot = job.snapshot()
@@ -86,14 +88,15 @@ def show_panel(job: Any, *, again: bool = True) -> None:
     if snapshot.over and not again:
         return
     if snapshot.over and not snapshot.failed:
-        _publish({"text/html": html.static_html(snapshot), "text/plain": repr(job)})
+        line = len(_live) > FEW if compact is None else compact
+        _publish({"text/html": html.static_html(snapshot, compact=line), "text/plain": repr(job)})
         return
     with _registry:
         panel = _live.get(job.id)
         if panel is not None and not again:
             return
         if panel is None or panel.closed.is_set():
-            panel = _live[job.id] = _shown[job.id] = Panel(job)
+            panel = _live[job.id] = _shown[job.id] = Panel(job, compact)
     panel.show()
 
 
@@ -123,6 +126,8 @@ class Panel:
     Parameters
     ----------
     job : Job
+    compact : bool, optional
+        As `show_panel` takes it.
 
     Attributes
     ----------
@@ -131,7 +136,7 @@ class Panel:
         Set when the panel has given way to its picture.
     """
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Any, compact: bool | None = None) -> None:
         import ipywidgets as widgets
 
         self.job = job
@@ -147,7 +152,8 @@ class Panel:
         self._error_rows = ""
         self._note = ""
         self._started = False
-        self._compact: bool | None = None
+        self._compact = compact
+        self._is_line = self._was_line = bool(compact)
         self._publishing = threading.Lock()
         self._mark_of_bar = text.Mark()
         self._last: Snapshot = job.snapshot()
@@ -187,7 +193,8 @@ class Panel:
             "Show errors", "Show or hide the requests that failed", lambda: self._open("errors")
         )
         self._batches = button("Batches", "Show or hide the table of batches", lambda: self._open("batches"))
-        self._more = button("More", "Show this job as a card, or as a line", self._fold)
+        self._more = button("More", "Show all of this job", self._fold)
+        self._less = button("Less", "Show this job as a line", self._fold)
         self._close = button("Close panel", "Leave the picture of the job in the notebook", self.close)
         # All of them, always: a button that comes and goes takes the focus with it.
         self._buttons = widgets.HBox(
@@ -196,11 +203,20 @@ class Panel:
                 flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
             ),
         )
+        self._top = widgets.HBox(
+            [self._parts["line"], self._more],
+            layout=widgets.Layout(align_items="center", overflow="hidden"),
+        )
+        self._parts["line"].layout.flex = "1 1 0"
+        self._more.layout.margin = "0"
         self._style = widgets.HTML(
             _STYLE.replace("{mark}", self._mark), layout=widgets.Layout(display="none")
         )
         self.widget = widgets.VBox(
-            [self._style, *self._parts.values(), self._buttons, self._details],
+            [
+                self._style, self._top, *(self._parts[name] for name in ("head", "body", "message")), self._buttons,
+                self._details,
+            ],
             layout=widgets.Layout(
                 border="1px solid rgba(128,128,128,.35)", padding="10px 14px 6px", max_width="760px",
                 margin="4px 0", overflow="hidden",
@@ -235,7 +251,7 @@ class Panel:
             self._take_away()
 
     def _picture(self) -> dict[str, Any]:
-        picture = html.static_html(self._last, note=self._note)
+        picture = html.static_html(self._last, note=self._note, compact=self._is_line)
         words = f"<Job {self.job.id}: {self._note or text.describe(self._last)}>"
         return {"text/html": f'<div class="{self._mark}">{_REOPENED}{picture}</div>', "text/plain": words}
 
@@ -254,7 +270,7 @@ class Panel:
         """Take the widget away; the picture below it comes to light."""
         self._keep_picture()
         self._take_away()
-        rest = (self._style, self._details, self._buttons, self.widget)
+        rest = (self._style, self._more, self._top, self._details, self._buttons, self.widget)
         for widget in (*self._parts.values(), *self._all_buttons(), *rest):
             widget.close()
 
@@ -336,7 +352,11 @@ class Panel:
         self._last = snapshot
         share = self._mark_of_bar.of(snapshot)
         many = len(_live) > FEW
-        compact = many if self._compact is None else self._compact
+        # What ends as a line stays one, however few are left then.
+        if not snapshot.over:
+            self._was_line = many
+        compact = (many or self._was_line) if self._compact is None else self._compact
+        self._is_line = compact
         pictures = {
             "line": html.line_html(snapshot, share) if compact else "",
             "head": "" if compact else html.head_html(snapshot),
@@ -365,14 +385,15 @@ class Panel:
             self._batches: bool(snapshot.batches),
             self._close: snapshot.over,
         }
+        shown[self._less] = many or self._was_line or self._compact is not None
         if compact:
             shown = dict.fromkeys(shown, False)
-        shown[self._more] = many or self._compact is not None
+        _set(self._top.layout, "display", "flex" if compact else "none")
+        _set(self.widget.layout, "max_width", "960px" if compact else "760px")
         _set(self._retry, "description", f"Retry {snapshot.worth_retrying:,}")
         _set(self._rest, "description", f"Send the other {snapshot.never_run:,}")
         _set(self._errors, "description", "Hide errors" if self._opened == "errors" else "Show errors")
         _set(self._batches, "description", f"Hide {table}" if self._opened == "batches" else f"Show {table}")
-        _set(self._more, "description", "More" if compact else "Less")
         for button, there in shown.items():
             _set(button.layout, "display", None if there else "none")
         _set(self._buttons.layout, "display", "flex" if any(shown.values()) else "none")
@@ -381,7 +402,7 @@ class Panel:
     def _all_buttons(self) -> list[Any]:
         return [
             self._cancel, self._keep, self._sure, self._retry, self._rest, self._errors, self._batches, self._close,
-            self._more,
+            self._less,
         ]  # fmt: skip
 
     def _message_html(self) -> str:
@@ -408,8 +429,7 @@ class Panel:
         self._news.set()
 
     def _fold(self) -> None:
-        compact = len(_live) > FEW if self._compact is None else self._compact
-        self._compact = not compact
+        self._compact = not self._is_line
         self._news.set()
 
     def _ask(self) -> None:

@@ -209,6 +209,11 @@ def state_word(snapshot: Snapshot) -> str:
     return _WORDS[snapshot.state]
 
 
+def short_word(snapshot: Snapshot) -> str:
+    """One word or two for the state, where the counts stand beside it."""
+    return "All failed" if all_failed(snapshot) else _WORDS[snapshot.state]
+
+
 def headline(snapshot: Snapshot) -> str:
     """What runs: model, endpoint, answer column."""
     return f"{snapshot.model} · {endpoint_name(snapshot)} → {snapshot.into}"
@@ -322,13 +327,14 @@ def time_left(snapshot: Snapshot) -> float | None:
 
 def usage_line(snapshot: Snapshot) -> str:
     """Dollars and tokens so far, as far as the service has reported them; before that what is expected."""
-    parts = []
-    money = money_line(snapshot)
-    if money:
-        parts.append(money)
-    if snapshot.prompt_tokens or snapshot.completion_tokens:
-        parts.append(f"{snapshot.prompt_tokens or 0:,} tokens in, {snapshot.completion_tokens or 0:,} out")
-    return " · ".join(parts)
+    return " · ".join(filter(None, [money_line(snapshot), tokens_line(snapshot)]))
+
+
+def tokens_line(snapshot: Snapshot) -> str:
+    """Tokens so far; empty where the service has reported none."""
+    if not (snapshot.prompt_tokens or snapshot.completion_tokens):
+        return ""
+    return f"{snapshot.prompt_tokens or 0:,} tokens in, {snapshot.completion_tokens or 0:,} out"
 
 
 def money_line(snapshot: Snapshot) -> str:

@@ -228,3 +228,34 @@ def nothing_ran(shown: Any) -> None:
     for made in ("script", "img", "mjx-container", ".MathJax"):
         assert output.locator(made).count() == 0, made
     assert output.locator("b", has_text="bold").locator("text=/^bold$/").count() == 0
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_a_notebook_saved_right_after_failures_reopens_clean(lab, app):
+    """
+    Saved while Retry is still at hand, opened with a fresh kernel: the picture alone, no "model not found".
+    """
+    shown = lab.open([start('model="echo", fail_share=0.1'), SUBMIT, "job.wait();"], app=app).run_all()
+    shown.wait_for(PANEL, "Retry ")
+    shown.wait_for(f"{PANEL} code", "df.dobatch.update(job)")
+    shown.save()
+    lab.close_windows()
+
+    again = lab.open(shown.path, app=app)
+    again.wait_for(PICTURE, "Done, with failures")
+    # The message is written when the widgets of the page have been looked for.
+    again.page.wait_for_function("() => !document.body.innerText.includes('Loading widget')")
+    assert "model not found" not in again.output(1).inner_text()
+
+
+def test_the_keyboard_lands_on_the_answer_that_changes_nothing(lab):
+    """
+    Cancel, asked with the keyboard: the focus is on "No, let it run", and back on Cancel after it.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT])
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL, "40 answered")
+    shown.page.get_by_role("button", name="Cancel", exact=True).focus()
+    for expected in ("No, let it run", "Cancel"):
+        shown.page.keyboard.press("Enter")
+        shown.page.wait_for_function("(words) => document.activeElement.textContent === words", arg=expected)

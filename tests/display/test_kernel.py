@@ -327,7 +327,7 @@ def test_an_error_is_a_sentence(kernel: Kernel, kind: str) -> None:
     The message first and alone, the cell's own line, and how to see the traceback, which then is a traceback.
     """
     code, words = SENTENCES[kind]
-    setup = "from dobatch_pandas.errors import *\n"
+    setup = "from dobatch_pandas.errors import BudgetExceeded, InputError, Problem, StoppedWaiting\n"
     (error,) = of("error", kernel.run(setup + code))
     shown = "\n".join(error["traceback"])
     assert all(word in shown for word in words), shown
