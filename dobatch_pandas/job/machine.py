@@ -957,7 +957,7 @@ def _read(part: Part, event: ReadDone, now: Now) -> Part:
         return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause)
     provisional = part.batch_id is not None and event.lines < part.requests and (
         # Some services do not count what a batch did that was stopped.
-        short or part.provisional or (not promised and (part.status in ("expired", "cancelled") or event.lines > 0))
+        short or part.provisional or (not promised and part.status in ("failed", "expired", "cancelled"))
     )  # fmt: skip
     return replace(
         part, completed=event.completed, failed=event.failed, provisional=provisional, last_ask=False, due=0.0
