@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .answers.by_hand import join_read_results
-from .answers.join import add_columns, joined
 from .errors import InputError
-from .job import Job
-from .plan import Plan
-from .questions.build import build_recipe
 from .questions.options import door, sorted_out
 
+# All else is loaded by the method that needs it: importing the package costs little, and the Tab key on a frame nothing.
 if TYPE_CHECKING:
     from .evals import Evaluation, Explorer
+    from .job import Job
+    from .plan import Plan
 
 __all__ = ["DobatchAccessor"]
 
@@ -32,6 +30,12 @@ class DobatchAccessor:
     # pandas 3 builds this anew at each access, and dir(frame) builds it too: it holds the frame and no state.
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
+
+    def __repr__(self) -> str:
+        return (
+            f"<df.dobatch of {len(self._frame):,} rows: plan, trial and submit ask; join and update add the answers; "
+            "score, judge and explore look at them>"
+        )
 
     @door()
     def plan(self, prompt: Any, *, model: str, **options: Any) -> Plan:
@@ -52,6 +56,12 @@ class DobatchAccessor:
             With every problem found, and the labels of the rows.
         """
         asked, _ = sorted_out(options, "plan, which sends nothing", ())
+        return self._planned(prompt, model, asked)
+
+    def _planned(self, prompt: Any, model: str, asked: dict[str, Any]) -> Plan:
+        from .plan import Plan
+        from .questions.build import build_recipe
+
         return Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
 
     @door("fresh", "display", "max_cost")
@@ -76,8 +86,7 @@ class DobatchAccessor:
             It may cost more than ``max_cost``; nothing has been sent.
         """
         asked, sending = sorted_out(options, "submit")
-        plan = Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
-        return plan.submit(**sending.words())
+        return self._planned(prompt, model, asked).submit(**sending.words())
 
     @door("max_cost")
     def trial(self, prompt: Any, *, model: str, n: int = 5, **options: Any) -> pd.DataFrame:
@@ -104,7 +113,7 @@ class DobatchAccessor:
         asked, sending = sorted_out(
             options, "trial, which asks at once and shows what comes back", ("max_cost",)
         )
-        plan = Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
+        plan = self._planned(prompt, model, asked)
         with Client() as client:
             return run_trial(self._frame, plan.recipe, client, n, max_cost=sending.max_cost)
 
@@ -135,6 +144,8 @@ class DobatchAccessor:
         pandas.DataFrame
             This frame's rows, index, order and columns, and the answers beside them.
         """
+        from .answers.join import joined
+
         return joined(self._frame, self._answers(job, custom_id, into, wait))
 
     def update(
@@ -151,11 +162,16 @@ class DobatchAccessor:
         Takes what `join` takes. Call it on a frame that has a name: columns that are added to a temporary
         such as ``df[mask].dobatch.update(job)`` go away with it.
         """
+        from .answers.join import add_columns
+
         add_columns(self._frame, self._answers(job, custom_id, into, wait))
 
     def _answers(
         self, job: Job | pd.DataFrame, custom_id: str | None, into: str, wait: bool
     ) -> dict[str, pd.Series]:
+        from .answers.by_hand import join_read_results
+        from .job import Job
+
         if isinstance(job, Job):
             return job.join(self._frame, wait=wait)
         if not isinstance(job, pd.DataFrame):
@@ -188,6 +204,7 @@ class DobatchAccessor:
         Evaluation
         """
         from .evals import score
+        from .job import Job
 
         if not isinstance(predicted, Job):
             return score(self._frame, predicted, actual, **options)
@@ -255,6 +272,7 @@ class DobatchAccessor:
         own = [name for name in ("system", "schema") if name in options]
         if own:
             raise InputError([f"{name} is not for judge, which writes its own." for name in own])
+        sorted_out(options, "judge")
         job: Job = judge(
             self._frame,
             question,
@@ -287,6 +305,7 @@ class DobatchAccessor:
             A widget.
         """
         from .evals import explore
+        from .plan import Plan
 
         if job is not None:
             options.setdefault("responses", job.responses())

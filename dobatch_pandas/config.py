@@ -11,8 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from .errors import ConfigurationError, DobatchError
 
 __all__ = ["BASE_URL", "Settings", "configure", "configured", "settings"]
@@ -251,10 +249,16 @@ def settings() -> Settings:
     return Settings(
         token=token,
         base_url=base_url.rstrip("/"),
-        home=chosen.home or (_folder_of_variable(home) if home else platformdirs.user_data_path("dobatch")),
+        home=chosen.home or (_folder_of_variable(home) if home else _default_home()),
         display=chosen.display,
         allow_http=bool(chosen.allow_http),
         prices=chosen.prices,
         account=chosen.account or _account(os.environ.get("DOBATCH_ACCOUNT") or None),
         same_account=chosen.same_account,
     )
+
+
+def _default_home() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("dobatch")

@@ -28,15 +28,23 @@ Everything this package raises, as one tree.
         ├── JobNotReady             asked for results that are not there yet
         ├── WaitTimeout (TimeoutError)
         └── BudgetExceeded          the estimate is above `max_cost`; nothing was sent
+    StoppedWaiting (KeyboardInterrupt)   Ctrl+C or the stop button ended a wait; the job continues
+
+In a notebook or IPython these show their message instead of a traceback; ``%tb Plain`` shows the traceback, too.
+Everywhere else they are ordinary exceptions.
 
 A row that fails is not an exception: it is a code in the ``<into>_error`` column.
 """
 
 from __future__ import annotations
 
+import linecache
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from types import TracebackType
 from typing import Any
 
 __all__ = [
@@ -83,7 +91,72 @@ def _plain_html(value: object) -> str:
     return "".join(f"<span>{c}</span>" if c in "$\\" else escape(c) for c in str(value))
 
 
-class DobatchError(Exception):
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_FULL_MODES = ("Plain", "Verbose", "Docs")
+
+
+class _Sentence(BaseException):
+    """Shows its message in IPython, and the caller's own line, instead of a traceback that ends in them."""
+
+    def _render_traceback_(self) -> list[str]:
+        shell = _ipython()
+        ultratb = getattr(shell, "InteractiveTB", None)
+        if getattr(ultratb, "mode", None) in _FULL_MODES:
+            # The user asked for it: `%tb Plain`, or `%xmode`.
+            return list(ultratb.structured_traceback(type(self), self, self.__traceback__))  # type: ignore[union-attr]
+        red, grey, end = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
+        if str(getattr(shell, "colors", "")).lower() == "nocolor":
+            red = grey = end = ""
+        title, *rest = _message_lines(self)
+        lines = [f"{red}{type(self).__name__}{end}: {title}", *rest]
+        where = _own_line(self.__traceback__)
+        lines += [
+            "",
+            *([f"{grey}  {where}{end}"] if where else []),
+            f"{grey}  Full traceback: %tb Plain{end}",
+        ]
+        return lines
+
+
+def _ipython() -> Any:
+    module = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
+
+
+def _message_lines(error: BaseException) -> list[str]:
+    """The message, with the rows of each problem on a line of their own."""
+    problems: tuple[Problem, ...] = getattr(error, "problems", ())
+    if not any(problem.rows for problem in problems):
+        return str(error).split("\n")
+    if len(problems) == 1:
+        return [*problems[0].message.split("\n"), *problems[0].table()]
+    lines = [f"{len(problems)} problems, nothing was sent"]
+    for number, problem in enumerate(problems, 1):
+        first, *rest = problem.message.split("\n")
+        lines += [f"  {number}. {first}", *(f"     {line}" for line in [*rest, *problem.table()])]
+    return lines
+
+
+def _own_line(trace: TracebackType | None) -> str:
+    """The last line of the caller's own code before ours; empty where there is none to show."""
+    own = None
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if os.path.abspath(name).startswith(_HERE):
+            break
+        own = (name, trace.tb_lineno)
+        trace = trace.tb_next
+    if own is None:
+        return ""
+    name, number = own
+    line = linecache.getline(name, number).strip()
+    # IPython names the file of a cell as it likes; such a name helps nobody.
+    cell = name.startswith("<") or "ipykernel_" in name
+    place = f"line {number}" if cell else f"{os.path.basename(name)}, line {number}"
+    return f"{place}: {line[:160]}" if line else place
+
+
+class DobatchError(_Sentence, Exception):
     """The root of every exception that this package raises on purpose."""
 
     def _repr_html_(self) -> str:
@@ -116,6 +189,24 @@ class Problem:
     message: str
     rows: tuple[Any, ...] = ()
     count: int = 0
+
+    def table(self) -> list[str]:
+        """The labels of the rows concerned as lines of their own, for a person to read."""
+        if not self.rows:
+            return []
+        count = max(self.count, len(self.rows))
+        shown = [repr(label)[:40] for label in self.rows[:10]]
+        title = "rows" if count > 1 else "row"
+        lines: list[str] = []
+        for label in shown:
+            # As many labels on a line as are read at a glance.
+            if lines and len(lines[-1]) + len(label) < 88:
+                lines[-1] += f", {label}"
+            else:
+                lines.append(f"  {'' if lines else title:<6}{label}")
+        if count > len(shown):
+            lines[-1] += f"  and {count - len(shown):,} more"
+        return lines
 
     def __str__(self) -> str:
         if not self.rows:
@@ -326,6 +417,10 @@ class JobNotReady(JobError):
 
 class WaitTimeout(JobError, TimeoutError):
     """The time given to ``wait`` is over; the job goes on."""
+
+
+class StoppedWaiting(_Sentence, KeyboardInterrupt):
+    """Ctrl+C or the stop button ended a wait. The job continues; the message says how to come back to it."""
 
 
 class BudgetExceeded(JobError):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,12 @@ import pyarrow as pa
 
 from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
+from .display.html import price_html, size
 from .display.text import dollars
+from .endpoints import READERS
 from .errors import BudgetExceeded, InputError
-from .prices import Price, cost, facts_as_html, price_of, price_words
+from .prices import Price, cost, price_of, price_words
 from .questions.freeze import freeze
-from .questions.part_files import Part, lines_of_part
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
 from .tokens import ByteCounter, counter_for
@@ -131,17 +130,32 @@ class Estimate:
 
     def __repr__(self) -> str:
         about = "" if self.exact else "about "
-        costs = f"{_range(self.cost_batch)} as a batch, {_range(self.cost_realtime)} in real time"
-        if self.price is None:
-            costs = "price unknown"
+        costs = "price unknown"
+        if self.price is not None:
+            costs = f"{_range(self.cost_batch)} as a batch, {_range(self.cost_realtime)} in real time"
         return (
-            f"<Estimate: {self.to_send:,} requests for {self.rows:,} rows, "
-            f"{about}{self.input_tokens:,} input tokens, {costs}>"
+            f"<Estimate: {costs}; {self.to_send:,} requests for {self.rows:,} rows, "
+            f"{about}{self.input_tokens:,} input tokens>"
         )
 
     def _repr_html_(self) -> str:
         facts = [*self._facts().items(), *(("note", note) for note in self.notes)]
-        return facts_as_html(facts, f"Estimate for {self.model}")
+        return price_html(self._headline(), self._bound(), facts, f"Estimate for {self.model}")
+
+    def _headline(self) -> tuple[str, str]:
+        """The price in the fewest words, and what it is the price of."""
+        if self.price is None:
+            return "Price unknown", f"{self.to_send:,} requests"
+        return _range(self.cost_batch), f"as a batch; {_range(self.cost_realtime)} in real time"
+
+    def _bound(self) -> str:
+        """What it cannot exceed, in a sentence; empty where no price is known."""
+        if self.cost_batch is None:
+            return ""
+        if self.cost_batch[1] is None:
+            return "No upper bound: no max_tokens limits the answers."
+        about = "At most" if self.exact else "At most about"
+        return f"{about} {dollars(self.cost_batch[1])}, where every answer is as long as max_tokens allows."
 
     def _facts(self) -> dict[str, str]:
         least, most = self.output_tokens
@@ -151,12 +165,10 @@ class Estimate:
             "requests to send": f"{self.to_send:,}",
             "answered before, reused": f"{self.reused:,}",
             "rows not sent": f"{self.skipped:,}",
-            "bytes": f"{self.bytes:,}",
+            "size": size(self.bytes),
             "batches": "not worked out" if self.batches is None else f"{self.batches:,}",
             "input tokens": f"{about}{self.input_tokens:,} ({self.tokenizer})",
             "output tokens": "no limit set" if most is None else f"{least:,} to {most:,}",
-            "cost as a batch": _range(self.cost_batch),
-            "cost in real time": _range(self.cost_realtime),
             "prices": self.price_source,
         }
 
@@ -187,7 +199,7 @@ class Estimator:
         bound: bool = False,
     ) -> None:
         self.model, self.provider = model, provider
-        self._embeds = endpoint == "/v1/embeddings"
+        self._endpoint = READERS[endpoint]
         self._bound = bound
         self.price = price_of(model, provider, overrides=overrides)
         self.counter = counter_for(model)
@@ -198,7 +210,7 @@ class Estimator:
         self._input, self._output = np.zeros(2), np.zeros(2)
         self._limited = True
         # How the other endpoints put a conversation into tokens is not published.
-        self._plain = self._embeds or endpoint == "/v1/chat/completions"
+        self._plain = self._endpoint.PUBLISHED
 
     def add(self, bodies: Sequence[bytes]) -> None:
         """
@@ -293,14 +305,10 @@ class Estimator:
 
     def _read(self, body: dict[str, Any]) -> tuple[list[str], int]:
         """The texts of a body, and the tokens its form adds."""
-        if self._embeds:
-            return _texts(body.get("input")), 0
-        asked = body.get("messages", body.get("input"))
-        messages = [asked] if isinstance(asked, str) else list(asked or [])
-        messages += [body[name] for name in ("system", "instructions") if name in body]
+        messages = self._endpoint.conversation(body)
         texts = [text for message in messages for text in _texts(message)]
-        fixed = PER_MESSAGE * len(messages) + PER_ANSWER
-        for name in ("response_format", "text", "tools", "tool_choice"):
+        fixed = 0 if self._endpoint.VECTORS else PER_MESSAGE * len(messages) + PER_ANSWER
+        for name in self._endpoint.FORMS:
             if name in body:
                 form = orjson.dumps(body[name]).decode()
                 # The provider keeps to itself how it puts these to the model.
@@ -312,9 +320,9 @@ class Estimator:
         return texts, fixed
 
     def _longest_answer(self, body: dict[str, Any]) -> float:
-        if self._embeds:
+        if self._endpoint.VECTORS:
             return 0
-        for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        for name in self._endpoint.LIMIT_NAMES:
             if isinstance(body.get(name), int):
                 return float(body[name]) * (body["n"] if isinstance(body.get("n"), int) else 1)
         self._limited = False
@@ -428,33 +436,25 @@ def estimate_frame(
     """
     estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=overrides)
     fates = np.zeros(len(Fate), np.int64)
-    batches = reused = 0
+    reused = 0
     seen = KeySet()
 
-    def take(part: Part) -> None:
-        nonlocal batches
-        batches += 1
-        estimator.add_all(lines_of_part(part.path))
-        part.path.unlink()
-
-    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
-        writer = RequestWriter(recipe, Path(folder), answered=answered, on_part=take)
-        for frozen in freeze(recipe, frame):
-            block = writer.add(frozen)
-            fate = block["fate"].to_numpy()
-            fates += np.bincount(fate, minlength=len(fates))
-            if (fate == Fate.REUSED).any():
-                reused += int(
-                    seen.add_new(keys_of(block["custom_id"].filter(pa.array(fate == Fate.REUSED)))).sum()
-                )
-        writer.close()
+    writer = RequestWriter(recipe, None, answered=answered, on_lines=estimator.add)
+    for frozen in freeze(recipe, frame):
+        block = writer.add(frozen)
+        fate = block["fate"].to_numpy()
+        fates += np.bincount(fate, minlength=len(fates))
+        if (fate == Fate.REUSED).any():
+            keys = keys_of(block["custom_id"].filter(pa.array(fate == Fate.REUSED)))
+            reused += int(seen.add_new(keys).sum())
+    writer.close()
     return estimator.finish(
         rows=len(frame),
         reused=reused,
         skipped=int(fates[Fate.SKIPPED] + fates[Fate.TOO_LARGE]) // recipe.samples,
         # A line ends in a newline that is not given to the estimator.
         bytes=estimator.bytes + estimator.requests,
-        batches=batches,
+        batches=writer.parts,
     )
 
 

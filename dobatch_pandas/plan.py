@@ -60,13 +60,13 @@ class Plan:
         return f"<Plan: {len(self.frame):,} rows{times} for {recipe.model} at {recipe.endpoint}, into {recipe.into!r}>"
 
     def _repr_html_(self) -> str:
-        from .display.html import table_html
+        from .display.html import words_html
+        from .display.preview import preview_html
 
-        requests = self.preview(3)
-        rows: list[dict[str, Any]] = [
-            {str(k): v for k, v in row.items()} for row in requests.to_dict("records")
-        ]
-        return table_html(rows, list(requests.columns), caption=repr(self).strip("<>"))
+        try:
+            return preview_html(self.preview(3), caption=repr(self).strip("<>"))
+        except Exception as error:  # noqa: BLE001  the frame may have been changed since: a picture never raises
+            return words_html(f"{self!r} cannot be shown: {error}")
 
     @property
     def custom_ids(self) -> pd.Series:
@@ -92,26 +92,27 @@ class Plan:
         Returns
         -------
         pandas.DataFrame
-            ``custom_id`` and the request's body, a column a parameter, indexed as the frame.
+            ``custom_id`` and the request's body, a column a parameter, indexed as the frame. A notebook shows the
+            first request as messages, and what differs between the rows.
         """
         import orjson
+
+        from .display.preview import Preview
 
         first, *_ = freeze(
             self.recipe, self.frame.iloc[: max(n, 1)]
         )  # to its end: there it says what is wrong
         first = first.slice(0, n)
         lines: dict[str, dict[str, Any]] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            paths: list[Path] = []
-            writer = RequestWriter(self.recipe, Path(folder), on_part=lambda part: paths.append(part.path))
-            ids = writer.add(first)["custom_id"].to_pylist()[:: self.recipe.samples]
-            writer.close()
-            for path in paths:
-                for line in filter(None, path.read_bytes().split(b"\n")):
-                    request = orjson.loads(line)
-                    lines[request["custom_id"]] = request.get("body") or request["params"]
+
+        def keep(rendered: list[bytes]) -> None:
+            for request in map(orjson.loads, rendered):
+                lines[request["custom_id"]] = request.get("body") or request["params"]
+
+        writer = RequestWriter(self.recipe, None, on_lines=keep)
+        ids = writer.add(first)["custom_id"].to_pylist()[:: self.recipe.samples]
         shown = [{"custom_id": key, **lines.get(key, {})} for key in ids]
-        return pd.DataFrame(shown, index=self.frame.index[: len(shown)])
+        return Preview(shown, index=self.frame.index[: len(shown)])
 
     def estimate(self) -> Estimate:
         """

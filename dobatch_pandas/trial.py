@@ -17,6 +17,7 @@ from .answers.result_lines import merge_results, read_lines
 from .arrow.threads import Threads
 from .codes import Fate
 from .config import settings
+from .endpoints import READERS
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
 from .estimate import Estimator, check_max_cost, stay_within
 from .questions.freeze import freeze
@@ -99,7 +100,10 @@ def run_trial(
         index=rows.index,
     )
     told = response_columns(*known, json_schema=recipe.schema, flatten=recipe.flatten, index=rows.index)
-    asked = [None if body is None else _prompt(orjson.loads(body)) for body in bodies]
+    asked = [
+        None if body is None else _prompt(READERS[recipe.endpoint].conversation(orjson.loads(body)))
+        for body in bodies
+    ]
     took = pd.array([seconds.get(name) for name in ids], dtype="Float64")
     shown: dict[str, Any] = {"prompt": pd.Series(asked, dtype=told["text"].dtype), **answers}
     measured: dict[str, Any] = {name: told[name] for name in ("prompt_tokens", "completion_tokens")}
@@ -167,13 +171,8 @@ def _ask(
     return lines, seconds
 
 
-def _prompt(body: dict[str, Any]) -> str:
+def _prompt(messages: list[Any]) -> str:
     """What a request asks, for people: the text, or the conversation where there is more than one."""
-    asked = body.get("messages", body.get("input"))
-    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or [])
-    system = body.get("system", body.get("instructions"))
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
     if len(messages) == 1:
         return _content_text(messages[0].get("content"))
     return "\n\n".join(

@@ -112,7 +112,7 @@ def box_of(module: str) -> str:
     room = room_of(module)
     if room in _PLACES:
         return room
-    return "ground" if room in _GROUND else "prices" if room in ("prices", "tokens") else "doors"
+    return "ground" if room in _GROUND else "prices" if room in ("estimate", "prices", "tokens") else "doors"
 
 
 def arrows() -> list[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dobatch_pandas.codes import ErrorGroup
-from dobatch_pandas.display.snapshot import BatchRow, Snapshot
+from dobatch_pandas.display.snapshot import BatchRow, Expected, Snapshot
 
 HERE = Path(__file__).parent
 DAY = 24 * 3600.0
@@ -67,8 +67,11 @@ ERRORS = (
 )
 
 
+EXPECTED = Expected(5.20, 6.40, 7.00, counted=True)
+
+
 def states() -> dict[str, Snapshot]:
-    """One job at five moments of its life, and two ways to stop."""
+    """One job at the moments of its life, and the ways to stop."""
     now = time.time()
     base = Snapshot(
         job_id="261123-h4kq7x", state="running", model="gpt-4.1-mini", provider="openai",
@@ -83,13 +86,14 @@ def states() -> dict[str, Snapshot]:
         batches=_batches(now, {"completed": 4, "in_progress": 14, "validating": 2}),
         prompt_tokens=6_914_221,
         completion_tokens=1_402_987,
-        cost=2.51,
+        cost_of=lambda: 2.51,
+        expected=EXPECTED,
         errors=ERRORS[:2],
     )
     done = replace(
         base, state="completed", completed=79_950, failed=50, ended=now - 60, deadline=None, errors=ERRORS,
         batches=_batches(now, {"completed": 20}),
-        prompt_tokens=16_120_440, completion_tokens=3_198_020, cost=5.78,
+        prompt_tokens=16_120_440, completion_tokens=3_198_020, cost_of=lambda: 5.78,
     )  # fmt: skip
     return {
         "uploading": replace(
@@ -99,6 +103,7 @@ def states() -> dict[str, Snapshot]:
             uploaded=3,
             upload_share=0.43,
             started=now - 41,
+            expected=EXPECTED,
             batches=_batches(now, {"validating": 3, "uploading": 2, "rendered": 15}),
         ),
         "running": running,
@@ -119,6 +124,28 @@ def states() -> dict[str, Snapshot]:
             problem="The service answered 401 (unauthorized): the token has expired. Give a valid token "
             "with dobatch.configure(token=...); the job goes on by itself.",
         ),
+        "cancelled": replace(
+            running,
+            job_id="261123-ffffff",
+            state="cancelled",
+            eta=None,
+            ended=now - 60,
+            deadline=None,
+            failed=45_445,
+            cancelled=45_400,
+            errors=(*ERRORS[:2], ErrorGroup("cancelled", 45_400, "The batch was cancelled first.")),
+            batches=_batches(now, {"completed": 4, "cancelled": 16}),
+        ),
+        "all-failed": replace(
+            done,
+            job_id="261123-gggggg",
+            completed=0,
+            failed=80_000,
+            cost_of=None,
+            errors=(
+                ErrorGroup("http_404", 80_000, "not_found_error: model 'gpt-4.1-mini' is not known here."),
+            ),
+        ),
         "failed": replace(
             base,
             job_id="261123-eeeeee",
@@ -137,7 +164,17 @@ def show(name: str) -> None:
     """Show one of the jobs; what the notebook's cells call."""
     from dobatch_pandas.display import panel
 
-    panel.show_panel(PaintedJob(states()[name]))
+    panel.show_panel(PaintedJob(states()[name]), compact=False)
+
+
+def show_twelve() -> None:
+    """Show twelve jobs at once, in the compact form."""
+    from dobatch_pandas.display import panel
+
+    found = list(states().values())
+    for number in range(12):
+        one = replace(found[number % len(found)], job_id=f"261123-{number:06}", model=f"model-{number}")
+        panel.show_panel(PaintedJob(one), compact=True)
 
 
 def show_static(name: str) -> None:
@@ -157,7 +194,10 @@ def take(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     names = list(states())
     prepare = f"import sys; sys.path.insert(0, {str(HERE)!r}); import screenshots"
-    cells = [prepare, *(f"screenshots.show({name!r})" for name in names), "screenshots.show_static('done')"]
+    cells = [
+        prepare, *(f"screenshots.show({name!r})" for name in names), "screenshots.show_static('done')",
+        "screenshots.show_twelve()",
+    ]  # fmt: skip
     taken = []
     with tempfile.TemporaryDirectory() as place, browser.open_lab(Path(place)) as lab:
         for theme, title in (("light", "JupyterLab Light"), ("dark", "JupyterLab Dark")):
@@ -170,10 +210,11 @@ def take(folder: Path) -> list[Path]:
                 )
                 shown.run_all()
                 shown.wait_for(".dobatch-panel >> nth=4")
-                shown.output(len(cells) - 1).locator(".dobatch-static").wait_for()
+                shown.output(len(cells) - 2).locator(".dobatch-static").wait_for()
+                shown.output(len(cells) - 1).locator(".dobatch-compact").nth(9).wait_for()
                 shown.wait_for_kernel()
-                for number, name in enumerate([*names, "static"], 1):
-                    if ending and name not in ("running", "done"):
+                for number, name in enumerate([*names, "static", "twelve"], 1):
+                    if ending and name not in ("running", "done", "twelve"):
                         continue
                     path = folder / f"panel-{name}-{theme}{ending}.png"
                     _picture_of(shown.output(number), path)
@@ -183,7 +224,11 @@ def take(folder: Path) -> list[Path]:
 
 
 def _picture_of(output: Any, path: Path) -> None:
-    output.locator(".dobatch-panel, .dobatch-static").first.screenshot(path=str(path), animations="disabled")
+    # Twelve jobs are one picture.
+    many = output.locator(".dobatch-compact").count() > 1
+    (output if many else output.locator(".dobatch-panel, .dobatch-static").first).screenshot(
+        path=str(path), animations="disabled"
+    )
 
 
 if __name__ == "__main__":

@@ -117,3 +117,19 @@ def test_importing_the_package_loads_nothing_optional():
     code = f"import sys, dobatch_pandas; print(*[m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_importing_beside_pandas_is_not_felt():
+    """
+    What sends, reads answers or draws is loaded when it is used, and not by the Tab key on a frame: what stays is the list
+    of options, without which Shift-Tab could not show them.
+    """
+    code = """
+import pandas, pyarrow, sys
+frame, before = pandas.DataFrame({"a": [1]}), set(sys.modules)
+import dobatch_pandas
+dir(frame), dir(frame.dobatch), repr(frame.dobatch)
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"dobatch_pandas", "difflib", "html", "http", "orjson"}

@@ -30,14 +30,15 @@ SIGNATURES = {
         "a, b, *more, key=None, by=None, noise=None, metric=None, names=None, confidence=0.95, power=0.8, "
         "resamples=9999, seed=0, small=30"
     ),
+    "evaluations": "",
     "submit_dataset": "source, "
     + ASKED.replace("model,", "model, output,")
     + ", fresh=False, display=None, max_cost=None, **body",
     "DobatchAccessor.plan": ASKED + ", **body",
     "DobatchAccessor.submit": ASKED + ", fresh=False, display=None, max_cost=None, **body",
     "DobatchAccessor.trial": ASKED.replace("model,", "model, n=5,") + ", max_cost=None, **body",
-    "DobatchAccessor.join": "job, *, custom_id=None, into='response'",
-    "DobatchAccessor.update": "job, *, custom_id=None, into='response'",
+    "DobatchAccessor.join": "job, *, custom_id=None, into='response', wait=True",
+    "DobatchAccessor.update": "job, *, custom_id=None, into='response', wait=True",
     "DobatchAccessor.score": "predicted, *, actual, **options",
     "DobatchAccessor.judge": (
         "question, criteria=None, *, model, into='judge', rubric=None, response='answer', reference=None, "

@@ -20,6 +20,7 @@ def needs(model, library):
 
 
 @needs("smollm2", "xllamacpp")
+@pytest.mark.timeout(900)  # the model shares its cores with whatever else runs
 def test_a_real_model_fills_typed_columns(serve):
     """
     A JSON schema, a real language model, and columns of the right types; the same rows again cost nothing.

@@ -53,7 +53,7 @@ def show(job: Any, display: Any = None) -> None:
         from .panel import show_panel
 
         show_panel(job)
-    else:
+    elif sys.stdout is not None:
         print(repr(job))
 
 
@@ -72,10 +72,13 @@ def progress(job: Any, display: Any = None) -> Iterator[None]:
     if chosen == "none" or job.snapshot().over:
         yield
     elif chosen == "widget":
-        from .panel import show_panel
+        from .panel import settle, show_panel
 
         show_panel(job, again=False)
-        yield
+        try:
+            yield
+        finally:
+            settle(job)
     else:
         from .bar import TqdmBar
 

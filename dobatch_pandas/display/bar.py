@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO
+
+from dobatch_pandas.errors import JobNotFound
 
 from . import text
 from .snapshot import Snapshot
@@ -15,13 +21,16 @@ __all__ = ["TqdmBar"]
 _OFTEN = 0.25  # seconds between two drawings
 _TICK = 1.0  # the clock on the bar goes on
 _LOG_STEP = 0.1  # of all requests, between two lines in a log
+_NARROW = 80  # columns, where a terminal does not say how many it has
+_SHORTEST = 10  # columns of the bar: words give way to it, the last ones first
 
 
 class TqdmBar:
     """
     Progress of one job on a stream, from entering to leaving the block.
 
-    On a terminal it is one tqdm bar; elsewhere it is a few lines, one for each state and each tenth.
+    On a terminal it is one tqdm bar; elsewhere it is a few lines, one for each state and each tenth. Where there is no
+    stream, or it breaks, nobody watches: the block goes on without a word.
 
     Parameters
     ----------
@@ -32,7 +41,8 @@ class TqdmBar:
 
     def __init__(self, job: Any, file: TextIO | None = None) -> None:
         self._job = job
-        self._file = sys.stderr if file is None else file
+        self._file: TextIO | None = sys.stderr if file is None else file
+        self._mark = text.Mark()
         self._news = threading.Event()
         self._leaving = threading.Event()
         self._bar: Any = None
@@ -40,18 +50,12 @@ class TqdmBar:
         self._thread = threading.Thread(target=self._follow, name=f"dobatch-bar-{job.id}", daemon=True)
 
     def __enter__(self) -> TqdmBar:
-        if self._file.isatty():
+        if _is_terminal(self._file):
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                file=self._file,
-                total=1,
-                dynamic_ncols=True,
-                bar_format="{desc} |{bar}| {postfix}",
-                leave=False,
-            )
+            self._bar = tqdm(file=self._file, total=1, ncols=_NARROW - 1, bar_format="{desc}", leave=False)
         self._unsubscribe = self._job.subscribe(self._news.set)
-        self._draw(self._job.snapshot())
+        self._draw()
         self._thread.start()
         return self
 
@@ -63,38 +67,99 @@ class TqdmBar:
         self._unsubscribe()
         self._thread.join()
         if self._bar is not None:
-            self._bar.close()
-        self._line(text.describe(self._job.snapshot()))
+            with self._watched():
+                self._bar.close()
+        snapshot = self._look()
+        if snapshot is not None:
+            self._line(text.describe(snapshot))
 
     def _follow(self) -> None:
-        while not self._leaving.is_set():
+        while not self._leaving.is_set() and self._file is not None:
             self._news.wait(_TICK)
             self._news.clear()
             if not self._leaving.is_set():
-                self._draw(self._job.snapshot())
+                self._draw()
             self._leaving.wait(_OFTEN)
 
-    def _draw(self, snapshot: Snapshot) -> None:
-        if snapshot.over:
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Write where somebody may read; a stream that breaks ends the drawing, and not the wait."""
+        try:
+            yield
+        except (ValueError, OSError, AttributeError):  # closed, full, or not quite a stream
+            self._file = None
+
+    def _look(self) -> Snapshot | None:
+        try:
+            return self._job.snapshot()  # type: ignore[no-any-return]
+        except JobNotFound:
+            return None  # deleted meanwhile: whoever waits is told
+
+    def _draw(self) -> None:
+        snapshot = self._look()
+        if snapshot is None or snapshot.over or self._file is None:
             return
-        now = text.portions(snapshot)
         if self._bar is not None:
-            preparing = snapshot.state in ("recorded", "rendering")
-            self._bar.n = now.prepared if preparing else now.ended
-            self._bar.set_description_str(text.state_word(snapshot), refresh=False)
-            details = (text.progress_line(snapshot), text.time_line(snapshot), text.usage_line(snapshot))
-            self._bar.set_postfix_str(self._showable(" · ".join(filter(None, details))), refresh=True)
+            self._draw_bar(snapshot)
+            if snapshot.expect is not None and threading.current_thread() is self._thread:
+                snapshot.expect()
             return
-        step = (snapshot.state + (snapshot.problem or ""), int(now.ended / _LOG_STEP))
+        step = (snapshot.state + (snapshot.problem or ""), int(self._mark.of(snapshot) / _LOG_STEP))
         if step != self._said:
             self._said = step
             self._line(text.describe(snapshot))
 
+    def _draw_bar(self, snapshot: Snapshot) -> None:
+        share = self._mark.of(snapshot)
+        self._bar.n = share
+        columns = self._columns()
+        left = f"{text.state_word(snapshot)} {text.percent(share):>5} |"
+        words = text.finished_words(snapshot)
+        eta = text.time_left(snapshot)
+        if eta is not None:
+            words.append(f"about {text.duration(eta)} left")
+        if snapshot.started:
+            words.append(text.duration(time.time() - snapshot.started))
+        words += [text.money_line(snapshot), (snapshot.problem or "").split("\n")[0]]
+        right = "| "
+        for word in filter(None, words):
+            longer = right + (" · " if right != "| " else "") + word
+            if len(left) + len(longer) + _SHORTEST > columns and right != "| ":
+                break
+            right = longer
+        # The words stand for themselves: a brace in them is no place for a value.
+        left, right = (self._showable(words).replace("{", "{{").replace("}", "}}") for words in (left, right))
+        self._bar.bar_format, self._bar.ncols = f"{left}{{bar}}{right}", columns
+        with self._watched():
+            self._bar.refresh()
+
+    def _columns(self) -> int:
+        try:
+            # One less: a terminal that is full to its last column may begin a new line.
+            return max(40, os.get_terminal_size(self._file.fileno()).columns - 1)  # type: ignore[union-attr]
+        except (OSError, ValueError, AttributeError):
+            return _NARROW - 1
+
     def _line(self, words: str) -> None:
-        self._file.write(self._showable(f"job {self._job.id}: {words}\n"))
-        self._file.flush()
+        if self._file is None:
+            return
+        line = self._showable(f"job {self._job.id}: {text.ascii_words(words)}\n")
+        with self._watched():
+            self._file.write(line)
+            getattr(self._file, "flush", lambda: None)()
 
     def _showable(self, words: str) -> str:
         # A log may be ASCII, a console some code page: a model's odd name must not end the wait.
-        encoding = self._file.encoding or "utf-8"
-        return text.ascii_words(words).encode(encoding, "backslashreplace").decode(encoding)
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
+        try:
+            words.encode(encoding)
+        except UnicodeEncodeError:
+            words = text.ascii_words(words)
+        return words.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _is_terminal(file: Any) -> bool:
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError):  # none, closed, or an object that has only a `write`
+        return False

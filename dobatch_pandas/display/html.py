@@ -10,33 +10,34 @@ from typing import Any
 
 import pandas as pd
 
-from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.codes import RETRYABLE, ErrorGroup
 
 from . import text
-from .snapshot import BatchRow, Snapshot
+from .snapshot import NEVER_RUN, BatchRow, Snapshot
 
-__all__ = ["batches_html", "errors_html", "plain", "static_html", "table_html"]
+__all__ = ["batches_html", "errors_html", "line_html", "plain", "static_html", "table_html", "words_html"]
 
 LONGEST_CELL = 300  # characters
 MOST_BATCHES = 200
-MOST_CODES = 3
+MOST_CODES = 5
 
-# Theme variables where the front end has them, else what is right on dark and light alike: text inherits its
-# colour, greys are made of transparency, and nothing has a background of its own.
-GREEN = ("#388e3c", "var(--jp-success-color1, #388e3c)")
-RED = ("#d64545", "var(--jp-error-color1, #d64545)")
-AMBER = ("#d98200", "var(--jp-warn-color1, #d98200)")
-BLUE = ("#3b82c4", "var(--jp-brand-color1, #3b82c4)")
+# The front end's own colours, first JupyterLab's, then VS Code's; else what is right on dark and light alike: text
+# inherits its colour, greys are made of transparency, and nothing has a background of its own.
+GREEN = ("#388e3c", "var(--jp-success-color1, var(--vscode-charts-green, #388e3c))")
+RED = ("#d64545", "var(--jp-error-color1, var(--vscode-charts-red, #d64545))")
+AMBER = ("#b26a00", "var(--jp-warn-color1, var(--vscode-charts-orange, #b26a00))")
+BLUE = ("#3b82c4", "var(--jp-brand-color1, var(--vscode-charts-blue, #3b82c4))")
+GREY = ("#808080", "#808080")
 Colour = tuple[str, str]
-_LINE = "rgba(128,128,128,.35)"
+LINE = "rgba(128,128,128,.35)"
 _TRACK = "rgba(128,128,128,.2)"
-_FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif)"
-_MONO = "font-family:var(--jp-code-font-family, ui-monospace, monospace);font-size:12px"
-_SOFT = "opacity:.72"
-_CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {_LINE}"
+_FONT = "font-family:var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif))"
+MONO = "font-family:var(--jp-code-font-family, var(--vscode-editor-font-family, ui-monospace, monospace));font-size:12px"
+SOFT = "opacity:.72"
+_CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {LINE}"
 _NUMBER = _CELL.replace("left", "right", 1) + ";font-variant-numeric:tabular-nums;white-space:nowrap"
-_FRAME = (
-    f"{_FONT};font-size:13px;line-height:1.5;border:1px solid {_LINE};border-radius:6px;"
+FRAME = (
+    f"{_FONT};font-size:13px;line-height:1.5;border:1px solid {LINE};border-radius:6px;"
     "padding:10px 14px;margin:4px 0;max-width:760px;box-sizing:border-box"
 )
 
@@ -53,8 +54,8 @@ _SIGNS = {
     "paused": ("!", AMBER),
     "completed": ("✓", GREEN),
     "failed": ("✗", RED),
-    "expired": ("✗", RED),
-    "cancelled": ("×", AMBER),
+    "expired": ("×", GREY),
+    "cancelled": ("×", GREY),
 }
 
 
@@ -64,6 +65,12 @@ def _paint(what: str, colour: Colour, pattern: str = "{}") -> str:
     return f"{what}:{plain_one};{what}:{pattern.replace('{}', colour[1])}"
 
 
+def _ink(colour: Colour) -> str:
+    """The same for text: mixed with the text's own colour, since a theme's signal colours are too pale to read."""
+    return f"color:{colour[0]};color:color-mix(in srgb, {colour[1]} 62%, currentColor)"
+
+
+# What the bar draws; all that was not run is left empty. A pattern and a sign say it where colours are not seen.
 _SEGMENTS = {
     "answered": ("■", GREEN, _paint("background", GREEN)),
     "failed": (
@@ -71,15 +78,15 @@ _SEGMENTS = {
         RED,
         _paint("background", RED, "repeating-linear-gradient(135deg,{} 0 3px,transparent 3px 6px)"),
     ),
-    "sent": ("▒", BLUE, _paint("background", BLUE) + ";opacity:.38"),
-    "ready": (
-        "░",
-        BLUE,
-        _paint("background", BLUE, "repeating-linear-gradient(90deg,{} 0 2px,transparent 2px 7px)")
-        + ";opacity:.45",
-    ),
-    "left": ("□", ("inherit", "inherit"), ""),
+    "cancelled": ("×", GREY, ""),
+    "expired": ("×", GREY, ""),
+    "waiting": ("□", GREY, ""),
+    "unsent": ("□", GREY, ""),
 }
+
+
+class Code(str):
+    """A word of a table that is not broken over lines: an id, an amount with its unit."""
 
 
 def plain(value: Any, limit: int | None = LONGEST_CELL) -> str:
@@ -144,27 +151,66 @@ def _cell(value: Any) -> str:
         return plain(value)
     if isinstance(value, Integral):
         return f"{int(value):,}"
+    if isinstance(value, Code):
+        return f'<span style="white-space:nowrap">{plain(value)}</span>'
     return f"{float(value):,.6g}" if isinstance(value, Real) else plain(value)
+
+
+def words_html(words: str) -> str:
+    """A line of words in the place of a picture that cannot be drawn."""
+    return f'<div style="{FRAME}">{plain(words, None)}</div>'
+
+
+def _sign_html(snapshot: Snapshot) -> str:
+    sign, colour = _SIGNS[snapshot.state]
+    if text.all_failed(snapshot):
+        sign, colour = "✗", RED
+    elif snapshot.state == "completed" and (snapshot.failed or snapshot.skipped):
+        sign, colour = "!", AMBER
+    return (
+        f'<span aria-hidden="true" style="{_ink(colour)};display:inline-block;min-width:1.3em">{sign}</span>'
+    )
+
+
+def price_html(headline: tuple[str, str], bound: str, facts: Sequence[tuple[str, str]], caption: str) -> str:
+    """
+    An amount of money, large, with what it is for; then its bound, and how it was worked out.
+
+    Parameters
+    ----------
+    headline : tuple of str
+        The amount, and the words beside it.
+    bound : str
+        What it cannot exceed, in a sentence.
+    facts : sequence of tuple of str
+        Names and their values.
+    caption : str
+    """
+    price, words = headline
+    table = table_html([{"what": what, "value": value} for what, value in facts], ["what", "value"])
+    limit = f"<div>{plain(bound, None)}</div>" if bound else ""
+    return (
+        f'<div style="{FRAME}"><div style="{SOFT}">{plain(caption)}</div>'
+        f'<div><b style="font-size:18px">{plain(price)}</b> {plain(words, None)}</div>{limit}{table}</div>'
+    )
 
 
 def head_html(snapshot: Snapshot) -> str:
     """What runs, and the word for its state; a screen reader hears the word when it changes."""
-    sign, colour = _SIGNS[snapshot.state]
-    if snapshot.state == "completed" and (snapshot.failed or snapshot.skipped):
-        sign, colour = "!", AMBER
+    red = f";{_ink(RED)}" if text.all_failed(snapshot) else ""
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline">'
-        f'<b role="status" style="white-space:nowrap"><span aria-hidden="true" style="{_paint("color", colour)};'
-        f'display:inline-block;min-width:1.3em">{sign}</span>{text.state_word(snapshot)}</b>'
+        f'<b role="status" style="white-space:nowrap{red}">{_sign_html(snapshot)}{text.state_word(snapshot)}</b>'
         f'<span style="flex:1 1 auto;overflow-wrap:anywhere"> {plain(text.headline(snapshot))}</span>'
-        f'<span style="{_MONO};{_SOFT}"> {plain(snapshot.job_id)}</span></div>'
+        f'<span style="{MONO};{SOFT}"> {plain(snapshot.job_id)}</span></div>'
     )
 
 
 def progress_html(snapshot: Snapshot) -> str:
-    """The state in a sentence, and why it stopped where it did."""
-    # Of most endings the legend of the bar says all there is to say.
-    told = snapshot.over and snapshot.state != "expired" and not (snapshot.reused or snapshot.skipped)
+    """The state in a sentence where the legend does not say it, and why it stopped where it did."""
+    told = snapshot.state == "running" or (
+        snapshot.over and snapshot.state != "expired" and not (snapshot.reused or snapshot.skipped)
+    )
     sentence = (
         "" if told else f'<div style="margin-top:4px">{plain(text.progress_line(snapshot), None)}</div>'
     )
@@ -177,51 +223,87 @@ def progress_html(snapshot: Snapshot) -> str:
     )
 
 
-def bar_html(snapshot: Snapshot) -> str:
-    """The bar with its legend; patterns and words say the same as the colours."""
+def bar_html(snapshot: Snapshot, share: float | None = None) -> str:
+    """
+    The bar with its legend; patterns and words say the same as the colours.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    share : float, optional
+        How far to draw it, 0 to 1, where it was further already; None is what the snapshot says.
+    """
     now = text.portions(snapshot)
-    counts = {"answered": now.answered, "failed": now.failed, "sent": now.sent, "ready": now.ready}
-    segments = "".join(
-        f'<div class="dobatch-{kind}" style="width:{100 * count / max(now.total, 1):.3f}%;'
-        f'min-width:{6 if kind == "failed" else 0}px;{_SEGMENTS[kind][2]}"></div>'
-        for kind, count in counts.items()
-        if count
-    )
+    share = now.finished if share is None else share
     names = text.legend(snapshot)
     keys = "".join(
         f'<span style="white-space:nowrap;margin-right:14px"><span aria-hidden="true" '
-        f'style="{_paint("color", _SEGMENTS[kind][1])}">{_SEGMENTS[kind][0]}</span> {words}</span> '
+        f'style="{_ink(_SEGMENTS[kind][1])}">{_SEGMENTS[kind][0]}</span> {words}</span> '
         for kind, words in names
     )
-    ended = "" if text.preparing(snapshot) else text.percent(now.ended)
     said = escape(", ".join(words for _, words in names))
     busy = "" if snapshot.over or snapshot.state == "paused" else " dobatch-busy"
     return (
-        f'<div role="progressbar" class="dobatch-bar{busy}" aria-label="Requests that have ended" '
-        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{int(100 * now.ended)}" '
+        f'<div role="progressbar" class="dobatch-bar{busy}" aria-label="Requests that are finished" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{int(100 * share)}" '
         f'aria-valuetext="{said}" '
         f'style="display:flex;height:10px;margin:8px 0 4px;border-radius:5px;overflow:hidden;'
-        f'background:{_TRACK}">'
-        f'{segments}</div><div style="display:flex;gap:8px;font-variant-numeric:tabular-nums">'
-        f'<span style="flex:1 1 0">{keys}</span><span style="white-space:nowrap">{ended}</span></div>'
+        f'background:{_TRACK}">{_segments_html(now, share)}</div>'
+        '<div style="display:flex;gap:8px;font-variant-numeric:tabular-nums">'
+        f'<span style="flex:1 1 0">{keys}</span>'
+        f'<span style="white-space:nowrap">{text.percent(share)}</span></div>'
+    )
+
+
+def _segments_html(now: text.Portions, share: float) -> str:
+    failed = 100 * now.failed / max(now.total, 1)
+    widths = {"answered": max(0.0, 100 * share - failed) if now.answered or share else 0.0, "failed": failed}
+    return "".join(
+        f'<div class="dobatch-{kind}" style="width:{width:.3f}%;'
+        f'min-width:{6 if kind == "failed" else 0}px;{_SEGMENTS[kind][2]}"></div>'
+        for kind, width in widths.items()
+        if width
+    )
+
+
+def line_html(snapshot: Snapshot, share: float | None = None) -> str:
+    """A job in one line, for where there are many."""
+    now = text.portions(snapshot)
+    share = now.finished if share is None else share
+    left = text.time_left(snapshot)
+    words = [*text.finished_words(snapshot), text.money_line(snapshot) if snapshot.over else ""]
+    if left is not None:
+        words.append(f"about {text.duration(left)} left")
+    cell = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:0 10px;align-items:center;font-variant-numeric:tabular-nums">'
+        f'<b style="flex:0 0 130px;{cell}">{_sign_html(snapshot)}{text.short_word(snapshot)}</b>'
+        f'<span style="flex:1 1 100px;min-width:0;{cell}">{plain(text.headline(snapshot))}</span>'
+        f'<span role="progressbar" aria-label="Requests that are finished" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{int(100 * share)}" style="flex:0 0 80px;display:flex;height:8px;border-radius:4px;'
+        f'overflow:hidden;background:{_TRACK}">{_segments_html(now, share)}</span>'
+        f'<span style="flex:0 0 2.8em;text-align:right">{text.percent(share)}</span>'
+        f'<span style="flex:0 1 240px;min-width:0;{cell};{SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
+        f'<span style="{MONO};{SOFT};white-space:nowrap">{plain(snapshot.job_id)}</span></div>'
     )
 
 
 def facts_html(snapshot: Snapshot, now: float | None = None) -> str:
-    """Rows, time, tokens and dollars, in small print."""
-    amounts = " · ".join(filter(None, [text.rows_line(snapshot), text.usage_line(snapshot)]))
-    facts = [text.time_line(snapshot, now), amounts]
+    """Money first, then rows, time and tokens, in small print."""
+    first = (text.money_line(snapshot), text.time_line(snapshot, now))
+    second = (text.rows_line(snapshot), text.tokens_line(snapshot))
+    facts = [" · ".join(filter(None, words)) for words in (first, second)]
     if snapshot.attached_elsewhere:
-        facts.append("Another process of this machine moves this job on.")
+        facts.append("Another process on this machine is moving this job forward.")
     lines = "".join(f"<div>{plain(fact, None)}</div>" for fact in facts if fact)
     return (
-        f'<div style="margin-top:4px;font-size:12px;{_SOFT};font-variant-numeric:tabular-nums">{lines}</div>'
+        f'<div style="margin-top:4px;font-size:12px;{SOFT};font-variant-numeric:tabular-nums">{lines}</div>'
     )
 
 
 def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> str:
     """
-    Failures by code, each with its count and one example.
+    Failures by code, each with its count, whether a retry helps, and one example in the service's words.
 
     Parameters
     ----------
@@ -229,14 +311,18 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
     most : int, optional
         Codes to show; None shows all.
     """
+    # What was never run did not fail: the legend counts it.
+    errors = [group for group in errors if group.code not in NEVER_RUN]
     if not errors:
         return ""
     shown = errors[:most]
     lines = "".join(
         f'<tr style="background:none"><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
-        '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0">'
+        '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap">'
         f"<code>{plain(group.code)}</code></td>"
-        f'<td style="text-align:left;padding:0;overflow-wrap:anywhere;{_SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;min-width:6.5em;{SOFT}">'
+        f"{'a retry may help' if group.code in RETRYABLE else 'a retry will not help'}</td>"
+        f'<td style="text-align:left;vertical-align:top;padding:0;min-width:11em;overflow-wrap:anywhere;{SOFT}">'
         f"{plain(group.example, 160)}</td></tr>"
         for group in shown
     )
@@ -246,9 +332,29 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
         else ""
     )
     return (
-        f'<div style="margin-top:8px;font-size:12px"><table style="border-collapse:collapse;margin:0;'
+        f'<div style="margin-top:8px;font-size:12px;overflow-x:auto"><table style="border-collapse:collapse;margin:0;'
         f'font-size:12px;line-height:1.5"><caption style="text-align:left;padding:0;font-weight:600">'
         f"Failed requests by code, with one example each</caption>{lines}</table>{more}</div>"
+    )
+
+
+def next_html(snapshot: Snapshot) -> str:
+    """What a retry would do, and one line to copy: the next thing to type."""
+    retry = text.retry_line(snapshot)
+    lines = [plain(retry)] if retry else []
+    if snapshot.state in ("completed", "cancelled", "expired") and not snapshot.dataset:
+        if snapshot.completed + snapshot.reused:
+            lines.append(f"Next: {_copied('df.dobatch.update(job)')} adds the answers to your frame.")
+        elif snapshot.failed:
+            lines.append(f"Next: {_copied('job.errors()')} lists every failed row.")
+    return "".join(f'<div style="margin-top:6px">{line}</div>' for line in lines)
+
+
+def _copied(code: str) -> str:
+    """Code that one click selects as a whole."""
+    return (
+        f'<code style="user-select:all;cursor:copy;{MONO};padding:2px 6px;border:1px solid {LINE};'
+        f'border-radius:4px">{plain(code)}</code>'
     )
 
 
@@ -263,13 +369,13 @@ def batches_html(batches: Sequence[BatchRow], now: float | None = None) -> str:
     rows = [
         {
             "part": b.part + 1,
-            "batch": b.batch_id or "–",
+            "batch": Code(b.batch_id) if b.batch_id else "–",
             "state": b.state,
             "requests": b.requests,
             "completed": b.completed,
             "failed": b.failed,
-            "size": size(b.bytes),
-            "window ends": text.moment(b.deadline, now) if b.deadline else "–",
+            "size": Code(size(b.bytes)),
+            "window ends": Code(text.moment(b.deadline, now)) if b.deadline else "–",
             "problem": b.problem or "",
         }
         for b in shown
@@ -299,7 +405,22 @@ def size(count: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"
 
 
-def static_html(snapshot: Snapshot, now: float | None = None) -> str:
+def body_html(snapshot: Snapshot, share: float | None = None, now: float | None = None) -> str:
+    """Everything below the head, as one piece: its numbers are of one moment."""
+    return "".join(
+        (
+            progress_html(snapshot),
+            bar_html(snapshot, share),
+            facts_html(snapshot, now),
+            errors_html(snapshot.errors),
+            next_html(snapshot),
+        )
+    )
+
+
+def static_html(
+    snapshot: Snapshot, now: float | None = None, *, note: str = "", compact: bool = False
+) -> str:
     """
     Return the picture of a job that stays in a saved notebook.
 
@@ -310,34 +431,38 @@ def static_html(snapshot: Snapshot, now: float | None = None) -> str:
     snapshot : Snapshot
     now : float, optional
         Unix seconds; None asks the clock.
+    note : str
+        What has become of the job since, in a sentence.
+    compact : bool
+        One line, which opens to the rest.
     """
     now = time.time() if now is None else now
-    parts = [
-        head_html(snapshot),
-        progress_html(snapshot),
-        bar_html(snapshot),
-        facts_html(snapshot, now),
-        errors_html(snapshot.errors),
-    ]
+    parts = [head_html(snapshot), body_html(snapshot, None, now)]
     if snapshot.batches:
         count = text.counted(len(snapshot.batches), "batch")
         parts.append(
             f'<details style="margin-top:6px;font-size:12px"><summary>{count}</summary>'
             f"{batches_html(snapshot.batches, now)}</details>"
         )
-    hint = _hint(snapshot, now)
+    hint = plain(note) if note else _hint(snapshot, now)
     if hint:
-        parts.append(f'<div style="margin-top:6px;font-size:12px;{_SOFT}">{hint}</div>')
-    return f'<div class="dobatch-static" style="{_FRAME}">{"".join(parts)}</div>'
+        parts.append(f'<div style="margin-top:6px;font-size:12px;{SOFT}">{hint}</div>')
+    if compact:
+        return (
+            f'<details class="dobatch-static" style="{FRAME};padding:2px 14px;margin:0;max-width:960px">'
+            '<summary style="display:flex;gap:6px;align-items:baseline;cursor:pointer"><span aria-hidden="true">▸</span>'
+            f'<div style="flex:1 1 0;min-width:0">{line_html(snapshot)}</div></summary>{"".join(parts)}</details>'
+        )
+    return f'<div class="dobatch-static" style="{FRAME}">{"".join(parts)}</div>'
 
 
 def _hint(snapshot: Snapshot, now: float) -> str:
-    attach = f"<code>dobatch.attach({plain(repr(snapshot.job_id))})</code>"
+    attach = f"<code>job = dobatch.attach({plain(repr(snapshot.job_id))})</code>"
     if not snapshot.over:
         return f"As of {text.stamp(now)}; {attach} shows the job as it is now."
     if snapshot.failed:
         return (
-            "<code>job.errors()</code> lists the failed rows, <code>job.retry()</code> sends again "
-            f"what can be helped; the job is {attach}."
+            f"{attach} reopens this job; <code>job.errors()</code> lists the failed rows, "
+            "<code>job.retry()</code> resends those worth retrying."
         )
     return ""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
-from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.codes import RETRYABLE, ErrorGroup
 
-__all__ = ["BatchRow", "Snapshot", "State"]
+__all__ = ["BatchRow", "Expected", "Snapshot", "State"]
 
 State = Literal[
     "recorded",  # on disk, nothing has left yet
@@ -51,6 +50,35 @@ class BatchRow:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """
+    What a job may cost, in US dollars as a batch.
+
+    Parameters
+    ----------
+    least : float
+        The questions alone.
+    most : float or None
+        With the longest answers; None where nothing limits them.
+    bound : float or None
+        What the job cannot exceed; None where nobody holds it to that.
+    counted : bool
+        Whether all requests were counted, not only some of them.
+    """
+
+    least: float
+    most: float | None
+    bound: float | None = None
+    counted: bool = False
+
+    def of(self, share: float) -> Expected:
+        """Return the same for a part of the requests."""
+        return Expected(
+            self.least * share, None if self.most is None else self.most * share, self.bound, self.counted
+        )
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """
     Everything a drawing needs, gathered once. Counts are of requests unless said otherwise.
@@ -68,15 +96,25 @@ class Snapshot:
     rendered : int
         Rows turned into requests so far.
     completed, failed : int
-        Requests that have ended, reused ones not counted; ``failed`` includes rows found bad at reading.
+        Requests that are finished, reused ones not counted; ``failed`` includes rows found bad at reading.
+    cancelled, expired : int
+        Those of ``failed`` that were never run, because their batch was cancelled or its window closed.
+    round : int
+        0 as submitted, one more with each retry.
     parts, uploaded : int or None
         Files the job is split into (None until rendering has ended), and how many the service has accepted.
     started, ended, deadline : float or None
         Unix seconds; the deadline is the earliest end of a batch's window.
     eta : float or None
         Seconds left, estimated from the pace so far.
-    cost_of : callable or None
-        Works out `cost`.
+    cost : float or None
+        US dollars so far, from what the service reported; None where no price is known.
+    expected : Expected or None
+        What it may cost, once that was worked out.
+    expect : callable or None
+        Works that out, in a second or so; later snapshots have it. None where there is nothing to work out.
+    dataset : bool
+        The answers go to files, not onto a frame.
     problem : str or None
         Why it failed or paused, in words, with what to do.
     """
@@ -94,6 +132,9 @@ class Snapshot:
     rendered: int = 0
     completed: int = 0
     failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    round: int = 0
     parts: int | None = None
     uploaded: int = 0
     upload_share: float | None = None
@@ -103,17 +144,14 @@ class Snapshot:
     eta: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    cost_of: Callable[[], float | None] | None = field(default=None, repr=False, compare=False)
+    cost: float | None = None
+    expected: Expected | None = None
+    expect: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    dataset: bool = False
     errors: tuple[ErrorGroup, ...] = ()
     batches: tuple[BatchRow, ...] = ()
     problem: str | None = None
     attached_elsewhere: bool = False
-
-    @cached_property
-    def cost(self) -> float | None:
-        """US dollars so far, from what the service reported; None where no price is known."""
-        # Only now: the price list takes a second to load, and nobody needs it to learn whether a job is over.
-        return None if self.cost_of is None else self.cost_of()
 
     @property
     def over(self) -> bool:
@@ -124,3 +162,24 @@ class Snapshot:
     def to_send(self) -> int:
         """Requests that go to the service: all but the reused ones."""
         return self.requests - self.reused
+
+    @property
+    def refused(self) -> int:
+        """Requests that were run and failed."""
+        return max(0, self.failed - self.cancelled - self.expired)
+
+    @property
+    def never_run(self) -> int:
+        """Requests that the service gave back without running them."""
+        return min(self.failed, self.cancelled + self.expired)
+
+    @property
+    def worth_retrying(self) -> int:
+        """Requests that were run and failed for a reason that can change."""
+        return sum(
+            group.count for group in self.errors if group.code in RETRYABLE and group.code not in NEVER_RUN
+        )
+
+
+NEVER_RUN = ("cancelled", "expired")
+"""Codes of requests that the service gave back without running them."""

@@ -6,18 +6,18 @@ import math
 import time
 from dataclasses import dataclass
 
-from .snapshot import Snapshot
+from .snapshot import Expected, Snapshot
 
-__all__ = ["Portions", "describe", "dollars", "duration", "portions"]
+__all__ = ["Mark", "Portions", "describe", "dollars", "duration", "portions"]
 
 _WORDS = {
-    "recorded": "Recorded",
-    "rendering": "Rendering",
+    "recorded": "Saved",
+    "rendering": "Preparing",
     "uploading": "Uploading",
     "queued": "Queued",
     "running": "Running",
-    "finalizing": "Finalizing",
-    "downloading": "Downloading",
+    "finalizing": "Writing results",
+    "downloading": "Reading answers",
     "cancelling": "Cancelling",
     "paused": "Paused",
     "completed": "Done",
@@ -25,86 +25,107 @@ _WORDS = {
     "expired": "Expired",
     "cancelled": "Cancelled",
 }
-_ASCII = str.maketrans({"·": "-", "→": "->", "\u202f": " "})
+_ASCII = str.maketrans({"·": "-", "→": "->", "\u202f": " ", "–": "-"})
 _HERE = ("rendered", "uploading", "uploaded", "held")
 
 
 @dataclass(frozen=True)
 class Portions:
     """
-    What has become of a job's requests, counted: the segments of the one progress bar.
+    What has become of a job's requests, counted: each is in one of these.
 
     Parameters
     ----------
     answered : int
         By this job or by earlier ones.
     failed : int
-    sent : int
-        With the service, not ended.
-    ready : int
-        Rendered, still on this machine.
-    total : int
-        All of them; projected from the rows while rendering goes on.
+        Run, and without an answer that can be used.
+    cancelled, expired : int
+        Given back by the service without being run.
+    waiting : int
+        At the service, not finished.
+    unsent : int
+        Still on this machine.
     """
 
     answered: int
     failed: int
-    sent: int
-    ready: int
-    total: int
+    cancelled: int
+    expired: int
+    waiting: int
+    unsent: int
 
     @property
-    def left(self) -> int:
-        """Requests that have not ended."""
-        return max(0, self.total - self.answered - self.failed)
+    def total(self) -> int:
+        """All of them; projected from the rows while requests are being prepared."""
+        return self.answered + self.failed + self.cancelled + self.expired + self.waiting + self.unsent
 
     @property
-    def ended(self) -> float:
-        """The part of the whole that has ended, 0 to 1."""
-        return min(1.0, (self.answered + self.failed) / self.total) if self.total else 1.0
-
-    @property
-    def prepared(self) -> float:
-        """The part of the whole that has at least been rendered, 0 to 1."""
-        return min(1.0, self.ended + (self.sent + self.ready) / self.total) if self.total else 1.0
+    def finished(self) -> float:
+        """The part of the whole that was run, 0 to 1: what the bar shows, at every moment of a job's life."""
+        return (self.answered + self.failed) / self.total if self.total else 1.0
 
 
 def portions(snapshot: Snapshot) -> Portions:
-    """Count what each segment of the progress bar stands for."""
-    total = snapshot.requests
-    if snapshot.parts is None:
-        # Rendering goes on: how many requests there will be is known from the rows so far.
-        shrunk = snapshot.requests / snapshot.rendered if snapshot.rendered and snapshot.requests else 1.0
-        total = max(total, round(snapshot.rows * shrunk))
+    """Count what each word of the legend stands for."""
     answered = snapshot.completed + snapshot.reused
+    total = max(total_of(snapshot), answered + snapshot.failed)
     here = [b for b in snapshot.batches if b.state in _HERE]
     moving = max((b.requests for b in here if b.state in ("rendered", "uploading")), default=0)
-    waiting = sum(b.requests for b in here) - round(moving * (snapshot.upload_share or 0.0))
-    gone = sum(b.requests for b in snapshot.batches) - waiting
-    sent = 0 if snapshot.over else max(0, min(gone, total) - snapshot.completed - snapshot.failed)
-    ready = waiting
-    if snapshot.parts is None:
-        share = snapshot.rendered / max(snapshot.rows, 1)
-        ready = max(ready, round(total * share) - answered - snapshot.failed - sent)
-    return Portions(answered, snapshot.failed, sent, max(0, ready), total)
+    waiting_here = sum(b.requests for b in here) - round(moving * (snapshot.upload_share or 0.0))
+    gone = sum(b.requests for b in snapshot.batches) - waiting_here
+    left = total - answered - snapshot.failed
+    waiting = 0 if snapshot.over else min(left, max(0, gone - snapshot.completed - snapshot.failed))
+    return Portions(
+        answered,
+        snapshot.refused,
+        min(snapshot.cancelled, snapshot.never_run),
+        max(0, snapshot.never_run - snapshot.cancelled),
+        waiting,
+        left - waiting,
+    )
+
+
+def total_of(snapshot: Snapshot) -> int:
+    """How many requests there are, projected from the rows so far while they are being prepared."""
+    if snapshot.parts is not None:
+        return snapshot.requests
+    shrunk = snapshot.requests / snapshot.rendered if snapshot.rendered and snapshot.requests else 1.0
+    return max(snapshot.requests, round(snapshot.rows * shrunk))
+
+
+class Mark:
+    """How far a bar has been drawn: counters of the service lag and projections change, a bar never goes back."""
+
+    def __init__(self) -> None:
+        self._round, self._share = -1, 0.0
+
+    def of(self, snapshot: Snapshot) -> float:
+        """Return how far to draw it, 0 to 1; a retry begins anew."""
+        share = portions(snapshot).finished
+        # At the end counts are final, and what was cancelled was not run.
+        if snapshot.round != self._round or snapshot.over:
+            self._round, self._share = snapshot.round, share
+        self._share = max(self._share, share)
+        return self._share
 
 
 def legend(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """Name each segment of the bar: its kind, and how many requests it stands for."""
+    """Name what there is of each kind: the kind, and how many requests it stands for."""
     now = portions(snapshot)
-    items = [("answered", f"{now.answered:,} answered"), ("failed", f"{now.failed:,} failed")]
-    if not preparing(snapshot):
-        if now.left:
-            # The sign of what the bar shows: all that is left is with the service, or not.
-            kind = "sent" if now.sent >= now.left else "left"
-            items.append((kind, f"{now.left:,} {'never answered' if snapshot.over else 'left'}"))
-        return items
-    if not (now.answered or now.failed):
-        items = []
-    items += [("sent", f"{now.sent:,} at the service"), ("ready", f"{now.ready:,} ready to be sent")]
-    if snapshot.parts is None:
-        items.append(("left", "more to be rendered"))
-    return items
+    about = "about " if snapshot.parts is None and now.unsent else ""
+    named = [
+        ("answered", now.answered, "answered"),
+        ("failed", now.failed, "failed"),
+        ("cancelled", now.cancelled, "cancelled"),
+        ("expired", now.expired, "expired"),
+        ("waiting", now.waiting, "waiting"),
+        ("unsent", now.unsent, "never answered" if snapshot.over and not snapshot.never_run else "not sent"),
+    ]
+    items = [
+        (kind, f"{about if kind == 'unsent' else ''}{count:,} {word}") for kind, count, word in named if count
+    ]
+    return items or [("answered", "0 answered")]
 
 
 def preparing(snapshot: Snapshot) -> bool:
@@ -172,13 +193,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def all_failed(snapshot: Snapshot) -> bool:
+    """Whether the job has run and nothing came of it."""
+    return snapshot.state == "completed" and snapshot.failed > 0 and not snapshot.completed + snapshot.reused
+
+
 def state_word(snapshot: Snapshot) -> str:
-    """One word or two for the state."""
+    """A word or a few for the state."""
+    if all_failed(snapshot):
+        return f"All {snapshot.failed:,} failed"
     if snapshot.state == "completed" and snapshot.failed:
         return "Done, with failures"
     if snapshot.state == "completed" and snapshot.skipped:
         return "Done, not all sent"
     return _WORDS[snapshot.state]
+
+
+def short_word(snapshot: Snapshot) -> str:
+    """One word or two for the state, where the counts stand beside it."""
+    return "All failed" if all_failed(snapshot) else _WORDS[snapshot.state]
 
 
 def headline(snapshot: Snapshot) -> str:
@@ -205,88 +238,152 @@ def rows_line(snapshot: Snapshot) -> str:
 
 def progress_line(snapshot: Snapshot) -> str:
     """The state in a sentence: what happens now, how far it is, or what to do."""
-    state, answered = snapshot.state, snapshot.completed + snapshot.reused
-    ended = answered + snapshot.failed
+    state, now = snapshot.state, portions(snapshot)
+    finished = now.answered + now.failed
     if state == "recorded":
-        return "On disk; nothing has been sent yet."
+        return "Saved on this machine; nothing has been sent yet."
     if state == "rendering":
-        share = snapshot.rendered / max(snapshot.rows, 1)
-        return (
-            f"Turning rows into requests: {percent(share)}, {snapshot.rendered:,} of {snapshot.rows:,} rows."
-        )
+        return f"Preparing requests: {snapshot.rendered:,} of {snapshot.rows:,} rows."
     if state == "uploading":
-        return _uploading(snapshot)
+        about = "about " if snapshot.parts is None else ""
+        there = now.total - now.unsent - snapshot.reused
+        return f"Uploading: {there:,} of {about}{now.total - snapshot.reused:,} requests are at the service."
     if state == "queued":
-        return f"The service has all {snapshot.to_send:,} requests and has not begun yet."
+        return f"The service has all {snapshot.to_send:,} requests and has not started on them yet."
     if state == "running":
-        return f"{ended:,} of {snapshot.requests:,} requests have ended{_failed_so_far(snapshot)}."
+        return f"{finished:,} of {now.total:,} requests are finished{_failed_so_far(now)}."
     if state == "finalizing":
         return (
-            f"All {snapshot.requests:,} requests have ended{_failed_so_far(snapshot)}. "
+            f"All {now.total:,} requests are finished{_failed_so_far(now)}. "
             "The service is writing its result files; this can take some minutes."
         )
     if state == "downloading":
-        return f"{ended:,} requests have ended{_failed_so_far(snapshot)}. Fetching and reading the answers."
+        return f"{finished:,} requests are finished{_failed_so_far(now)}. Fetching and reading the answers."
     if state == "cancelling":
-        return f"{ended:,} of {snapshot.requests:,} requests have ended; waiting for those in flight."
+        return f"{finished:,} of {now.total:,} requests are finished; waiting for those in flight."
     if state == "paused":
-        return "Waiting for you; nothing is lost and the job goes on from here."
-    return _ending(snapshot, answered)
+        return "Paused: nothing is lost, and the job continues from here."
+    return _ending(snapshot, now)
 
 
-def _uploading(snapshot: Snapshot) -> str:
-    share = f" ({percent(snapshot.upload_share)} of the next)" if snapshot.upload_share else ""
-    if snapshot.parts is None:
-        rendered = percent(snapshot.rendered / max(snapshot.rows, 1))
-        return f"{counted(snapshot.uploaded, 'part')} sent{share}; rendering goes on, {rendered} of the rows."
-    return f"{snapshot.uploaded:,} of {counted(snapshot.parts, 'part')} sent{share}."
+def _failed_so_far(now: Portions) -> str:
+    return f", {now.failed:,} of them failed" if now.failed else ""
 
 
-def _failed_so_far(snapshot: Snapshot) -> str:
-    return f", {snapshot.failed:,} of them failed" if snapshot.failed else ""
-
-
-def _ending(snapshot: Snapshot, answered: int) -> str:
-    counts = f"{answered:,} answered"
+def _ending(snapshot: Snapshot, now: Portions) -> str:
+    counts = f"{now.answered:,} answered"
     if snapshot.reused:
         counts += f" ({snapshot.reused:,} by earlier jobs)"
-    counts += f", {snapshot.failed:,} failed"
+    if now.failed or not now.cancelled + now.expired:
+        counts += f", {now.failed:,} failed"
+    for count, word in ((now.cancelled, "cancelled"), (now.expired, "expired")):
+        if count:
+            counts += f", {count:,} {word}"
     if snapshot.skipped:
         counts += f", {counted(snapshot.skipped, 'row')} not sent"
-    left = snapshot.requests - answered - snapshot.failed
-    if left > 0 and snapshot.state != "completed":
-        counts += f", {left:,} never answered"
+    if now.unsent and snapshot.state != "completed":
+        counts += f", {now.unsent:,} never answered"
     if snapshot.state == "expired":
         return f"{counts}. The window closed before every request was answered; retry sends the rest again."
     return f"{counts}."
 
 
+def finished_words(snapshot: Snapshot) -> list[str]:
+    """How far it is in the fewest words, most needed first: for a terminal's bar, or a line among many."""
+    now = portions(snapshot)
+    if snapshot.state == "rendering":
+        words = [f"{snapshot.rendered:,}/{snapshot.rows:,} rows"]
+    else:
+        about = "~" if snapshot.parts is None else ""
+        words = [f"{now.answered + now.failed:,}/{about}{now.total:,}"]
+    if now.failed:
+        words.append(f"{now.failed:,} failed")
+    return words
+
+
 def time_line(snapshot: Snapshot, now: float | None = None) -> str:
-    """Elapsed, what is left by the pace so far, and when the window ends."""
+    """Elapsed, what is left by the pace so far, and when the window ends, where that is of interest."""
     now = time.time() if now is None else now
     if snapshot.over:
         ended = snapshot.ended or now
         return f"took {duration(ended - snapshot.started)}, ended {stamp(ended)}" if snapshot.started else ""
     parts = [f"{duration(now - snapshot.started)} elapsed"] if snapshot.started else []
-    if snapshot.eta is not None and snapshot.state == "running":
-        parts.append(f"about {duration(max(snapshot.eta, 1))} left")
+    eta = time_left(snapshot)
+    if eta is not None:
+        parts.append(f"about {duration(eta)} left")
     if snapshot.deadline is not None:
         left = snapshot.deadline - now
-        when = f"in {duration(left)}" if left > 0 else "over"
-        parts.append(
-            f"window ends {when} ({moment(snapshot.deadline, now)})" if left > 0 else "the window has ended"
-        )
+        if left <= 0:
+            parts.append("the window has ended")
+        elif eta is None or eta > left / 2:
+            parts.append(f"window ends in {duration(left)} ({moment(snapshot.deadline, now)})")
     return " · ".join(parts)
+
+
+def time_left(snapshot: Snapshot) -> float | None:
+    """Seconds left by the pace so far; None where nobody can say."""
+    return None if snapshot.eta is None or snapshot.state != "running" else max(snapshot.eta, 1.0)
 
 
 def usage_line(snapshot: Snapshot) -> str:
-    """Tokens and dollars so far, as far as the service has reported them; empty where it has not."""
+    """Dollars and tokens so far, as far as the service has reported them; before that what is expected."""
+    return " · ".join(filter(None, [money_line(snapshot), tokens_line(snapshot)]))
+
+
+def tokens_line(snapshot: Snapshot) -> str:
+    """Tokens so far; empty where the service has reported none."""
+    if not (snapshot.prompt_tokens or snapshot.completion_tokens):
+        return ""
+    return f"{snapshot.prompt_tokens or 0:,} tokens in, {snapshot.completion_tokens or 0:,} out"
+
+
+def money_line(snapshot: Snapshot) -> str:
+    """What was spent, and what is expected while the job is not over; empty where no price is known."""
     parts = []
-    if snapshot.prompt_tokens or snapshot.completion_tokens:
-        parts.append(f"{snapshot.prompt_tokens or 0:,} tokens in, {snapshot.completion_tokens or 0:,} out")
     if snapshot.cost is not None:
-        parts.append(dollars(snapshot.cost) + ("" if snapshot.over else " so far"))
+        parts.append(dollars(snapshot.cost) if snapshot.over else f"{dollars(snapshot.cost)} spent so far")
+    if snapshot.expected is not None and not snapshot.over:
+        parts.append(f"expected {expected_words(snapshot.expected)}")
     return " · ".join(parts)
+
+
+def expected_words(expected: Expected) -> str:
+    """An amount that may be spent: about how much, and at most."""
+    about = "" if expected.counted else "about "
+    if expected.most is None:
+        words = f"{about}{dollars(expected.least)} and the answers, which no max_tokens limits"
+    elif dollars(expected.least) == dollars(expected.most):
+        words = f"{about}{dollars(expected.most)}"
+    else:
+        words = f"{about}{dollars(expected.least)} to {dollars(expected.most)}"
+    return words if expected.bound is None else f"{words}, at most {dollars(expected.bound)}"
+
+
+def retry_line(snapshot: Snapshot) -> str:
+    """How many requests a retry would send again, and what that may cost; empty where nothing failed."""
+    if not snapshot.over or not snapshot.failed:
+        return ""
+    again = snapshot.worth_retrying
+    if snapshot.never_run and snapshot.worth_retrying:
+        words = f"A retry sends {again:,} failed and {snapshot.never_run:,} that were never run"
+    elif snapshot.never_run:
+        again, words = 0, f"A retry sends the {snapshot.never_run:,} that were never run"
+    elif again:
+        words = f"A retry sends {again:,} of them again"
+    else:
+        return "Retrying will not help: these requests would fail again. Change the prompt, or drop the rows."
+    price = retry_price(snapshot, again + snapshot.never_run)
+    return f"{words}{f', {price}' if price else ''}."
+
+
+def retry_price(snapshot: Snapshot, requests: int) -> str:
+    """What some requests more may cost, by what all of them did or were expected to; empty where unknown."""
+    run = snapshot.completed + snapshot.refused
+    if snapshot.cost is not None and run:
+        return f"about {dollars(snapshot.cost * requests / run)}"
+    if snapshot.expected is not None and snapshot.to_send and snapshot.expected.most is not None:
+        return f"at most about {dollars(snapshot.expected.most * requests / snapshot.to_send)}"
+    return ""
 
 
 def describe(snapshot: Snapshot, now: float | None = None) -> str:
@@ -300,9 +397,12 @@ def describe(snapshot: Snapshot, now: float | None = None) -> str:
         Unix seconds; None asks the clock.
     """
     sentence = ascii_words(progress_line(snapshot)).rstrip(".")
-    line = f"{state_word(snapshot).lower()}: {sentence[:1].lower()}{sentence[1:]}"
-    if snapshot.eta is not None and snapshot.state == "running":
-        line += f", about {duration(max(snapshot.eta, 1))} left"
+    sentence = f"{sentence[:1].lower()}{sentence[1:]}"
+    word = state_word(snapshot).lower()
+    line = sentence if sentence.startswith(word) else f"{word}: {sentence}"
+    left = time_left(snapshot)
+    if left is not None:
+        line += f", about {duration(left)} left"
     if snapshot.problem:
         line += f" ({snapshot.problem.rstrip('.')})"
     return f"{line}; {ascii_words(headline(snapshot))}"
@@ -322,7 +422,7 @@ def dollars(amount: float | None) -> str:
     >>> dollars(1234.5), dollars(0.0000042), dollars(0), dollars(None)
     ('$1,234.50', '$0.0000042', '$0.00', 'price unknown')
     """
-    if amount is None:
+    if amount is None or not math.isfinite(amount):
         return "price unknown"
     digits = 2 if amount >= 0.1 or amount <= 0 else 1 - math.floor(math.log10(amount))
     return f"${amount:,.{digits}f}"

@@ -27,6 +27,15 @@ class Endpoint(Protocol):
     DEFAULTS: dict[str, Any]
     """Body parameters that the endpoint demands, where none are given."""
 
+    LIMIT_NAMES: tuple[str, ...]
+    """Body parameters that limit the answer's tokens, the one that counts first."""
+    FORMS: tuple[str, ...]
+    """Body parameters that the provider puts to the model in a form of its own."""
+    PUBLISHED: bool
+    """Whether it is known how a conversation becomes tokens."""
+    VECTORS: bool
+    """Whether answers are vectors rather than texts."""
+
     def members(self, prompt: Any, system: Any) -> dict[str, Any]:
         """The question's part of the body: `prompt` is a text or messages, `system` a text or None."""
 
@@ -35,6 +44,9 @@ class Endpoint(Protocol):
 
     LIMITS: dict[str, Limit]
     """Between which numbers a parameter must lie."""
+
+    def conversation(self, body: dict[str, Any]) -> list[Any]:
+        """The messages of a request, the system text first."""
 
     def problems(self, params: dict[str, Any], model: str) -> list[str]:
         """What is wrong with the other parameters."""

@@ -26,12 +26,17 @@ from .limits import CHAT, takes_completion_tokens
 __all__ = [
     "BODY",
     "DEFAULTS",
+    "FORMS",
     "LIMITS",
+    "LIMIT_NAMES",
     "PROVIDER",
+    "PUBLISHED",
     "RESERVED",
     "ROLES",
     "URL",
+    "VECTORS",
     "claims",
+    "conversation",
     "members",
     "plain",
     "problems",
@@ -49,6 +54,9 @@ RESERVED = {
 }
 DEFAULTS: dict[str, Any] = {}
 LIMITS = CHAT
+LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
+FORMS = ("response_format", "tools", "tool_choice")
+PUBLISHED, VECTORS = True, False
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -78,6 +86,11 @@ def problems(params: dict[str, Any], model: str = "") -> list[str]:
     if "max_output_tokens" in params:
         wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
     return wrong
+
+
+def conversation(body: dict[str, Any]) -> list[Any]:
+    """Return the messages of a request."""
+    return list(body.get("messages") or [])
 
 
 _ENDINGS = {

@@ -18,12 +18,17 @@ __all__ = [
     "BODY",
     "BODY_BASE64",
     "DEFAULTS",
+    "FORMS",
     "LIMITS",
+    "LIMIT_NAMES",
     "PROVIDER",
+    "PUBLISHED",
     "RESERVED",
     "ROLES",
     "URL",
+    "VECTORS",
     "claims",
+    "conversation",
     "in_base64",
     "members",
     "plain",
@@ -38,6 +43,9 @@ ROLES: frozenset[str] = frozenset()
 RESERVED = {"input": "give it as the prompt"}
 DEFAULTS: dict[str, Any] = {}
 LIMITS = EMBEDDINGS
+LIMIT_NAMES: tuple[str, ...] = ()
+FORMS: tuple[str, ...] = ()
+PUBLISHED = VECTORS = True
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -58,6 +66,11 @@ def problems(params: dict[str, Any], model: str = "") -> list[str]:
     """Name what the endpoint would refuse."""
     wrong = [name for name in ("max_tokens", "max_completion_tokens", "temperature") if name in params]
     return [f"{name} means nothing to embeddings." for name in wrong]
+
+
+def conversation(body: dict[str, Any]) -> list[Any]:
+    """Return what is to become a vector, as one message."""
+    return [{"role": "user", "content": body.get("input")}]
 
 
 # What an answer's body says --------------------------------------------------------------------------------

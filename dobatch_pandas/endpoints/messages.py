@@ -26,12 +26,17 @@ from .limits import MESSAGES
 __all__ = [
     "BODY",
     "DEFAULTS",
+    "FORMS",
     "LIMITS",
+    "LIMIT_NAMES",
     "PROVIDER",
+    "PUBLISHED",
     "RESERVED",
     "ROLES",
     "URL",
+    "VECTORS",
     "claims",
+    "conversation",
     "members",
     "plain",
     "problems",
@@ -50,6 +55,9 @@ RESERVED = {
 DEFAULTS = {"max_tokens": 1024}
 """The endpoint demands ``max_tokens``."""
 LIMITS = MESSAGES
+LIMIT_NAMES = ("max_tokens",)
+FORMS = ("tools", "tool_choice")
+PUBLISHED = VECTORS = False
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -85,6 +93,13 @@ def problems(params: dict[str, Any], model: str = "") -> list[str]:
     if "n" in params:
         found.append("n means nothing to this endpoint: samples=k asks k times.")
     return found
+
+
+def conversation(body: dict[str, Any]) -> list[Any]:
+    """Return the messages of a request."""
+    messages = list(body.get("messages") or [])
+    system = body.get("system")
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
 _ENDINGS = {

@@ -16,12 +16,17 @@ from .limits import RESPONSES
 __all__ = [
     "BODY",
     "DEFAULTS",
+    "FORMS",
     "LIMITS",
+    "LIMIT_NAMES",
     "PROVIDER",
+    "PUBLISHED",
     "RESERVED",
     "ROLES",
     "URL",
+    "VECTORS",
     "claims",
+    "conversation",
     "members",
     "plain",
     "problems",
@@ -40,6 +45,9 @@ RESERVED = {
 }
 DEFAULTS: dict[str, Any] = {}
 LIMITS = RESPONSES
+LIMIT_NAMES = ("max_output_tokens",)
+FORMS = ("text", "tools", "tool_choice")
+PUBLISHED = VECTORS = False
 
 
 def members(prompt: Any, system: Any) -> dict[str, Any]:
@@ -56,6 +64,14 @@ def problems(params: dict[str, Any], model: str = "") -> list[str]:
     """Name what the endpoint would refuse."""
     wrong = [name for name in ("max_tokens", "max_completion_tokens") if name in params]
     return [f"{name} is called max_output_tokens at this endpoint." for name in wrong]
+
+
+def conversation(body: dict[str, Any]) -> list[Any]:
+    """Return the messages of a request."""
+    asked = body.get("input")
+    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or [])
+    system = body.get("instructions")
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
 # What an answer's body says --------------------------------------------------------------------------------

@@ -83,9 +83,15 @@ def compare(
     method, and the intervals are at the level at which it decides. No verdict is given below 10 rows.
     """
     runs = tuple(load(run) if isinstance(run, str) else run for run in (a, b, *more))
+    others = [type(run).__name__ for run in runs if not isinstance(run, Evaluation)]
+    if others:
+        raise InputError(
+            f"compare() takes what score() gave, or names of saved evaluations, not {', '.join(others)}."
+        )
     called = _names(runs, names)
     metric = metric or _metric(runs)
     problems = _check(runs, key, metric)
+    problems += _option_problems(runs[0], by, confidence, power, resamples)
     if problems:
         raise InputError(problems)
     joined = _join(runs, called, key)
@@ -268,6 +274,26 @@ def _metric(runs: tuple[Evaluation, ...]) -> Metric:
     graded = [rows for run in runs for rows in (run.runs.values() or [run.rows])]
     shares = any(not rows["score"].dropna().isin([0.0, 1.0]).all() for rows in graded)
     return "score" if shares else "accuracy"
+
+
+def _option_problems(
+    first: Evaluation, by: str | Sequence[str] | None, confidence: Any, power: Any, resamples: Any
+) -> list[Problem]:
+    problems = []
+    for column in [by] if isinstance(by, str) else list(by or []):
+        if int((first.frame.columns == column).sum()) != 1:
+            there = ", ".join(map(repr, first.frame.columns))
+            problems.append(
+                Problem(f"The first run has not one column {column!r}. The columns are: {there}.")
+            )
+    for name, value in (("confidence", confidence), ("power", power)):
+        if not isinstance(value, (int, float)) or not 0 < value < 1:
+            problems.append(Problem(f"{name}={value!r} must lie between 0 and 1, such as 0.8."))
+    if not isinstance(resamples, int) or resamples < 1:
+        problems.append(
+            Problem(f"resamples={resamples!r} must be a whole number, 1 or more; 9999 is the default.")
+        )
+    return problems
 
 
 def _rule_problems(runs: tuple[Evaluation, ...]) -> list[Problem]:

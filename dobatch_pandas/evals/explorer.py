@@ -171,9 +171,12 @@ class Explorer:
         view = self._view
         first = view.shown[:rows]
         shown = pd.DataFrame(
-            {column.name: column.values.iloc[first].array for column in view.columns},
-            index=view.frame.index[first],
-        )
+            {
+                column.name: column.values.iloc[first].astype(object).set_axis(range(len(first)))
+                for column in view.columns
+            },
+            index=range(len(first)),
+        ).set_axis(view.frame.index[first])
         touched = self.notes.head(100)
         marked = f"<h2>Marked and noted</h2>{report.frame_table(touched)[0]}" if len(touched) else ""
         count = f"the first {len(first):,} of {len(view.shown):,} rows shown, {view.rows:,} in all"

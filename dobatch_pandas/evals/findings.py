@@ -496,7 +496,7 @@ class Comparison:
         own = [name for name in beside.columns if name not in rows.columns]
         found = rows.copy()
         for name in own:
-            found[name] = beside[name].array
+            found[name] = beside[name].set_axis(found.index)
         return found
 
     def to_frame(self) -> pd.DataFrame:

@@ -505,7 +505,7 @@ def _number(value: Any) -> int | float | Decimal | None:
     if isinstance(value, (int, np.integer)):
         return int(value)
     if isinstance(value, Decimal):
-        return value if value.is_finite() and abs(value) < Decimal("1e300") else None
+        return value if value.is_finite() and abs(value) < Decimal("1.7e308") else None
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Fraction):

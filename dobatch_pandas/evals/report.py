@@ -154,7 +154,7 @@ def _head(evaluation: Evaluation) -> str:
     return (
         f'<p class="head"><b>{number(evaluation.accuracy, "accuracy")}</b> {escape(evaluation.headline)} '
         f'<span class="soft">{interval}{n}</span></p>'
-        f"<p>{escape(evaluation.predicted)} against {escape(evaluation.actual)}: "
+        f"<p>{escape(str(evaluation.predicted))} against {escape(str(evaluation.actual))}: "
         f"{escape(evaluation.correct_words)}; {escape(evaluation.failed_words)}.</p>{notes}"
     )
 
@@ -295,7 +295,8 @@ def evaluation_page(evaluation: Evaluation, *, rows: int, columns: list[str] | N
     pictures = "".join(picture(partial(draw, evaluation), draw.__name__) for draw in draws)
     wrong = evaluation.wrong()
     own = [evaluation.own_name(name) for name in ("outcome", "score")]
-    names = evaluation.actual.split(", ") + evaluation.predicted.split(", ")
+    sides = (evaluation.actual, evaluation.predicted)
+    names = [name for side in sides for name in (side.split(", ") if isinstance(side, str) else [side])]
     first = [name for name in dict.fromkeys([own[0], *names]) if name in wrong.columns]
     if columns is None:
         columns = [name for name in wrong.columns if name not in (*first, *own)]

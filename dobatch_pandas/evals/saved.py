@@ -129,8 +129,8 @@ def _cost(value: Any) -> float:
 def save(evaluation: Evaluation, name: str | None, about: Mapping[str, Any]) -> Path:
     """Write an evaluation under the home folder, whole or not at all, readable by its owner only."""
     name = evaluation.name if name is None else name
-    if not isinstance(name, str) or not name.strip():
-        raise InputError(f"An evaluation needs a name to be saved under, not {name!r}.")
+    if not isinstance(name, str) or not name.strip() or clean(name) != name:
+        raise InputError(f"An evaluation needs a name in words to be saved under, not {name!r}.")
     kept = {**evaluation.about, **{key: value for key, value in about.items() if key != "job"}}
     if about.get("job") is not None:
         kept = {**about_job(about["job"]), **kept}

@@ -110,7 +110,7 @@ def score(
         The libraries that do the statistics are not installed.
     """
     slices_by = [by] if isinstance(by, str) else list(by or [])
-    pairs = _pairs(predicted, actual)
+    pairs = _pairs(frame, predicted, actual)
     first = pairs[0][0] if pairs else ""
     if error is None and len(pairs) == 1 and f"{first}_error" in frame.columns:
         error = f"{first}_error"
@@ -134,7 +134,7 @@ def score(
     if found == "fields":
         options = {"failed": failed, "normalise": normalise, "confidence": confidence, "tolerance": None}
         parts = _score_parts(frame, pairs, error, samples, cluster, options)
-        runs = _joined_parts(parts, frame.index, rules, ", ".join(answer for answer, _ in pairs))
+        runs = _joined_parts(parts, frame.index, rules, ", ".join(str(answer) for answer, _ in pairs))
     else:
         for column in [first, *extra]:
             codes = error if column == first else _sample_error(error, first, column)
@@ -163,7 +163,7 @@ def score(
     classes = set_classes if set_classes is not None else classes
     sliced = [_slice(frame[column], counting, rows, counted, small=small) for column in slices_by]
     slices = _corrected(pd.concat(sliced, ignore_index=True), confidence) if sliced else None
-    shown = ", ".join(answer for answer, _ in pairs)
+    shown = first if len(pairs) == 1 else ", ".join(str(answer) for answer, _ in pairs)
     notes = _notes(rules, rows, kind_was_said=said is not None)
     notes += _sample_notes(frame, first, samples)
     notes += _slice_notes(slices, confidence)
@@ -174,11 +174,11 @@ def score(
     if parts:
         described["fields"] = {field: dict(part.rules) for field, part in parts.items()}
     return Evaluation(
-        name=name or shown,
+        name=name or str(shown),
         kind=found,
         match=rules.match,
         predicted=shown,
-        actual=", ".join(dict.fromkeys(gold for _, gold in pairs)),
+        actual=pairs[0][1] if len(pairs) == 1 else ", ".join(dict.fromkeys(str(gold) for _, gold in pairs)),
         error=error,
         failed=failed,
         tolerance=rules.tolerance,
@@ -204,20 +204,28 @@ def score(
 # ---- what was asked for ----------------------------------------------------------------------------------------
 
 
+def _columns(frame: pd.DataFrame, named: Any) -> list[Any]:
+    """One column of any name, or several; a tuple is one where the frame has it."""
+    if (
+        isinstance(named, str)
+        or not isinstance(named, Sequence)
+        or (isinstance(named, tuple) and named in frame)
+    ):
+        return [named]
+    return list(named)
+
+
 def _pairs(
-    predicted: str | Sequence[str], actual: str | Sequence[str] | Mapping[str, str]
+    frame: pd.DataFrame, predicted: str | Sequence[str], actual: str | Sequence[str] | Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """The columns of answers and of gold, pair by pair."""
     if isinstance(actual, Mapping):
-        answers = [predicted] if isinstance(predicted, str) else list(predicted)
+        answers = _columns(frame, predicted)
         lacking = [name for name in answers if name not in actual]
         if lacking:
             raise InputError(f"actual= has no gold column for {', '.join(map(repr, lacking))}.")
         return [(name, actual[name]) for name in answers]
-    if isinstance(predicted, str) and (isinstance(actual, str) or not isinstance(actual, Sequence)):
-        return [(predicted, actual)]
-    answers = [predicted] if isinstance(predicted, str) else list(predicted)
-    gold = [actual] if isinstance(actual, str) else list(actual)
+    answers, gold = _columns(frame, predicted), _columns(frame, actual)
     if len(answers) != len(gold):
         raise InputError(
             f"{len(answers)} columns of answers and {len(gold)} of gold: name as many of each, "
@@ -254,7 +262,8 @@ def _check(
         problems.append(Problem(f'failed={failed!r} is not one of "wrong", "exclude".'))
     if reduce not in ("mean", "majority", "any"):
         problems.append(Problem(f'reduce={reduce!r} is not one of "mean", "majority", "any".'))
-    if isinstance(samples, int) and (samples < 1 or isinstance(samples, bool)):
+    whole = isinstance(samples, int) and not isinstance(samples, bool) and samples >= 1
+    if samples is not None and not whole and not isinstance(samples, (list, tuple)):
         problems.append(Problem(f"samples={samples!r} must be 1 or more, or names of columns."))
     if match is not None and not callable(match) and match not in MATCHES:
         problems.append(Problem(f"match={match!r} is not one of {', '.join(MATCHES)}, nor a callable."))
@@ -263,17 +272,22 @@ def _check(
         problems.append(Problem(f'match= is for text, and {what}: leave one out, or pass kind="text".'))
     if several and kind not in (None, "fields"):
         problems.append(Problem(f"kind={kind!r} is for one column, and several were named."))
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+    if tolerance is not None and not (_is_real(tolerance) and tolerance >= 0):
         problems.append(Problem(f"tolerance={tolerance!r} must be a finite number, 0 or above."))
-    if threshold is not None and not math.isfinite(threshold):
+    if threshold is not None and not _is_real(threshold):
         problems.append(Problem(f"threshold={threshold!r} must be a finite number, such as 0.5."))
-    if not 0 < confidence < 1:
+    if not _is_real(confidence) or not 0 < confidence < 1:
         problems.append(Problem(f"confidence={confidence!r} must lie between 0 and 1, such as 0.95."))
     return problems
 
 
+def _is_real(value: Any) -> bool:
+    known = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+    return known and bool(np.isfinite(value))
+
+
 def _sample_columns(predicted: str, samples: int | Sequence[str] | None) -> list[str]:
-    if samples is None:
+    if not isinstance(samples, (int, list, tuple)):
         return []
     if isinstance(samples, int):
         return [f"{predicted}_{number}" for number in range(2, samples + 1)]

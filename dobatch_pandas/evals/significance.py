@@ -433,8 +433,8 @@ def rows_needed_for_mean(difference: float, spread: float, *, alpha: float, powe
     if effect > 3:
         return float(LEAST_ROWS)
     powers = need("statsmodels.stats.power", _COMPARING)
-    found = powers.TTestPower().solve_power(effect_size=effect, alpha=alpha, power=power)
-    return float(max(LEAST_ROWS, math.ceil(float(np.max(found)))))
+    found = float(np.max(powers.TTestPower().solve_power(effect_size=effect, alpha=alpha, power=power)))
+    return float(max(LEAST_ROWS, math.ceil(found if math.isfinite(found) else start)))
 
 
 def noise_band(flips: float, rows: int, *, confidence: float) -> float:

@@ -66,7 +66,7 @@ class Summary:
                 names = [f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
                 return cls(names, np.where(finite, codes, -1).astype(np.int64), True)
         head = {as_text(value) for value in values.iloc[:2_000].astype(object) if not is_null(value)}
-        if not 1 < len(head) <= _MOST_BARS:
+        if not 1 < len(head) <= _MOST_BARS or max(map(len, head)) > CELL:
             return None
         coded = _Coded.of(values)
         return cls(coded.names, coded.codes, False) if len(coded.names) <= _MOST_BARS else None
@@ -384,7 +384,12 @@ class _Coded:
 
     @classmethod
     def of(cls, values: pd.Series[Any], order: list[str] | None = None) -> _Coded:
-        codes, found = pd.factorize(values.astype(object), use_na_sentinel=True)
+        plain = values.astype(object)
+        try:
+            codes, found = pd.factorize(plain, use_na_sentinel=True)
+        except TypeError:  # lists and dicts
+            plain = pd.Series([None if is_null(value) else as_text(value) for value in plain], dtype=object)
+            codes, found = pd.factorize(plain, use_na_sentinel=True)
         names = [as_text(name) for name in found]
         if order is None:
             sizes = np.bincount(codes[codes >= 0], minlength=len(names))

@@ -7,7 +7,6 @@ answers are as long as ``max_tokens`` lets them be. The gate that holds it is in
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
 from dobatch_pandas.estimate import Estimator
-from dobatch_pandas.questions.part_files import Part, lines_of_part
+from dobatch_pandas.questions.part_files import lines_of_part
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import RequestWriter
 
@@ -55,13 +54,7 @@ def most_of(
     if estimator.price is None:
         return None
 
-    def take(part: Part) -> None:
-        estimator.add_all(lines_of_part(part.path))
-        part.path.unlink()
-
-    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
-        writer = RequestWriter(recipe, Path(folder), answered=answered, on_part=take)
-        for frozen in pieces:
-            writer.add(frozen)
-        writer.close()
+    writer = RequestWriter(recipe, None, answered=answered, on_lines=estimator.add)
+    for frozen in pieces:
+        writer.add(frozen)
     return estimator.finish().cost_batch

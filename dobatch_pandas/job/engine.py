@@ -32,7 +32,6 @@ from .machine import (
     Look,
     LookAlong,
     Now,
-    Retried,
     SendOnly,
     State,
     Tick,
@@ -154,13 +153,6 @@ class Engine:
         self._take(live)
         return live
 
-    def carry_on(self, live: Live, lock: Lock, event: Event) -> None:
-        """Move a job on whose lock the caller has taken, beginning with an event: a retry of one that is over."""
-        live.lock, live.elsewhere = lock, False
-        live.state = live.journal.load()
-        self.lives[live.id] = live
-        self.post(live, event)
-
     def send_only(self, live: Live) -> None:
         """See to it that a job is sent, and leave it then: the process is about to end."""
         if live.elsewhere:
@@ -265,8 +257,7 @@ class Engine:
         if waiting and isinstance(waiting[0], Began):
             waiting[0] = replace(waiting[0], cancelled=True)
         else:
-            # Of a job that is over there is nothing to cancel before its retry has begun.
-            waiting.insert(1 if waiting and isinstance(waiting[0], Retried) else 0, Cancel())
+            waiting.appendleft(Cancel())
 
     def _work_off(self, live: Live) -> None:
         """Let a job's events happen, one after the other, each written down before it has consequences."""

@@ -443,9 +443,20 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
 def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
     """Return the row of a job whose folder cannot be read now: it is looked at again each time."""
     columns: dict[str, Any] = dict.fromkeys(
-        ("rows", "requests", "reused", "completed", "failed", "batches"), 0
+        (
+            "rows",
+            "requests",
+            "reused",
+            "completed",
+            "failed",
+            "batches",
+            "prompt_tokens",
+            "completion_tokens",
+            "cached_tokens",
+        ),
+        0,
     )
-    columns |= dict.fromkeys(("model", "into", "base_url", "account", "fingerprint", "scope"), "")
+    columns |= dict.fromkeys(("provider", "model", "into", "base_url", "account", "fingerprint", "scope"), "")
     columns |= dict.fromkeys(("output", "ended"))
     with suppress(OSError):
         columns["created"] = folder.root.stat().st_mtime

@@ -22,7 +22,9 @@ from dobatch_pandas.errors import (
     DobatchError,
     InputError,
     JobFailed,
+    JobNotFound,
     JobNotReady,
+    StoppedWaiting,
     WaitTimeout,
 )
 from dobatch_pandas.estimate import check_max_cost
@@ -40,7 +42,7 @@ from .process import drop, home_here, live_of, post, take_up, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
 from .rows import RowRecord
-from .status import snapshot_of
+from .status import snapshot_of, word_of
 from .work import OpenJob
 
 __all__ = ["Job", "attach"]
@@ -93,7 +95,15 @@ class Job:
     @property
     def _state(self) -> State:
         live = self._live
-        return live.state if live is not None and not live.elsewhere else self._folder.state()
+        if live is not None and not live.elsewhere:
+            return live.state
+        state = self._folder.state()
+        if not self._folder.exists:
+            # A journal that is not there reads as one that is empty.
+            raise JobNotFound(
+                f"Job {self.id} is deleted: nothing of it is on this machine any more.", self.id
+            )
+        return state
 
     @property
     def _answers(self) -> JobAnswers:
@@ -106,17 +116,17 @@ class Job:
 
     def snapshot(self) -> Snapshot:
         """Gather the numbers that every display draws; reads the job's folder at most, never the network."""
-        return snapshot_of(self._record, self._state, self._live)
+        return snapshot_of(self._record, self._state, self._live, self._folder)
 
     @property
     def status(self) -> str:
         """One word: ``rendering``, ``uploading``, ``queued``, ``running`` ... ``completed``."""
-        return self.snapshot().state
+        return word_of(self._state, self._live)
 
     @property
     def counts(self) -> dict[str, int]:
         """Requests so far: ``total``, ``completed``, ``failed``, ``reused``, and rows ``skipped``."""
-        now = self.snapshot()
+        now = snapshot_of(self._record, self._state, self._live, self._folder, priced=False)
         return {
             "total": now.requests,
             "completed": now.completed + now.reused,
@@ -128,7 +138,10 @@ class Job:
     @property
     def batches(self) -> pd.DataFrame:
         """The batches of this job, a row each."""
-        rows = [vars(row) for row in self.snapshot().batches]
+        rows = [
+            vars(row)
+            for row in snapshot_of(self._record, self._state, self._live, self._folder, priced=False).batches
+        ]
         frame = pd.DataFrame(rows, columns=list(BatchRow.__dataclass_fields__))
         for name in ("created_at", "deadline"):
             frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
@@ -165,16 +178,18 @@ class Job:
 
         try:
             return f"<Job {self.id}: {describe(self.snapshot())}>"
-        except DobatchError as error:
-            return f"<Job {self.id}: {error}>"
+        except JobNotFound:
+            return f"<Job {self.id}: deleted from this machine>"
+        except Exception as error:  # noqa: BLE001  a repr that raises hides whatever it is printed beside
+            return f"<Job {self.id}: cannot be read: {error}>"
 
     def _repr_html_(self) -> str:
-        from dobatch_pandas.display.html import static_html
+        from dobatch_pandas.display.html import static_html, words_html
 
         try:
             return static_html(self.snapshot())
-        except DobatchError as error:
-            return error._repr_html_()
+        except Exception:  # noqa: BLE001  deleted, moved or unreadable: in words, then
+            return words_html(repr(self))
 
     def _ipython_display_(self) -> None:
         from dobatch_pandas.display import show
@@ -202,8 +217,8 @@ class Job:
             There is no answer at all, or the job cannot go on by itself.
         BudgetExceeded
             What is left to send would cost more than ``max_cost`` allows.
-        KeyboardInterrupt
-            On Ctrl+C or the stop button; the job goes on.
+        StoppedWaiting
+            A KeyboardInterrupt, on Ctrl+C or the stop button; the job continues.
         """
         from dobatch_pandas.display import progress
 
@@ -211,7 +226,7 @@ class Job:
             with progress(self, display):
                 self._wait_until(_is_still, timeout)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._stopped_waiting()) from None
+            raise StoppedWaiting(self._stopped_waiting()) from None
         return self._checked()
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:

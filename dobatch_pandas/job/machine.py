@@ -951,7 +951,7 @@ def _read(part: Part, event: ReadDone, now: Now) -> Part:
         errors=event.errors,
     )
     short = part.batch_id is not None and (event.lines < promised or _succeeded(event) < counted_as_answered)
-    if short and part.reads < READS and not part.last_ask:
+    if short and part.reads < READS and not part.last_ask and not part.provisional:
         # A file may be half, a page, or the second one late. What came can be read meanwhile.
         pause = FIRST_PAUSE * 2.0**part.reads
         return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause)

@@ -92,6 +92,8 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
         job = OpenJob(home, record, folder, _client_for(record.base_url))
         if live is not None:
             job.listeners = live.job.listeners
+        # What is over and done with takes no memory.
+        _here.lives = {key: other for key, other in _here.lives.items() if not other.gone}
         new = _here.lives[home.path, job_id] = Live(job_id, folder.journal(), job)
         _here.loop.ask(lambda: _here.engine.take_up(new, send_only=send_only))
         _keep_alive()
@@ -177,10 +179,6 @@ def _wake_everything() -> None:
     for live in list(_here.lives.values()):
         if not live.gone:
             post(live, Woken())
-    # What is over and done with is forgotten here, at the latest.
-    with _here.lock:
-        for key in [key for key, live in _here.lives.items() if live.gone]:
-            del _here.lives[key]
 
 
 # -- the end of the process

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
-from dobatch_pandas.display.snapshot import BatchRow, Snapshot
+from dobatch_pandas.display.snapshot import BatchRow, Expected, Snapshot
 from dobatch_pandas.display.snapshot import State as Word
-from dobatch_pandas.prices import cost, price_of
+from dobatch_pandas.questions.part_files import lines_of_part
 
 from .engine import Live
-from .folder import JobRecord
+from .folder import JobFolder, JobRecord
 from .home import status_of
 from .machine import Part, State, problem_of
 from .work import OpenJob
@@ -20,8 +23,18 @@ from .work import OpenJob
 __all__ = ["snapshot_of", "word_of"]
 
 
-def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
-    """Gather what is known of a job at this moment; the network is not asked."""
+COUNTED = 2_000  # requests whose tokens are counted before the first dollar is shown
+_NEVER_RUN = {"cancelling": "cancelled", "cancelled": "cancelled", "expired": "expired"}
+
+
+def snapshot_of(
+    record: JobRecord, state: State, live: Live | None, folder: JobFolder, *, priced: bool = True
+) -> Snapshot:
+    """
+    Gather what is known of a job at this moment; the network is not asked.
+
+    Without `priced` it has no cost: to load the price list takes a second, which nobody needs to learn whether a job is over.
+    """
     parts = list(state.parts.values())
     open_job: OpenJob | None = live.job if live is not None else None
     again = sum(p.requests for p in parts if p.round)
@@ -30,6 +43,17 @@ def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
     requests = state.requests if state.rendered else sum(p.requests for p in parts)
     started = min((p.created_at for p in parts if p.created_at), default=None)
     shares = list(open_job.shares.values()) if open_job is not None else []
+    errors = errors_of(state)
+    never_run = {"cancelled": 0, "expired": 0}
+    for group in errors:
+        if group.code in never_run:
+            never_run[group.code] += group.count
+    for part in parts:
+        # Until the files are read the service's counter does not tell what failed from what was never run.
+        if part.state != "read" and part.status in _NEVER_RUN:
+            never_run[_NEVER_RUN[part.status]] += part.failed
+    known = _perhaps_known(folder.root)
+    sending = sum(p.requests for p in parts if not p.round)
     problem, _ = problem_of(state)
     if live is not None:
         problem = live.broken or live.disk or problem
@@ -47,6 +71,9 @@ def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
         rendered=record.rows if state.rendered else open_job.rows_rendered if open_job else 0,
         completed=completed,
         failed=failed,
+        cancelled=min(failed, never_run["cancelled"]),
+        expired=min(failed, never_run["expired"]),
+        round=max((p.round for p in parts), default=0),
         parts=len(parts) if state.rendered else None,
         uploaded=sum(not p.unsent for p in parts),
         upload_share=sum(shares) / len(shares) if shares else None,
@@ -56,8 +83,11 @@ def snapshot_of(record: JobRecord, state: State, live: Live | None) -> Snapshot:
         eta=_eta(started, completed + failed, requests - state.reused, state),
         prompt_tokens=sum(p.prompt_tokens for p in parts) or None,
         completion_tokens=sum(p.completion_tokens for p in parts) or None,
-        cost_of=_cost_of(record, parts),
-        errors=errors_of(state),
+        cost=_cost(record, parts) if priced else None,
+        expected=_expected(known, record, parts, sending) if isinstance(known, Expected) else None,
+        expect=None if known is not False or not parts else partial(_expect, folder, record, parts[0].number),
+        dataset=record.source is not None,
+        errors=errors,
         batches=tuple(_row(p) for p in parts),
         problem=problem,
         attached_elsewhere=live.elsewhere if live is not None else False,
@@ -109,16 +139,54 @@ def _eta(started: float | None, ended: int, total: int, state: State) -> float |
     return max(0.0, (time.time() - started) * (total - ended) / ended)
 
 
-def _cost_of(record: JobRecord, parts: list[Part]) -> Callable[[], float | None]:
-    """The cost so far, worked out when somebody wants it: to load the price list takes a second."""
+def _cost(record: JobRecord, parts: list[Part]) -> float | None:
+    prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
+    if not prompt + completion:
+        return None
+    from dobatch_pandas.prices import cost, price_of
 
-    def cost_so_far() -> float | None:
-        prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
-        if not prompt + completion:
-            return None
-        price = price_of(record.model, record.provider, overrides=settings().prices)
-        if price is None:
-            return None
-        return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
+    price = price_of(record.model, record.provider, overrides=settings().prices)
+    if price is None:
+        return None
+    return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
 
-    return cost_so_far
+
+# Worked out once a process and job: dollars a request, or None where the price is unknown.
+_known: dict[Path, Expected | None] = {}
+_known_lock = threading.Lock()
+
+
+def _perhaps_known(root: Path) -> Expected | bool | None:
+    with _known_lock:
+        return _known.get(root, False)
+
+
+def _expect(folder: JobFolder, record: JobRecord, number: int) -> None:
+    """Count the tokens of the first requests, and keep what a request costs."""
+    from dobatch_pandas.estimate import Estimator
+
+    found: Expected | None = None
+    estimator = Estimator(record.model, record.provider, record.endpoint, overrides=settings().prices)
+    if estimator.price is not None:
+        try:
+            estimator.add_all(islice(lines_of_part(folder.part(number)), COUNTED))
+        except (OSError, ValueError):
+            return  # its file is being written or was deleted: the next look tries again
+        costs = estimator.finish().cost_batch
+        if costs is None or not estimator.requests:
+            return
+        count = estimator.requests
+        least, most = costs
+        found = Expected(least / count, None if most is None else most / count)
+    with _known_lock:
+        _known[folder.root] = found
+
+
+def _expected(each: Expected, record: JobRecord, parts: list[Part], sending: int) -> Expected:
+    """What the requests of a job may cost, out of what one of them does."""
+    bounds = [part.bound for part in parts]
+    bound = sum(b for b in bounds if b is not None) if parts and None not in bounds else record.max_cost
+    if bound is not None and record.max_cost is not None:
+        bound = min(bound, record.max_cost)
+    whole = each.of(sending)
+    return Expected(whole.least, whole.most, bound, sending <= COUNTED)

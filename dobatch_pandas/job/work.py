@@ -32,6 +32,7 @@ from .faults import fault_of
 from .folder import JobFolder, JobRecord
 from .home import Home
 from .machine import (
+    OPERATION_OF,
     Action,
     BatchSeen,
     CancelBatch,
@@ -44,7 +45,6 @@ from .machine import (
     Found,
     Look,
     Now,
-    Operation,
     OutputWritten,
     Read,
     ReadDone,
@@ -284,21 +284,10 @@ _POOL_OF: dict[type, str] = {
     Fetch: "fetch",
     Read: "read",
 }
-_OPERATION_OF: dict[type, Operation] = {
-    Render: "render",
-    Upload: "upload",
-    Create: "create",
-    Find: "find",
-    Look: "look",
-    CancelBatch: "cancel",
-    Fetch: "fetch",
-    Read: "read",
-    WriteOutput: "output",
-}
 
 
 def _failed(action: Action, error: BaseException) -> Failed:
-    return Failed(getattr(action, "number", None), _OPERATION_OF[type(action)], fault_of(error))
+    return Failed(getattr(action, "number", None), OPERATION_OF[type(action)], fault_of(error))
 
 
 class LockOfJob:

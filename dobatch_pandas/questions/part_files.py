@@ -21,6 +21,7 @@ __all__ = [
     "FILE_LIMITS",
     "START",
     "FileLimits",
+    "HandedOn",
     "Part",
     "PartFiles",
     "compress_part",
@@ -57,6 +58,68 @@ class Part:
     ids: pa.Array = field(repr=False, compare=False)
 
 
+class _Filling:
+    """How full the file is that is being written."""
+
+    def __init__(self, limits: FileLimits) -> None:
+        self._limits = limits
+        self.requests = self.bytes = 0
+
+    def runs(self, lengths: Any) -> Iterator[tuple[int, int, bool]]:
+        """Yield which lines go into one file, and whether the next one begins after them; then `empty` is called."""
+        start, ends = 0, np.cumsum(lengths)
+        while start < len(ends):
+            done = int(ends[start - 1]) if start else 0
+            room = self._limits.bytes - self.bytes + done
+            stop = min(
+                int(np.searchsorted(ends, room, "right")), start + self._limits.requests - self.requests
+            )
+            stop = max(stop, start)
+            self.requests += stop - start
+            self.bytes += (int(ends[stop - 1]) if stop else 0) - done
+            yield start, stop, stop < len(ends)
+            start = stop
+
+    def empty(self) -> None:
+        """Begin the next file."""
+        self.requests = self.bytes = 0
+
+
+class HandedOn:
+    """
+    Takes lines as `PartFiles` does and hands them on at once, instead of writing them.
+
+    Parameters
+    ----------
+    limits : FileLimits
+        Of one file.
+    on_lines : callable
+        Called with lists of lines, without their newlines.
+
+    Attributes
+    ----------
+    parts : int
+        Files that there would be.
+    """
+
+    def __init__(self, limits: FileLimits, on_lines: Callable[[list[bytes]], None]) -> None:
+        self._filling, self._on_lines = _Filling(limits), on_lines
+        self.parts = 0
+
+    def write(self, lengths: Any, lines: Callable[[int, int], Any], ids: pa.Array) -> None:
+        """Hand some lines on; the parameters are those of `PartFiles.write`."""
+        for start, stop, full in self._filling.runs(lengths):
+            if stop > start:
+                self._on_lines(bytes(lines(start, stop)).split(b"\n")[:-1])
+            if full:
+                self.close()
+
+    def close(self) -> None:
+        """Count the last file."""
+        self.parts += bool(self._filling.requests)
+        self._filling.empty()
+
+
 class PartFiles:
     """
     The file that is being written, and the next one when it is full.
@@ -75,8 +138,8 @@ class PartFiles:
     def __init__(
         self, directory: Path, limits: FileLimits, number: int, on_part: Callable[[Part], None] | None
     ) -> None:
-        self._directory, self._limits, self._on_part = directory, limits, on_part
-        self._number, self._requests, self._bytes = number, 0, 0
+        self._directory, self._on_part = directory, on_part
+        self._number, self._filling = number, _Filling(limits)
         self._file: BinaryIO | None = None
         self._ids: list[pa.Array] = []
         # One block is on its way to the disk while the next one is rendered.
@@ -96,22 +159,12 @@ class PartFiles:
         ids : pyarrow.Array of string
             Of each line.
         """
-        start = 0
-        ends = np.cumsum(lengths)
-        while start < len(ends):
-            done = int(ends[start - 1]) if start else 0
-            room = self._limits.bytes - self._bytes + done
-            stop = min(
-                int(np.searchsorted(ends, room, "right")), start + self._limits.requests - self._requests
-            )
+        for start, stop, full in self._filling.runs(lengths):
             if stop > start:
                 self._append(lines(start, stop))
                 self._ids.append(ids.slice(start, stop - start))
-                self._requests += stop - start
-                self._bytes += int(ends[stop - 1]) - done
-            if stop < len(ends):
+            if full:
                 self.finish()
-            start = max(stop, start)
 
     def _append(self, block: Any) -> None:
         if self._file is None:
@@ -144,8 +197,9 @@ class PartFiles:
         self._file = None
         os.replace(self._partial, self._path)
         ids = pa.concat_arrays([piece.cast(pa.string()) for piece in self._ids])
-        part = Part(self._number, self._path, self._requests, self._bytes, ids)
-        self._number, self._requests, self._bytes, self._ids = self._number + 1, 0, 0, []
+        part = Part(self._number, self._path, self._filling.requests, self._filling.bytes, ids)
+        self._number, self._ids = self._number + 1, []
+        self._filling.empty()
         if self._on_part is not None:
             self._on_part(part)
 

@@ -31,6 +31,7 @@ from .part_files import (
     FILE_LIMITS,
     START,
     FileLimits,
+    HandedOn,
     Part,
     PartFiles,
 )
@@ -46,7 +47,7 @@ BLOCK_BYTES = 2_000_000  # of rows that are rendered at once: what a core's cach
 
 class RequestWriter:
     """
-    Writes frozen rows as request files, each row once.
+    Writes frozen rows as request lines, each row once: into files, or to whoever wants to see them.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ class RequestWriter:
         Number of the first file.
     on_part : callable, optional
         Called with each `Part` as it is complete; may block until there is room for the next.
+    on_lines : callable, optional
+        Without a directory: called with lists of lines.
     """
 
     def __init__(
@@ -75,12 +78,17 @@ class RequestWriter:
         answered: KeySet | None = None,
         first_part: int = 0,
         on_part: Callable[[Part], None] | None = None,
+        on_lines: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self._recipe, self._renderer = recipe, Renderer(recipe)
         self._limits = limits or FILE_LIMITS[recipe.provider]
         self._sent = KeySet() if sent is None else sent
         self._answered = KeySet() if answered is None else answered
-        self._files = None if directory is None else PartFiles(directory, self._limits, first_part, on_part)
+        self._sink: PartFiles | HandedOn | None = None
+        if directory is not None:
+            self._sink = PartFiles(directory, self._limits, first_part, on_part)
+        elif on_lines is not None:
+            self._sink = HandedOn(self._limits, on_lines)
         self._own_ids = recipe.custom_id is not None
         self._met, self._repeats = KeySet(), dict[int, int]()
         around = b'","params":'
@@ -109,10 +117,15 @@ class RequestWriter:
             return blocks[0]
         return pa.Table.from_batches(blocks).combine_chunks().to_batches()[0]
 
+    @property
+    def parts(self) -> int:
+        """Files that the lines handed on so far would fill."""
+        return self._sink.parts if isinstance(self._sink, HandedOn) else 0
+
     def close(self) -> None:
         """Complete the last file."""
-        if self._files is not None:
-            self._files.close()
+        if self._sink is not None:
+            self._sink.close()
 
     def _add(self, frozen: pa.RecordBatch) -> pa.RecordBatch:
         samples = self._recipe.samples
@@ -134,11 +147,11 @@ class RequestWriter:
         rest = np.flatnonzero(~known)
         chosen = rest[self._sent.add_new(keys[rest])]
         fate[chosen] = Fate.SENT
-        if self._files is not None and len(chosen):
+        if self._sink is not None and len(chosen):
             if len(chosen) < len(rows):
                 picked = pa.array(chosen)
                 rows, names = rows.take(picked), names.take(picked)
-            self._files.write(
+            self._sink.write(
                 sizes[chosen],
                 lambda start, stop: self._lines(names[start:stop], rows[start:stop]),
                 ids if len(chosen) == len(ids) else ids.take(pa.array(chosen)),

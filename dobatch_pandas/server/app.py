@@ -22,7 +22,7 @@ from .replies import ApiProblem
 from .service import Service
 from .shapes import ENDPOINTS
 
-__all__ = ["build_app"]
+__all__ = ["Front", "build_app"]
 
 _log = logging.getLogger("dobatch_pandas.server")
 
@@ -86,10 +86,10 @@ def build_app(
     handlers: Any = {Exception: unexpected, 404: unknown, 405: unknown}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return _Front(app, frozenset(host.lower() for host in hosts), log)
+    return Front(app, frozenset(host.lower() for host in hosts), log)
 
 
-class _Front:
+class Front:
     """Stands before everything: refuses names that are not this machine's, and writes the log."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], log: Callable[[str], None] | None) -> None:

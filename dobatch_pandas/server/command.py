@@ -13,16 +13,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 from dobatch_pandas.errors import DobatchError, ServerProblem
 
-from .certificate import given_certificate, make_certificate
+from .certificate import Certificate, given_certificate, make_certificate
 from .faults import FAILURES, Faults
 from .local import LocalServer
+from .pace import NotNow
+from .tape import TapeServer
 from .wire import WIRES
 
 __all__ = ["add_arguments", "run", "serve"]
@@ -76,6 +78,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a line for each call, to a file or to the terminal",
     )
+    tape = parser.add_argument_group("a real service, recorded and played again")
+    tape.add_argument(
+        "--record",
+        metavar="FOLDER",
+        help="pass calls on to --service, and keep the answers, no token and no signature",
+    )
+    tape.add_argument(
+        "--service",
+        default="https://inference.do-ai.run",
+        metavar="URL",
+        help="what --record passes calls on to (default: %(default)s)",
+    )
+    tape.add_argument("--replay", metavar="FOLDER", help="answer as recorded there, without any service")
     safe = parser.add_argument_group("who may call it")
     safe.add_argument(
         "--token", help="the only token that is accepted; others of this machine can see it here"
@@ -132,7 +147,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted; return the exit status."""
+    if args.record and args.replay:
+        raise ServerProblem("Give --record or --replay, not both.")
     with contextlib.ExitStack() as stack:
+        if args.record or args.replay:
+            return _run_tape(args, stack)
         server = _server(args, stack)
         for operation, settings in [*args.fault, *_from_files(args.fault_file)]:
             server.faults.add(operation, **settings)
@@ -144,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             server.start()
             _greet(server, args)
+            threading.Thread(target=_show_model, args=[server, ends.first], daemon=True).start()
             ends.wait()
             _drain(server, ends)
         finally:
@@ -154,8 +174,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> LocalServer:
-    token = _token(args)
+def _run_tape(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    """Record or play until interrupted."""
+    certificate, log = _certificate_and_log(args, stack)
+    tape = TapeServer(
+        args.record or args.replay,
+        args.service if args.record else None,
+        token=_token(args),
+        host=args.host,
+        port=args.port,
+        allowed_hosts=args.allowed_host,
+        tls=certificate,
+        log=log,
+    )
+    ends = _Ends()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stack.callback(signal.signal, number, signal.signal(number, ends))
+    with tape:
+        what = f"Recording {args.service} into {args.record}" if args.record else f"Playing {args.replay}"
+        print(f"{what} at {tape.url}. Ctrl+C ends it.\n\n    export DOBATCH_BASE_URL={tape.url}")
+        words = "Your own token of the service goes along, and is not kept."
+        print(words if args.record else f"    export DIGITALOCEAN_TOKEN={tape.token}", flush=True)
+        ends.wait()
+    print("Stopped.", flush=True)
+    return 0
+
+
+def _certificate_and_log(
+    args: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[Certificate | None, _Log | None]:
     certificate = None
     if args.tls_cert:
         certificate = given_certificate(args.tls_cert, args.tls_key)
@@ -174,13 +221,18 @@ def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> LocalServe
             except OSError as problem:
                 raise ServerProblem(f"--log {args.log} cannot be written: {problem.strerror}.") from problem
         log = _Log(file)
+    return certificate, log
+
+
+def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> LocalServer:
+    certificate, log = _certificate_and_log(args, stack)
     server = LocalServer(
         args.model,
         wire=args.wire,
         port=args.port,
         host=args.host,
         home=args.home,
-        token=token,
+        token=_token(args),
         rate_limit=args.rate_limit,
         url_lifetime=args.url_lifetime,
         latency=args.latency,
@@ -227,15 +279,15 @@ class _Ends:
 
     def __init__(self) -> None:
         self.count = 0
-        self._first, self.second = threading.Event(), threading.Event()
+        self.first, self.second = threading.Event(), threading.Event()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        (self._first if self.count == 1 else self.second).set()
+        (self.first if self.count == 1 else self.second).set()
 
     def wait(self) -> None:
         # Windows delivers Ctrl+C only to a wait that ends now and then.
-        while not self._first.wait(1.0 if sys.platform == "win32" else None):
+        while not self.first.wait(1.0 if sys.platform == "win32" else None):
             pass
 
 
@@ -263,19 +315,25 @@ def _greet(server: LocalServer, args: argparse.Namespace) -> None:
             "Other machines can reach it: whoever has the token can read prompts and use the model.",
             flush=True,
         )
-    look = server.look()
-    if look is not None:
-        look.add_done_callback(_show_model)
 
 
-def _show_model(look: Future[list[str]]) -> None:
-    if look.cancelled():
-        return
-    problem = look.exception()
-    if problem is not None:
-        print(f"The model is not there yet: {problem}. Batches wait for it.", flush=True)
-        return
-    print("\n".join(["The model's server has:", *(f"    {line}" for line in look.result())]), flush=True)
+def _show_model(server: LocalServer, over: threading.Event) -> None:
+    """Say what the model's server has, as soon as it is there."""
+    told = ""
+    while not over.is_set():
+        try:
+            look = server.look()
+            if look is not None:
+                lines = look.result()
+                print("\n".join(["The model's server has:", *(f"    {line}" for line in lines)]), flush=True)
+            return
+        except NotNow as away:
+            if away.message != told and not over.is_set():
+                print(f"The model is not there yet: {away.message}. Batches wait for it.", flush=True)
+            told = away.message
+            over.wait(3.0)
+        except (ServerProblem, CancelledError):
+            return  # the server is ending
 
 
 def _drain(server: LocalServer, ends: _Ends) -> None:

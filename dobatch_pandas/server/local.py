@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import contextlib
-import errno
 import importlib.util
 import os
 import secrets
 import socket
+import sqlite3
 import tempfile
 import threading
 from collections import Counter, deque
@@ -23,6 +21,7 @@ from dobatch_pandas.errors import MissingExtra, ServerProblem
 from .clock import Clock
 from .faults import FAILURES, Failure, Faults
 from .limits import RateLimiter
+from .listening import listen
 from .models import EchoModel, FunctionModel, Model, ModelFunction
 from .state import Batch
 from .validation import FileLimits
@@ -136,8 +135,8 @@ class LocalServer:
             raise ValueError(f"rate_limit must be two numbers from 1, or None, not {rate_limit!r}")
         if token is not None and (not token or token.split() != [token] or not token.isascii()):
             raise ValueError("token must be a text of ASCII characters without blanks, and not empty")
-        if not url_lifetime > 0:
-            raise ValueError(f"url_lifetime must be more than 0 seconds, not {url_lifetime!r}")
+        if not url_lifetime >= 0:
+            raise ValueError(f"url_lifetime must be seconds from 0, not {url_lifetime!r}")
         for name in ("starlette", "uvicorn", "httptools"):
             if importlib.util.find_spec(name) is None:
                 raise MissingExtra("The embedded server", "server")
@@ -194,19 +193,22 @@ class LocalServer:
         """Listen, and take up the batches that a run before left open. Returns once calls are answered."""
         if self._thread is not None:
             return self
-        listener = _listen(*self._address)
+        listener = listen(*self._address)
         model: Model | None = None
         try:
             model = _load(self._given_model, self._concurrency)
             self._service = self._build(model, self._open_home())
             self._address = (self._address[0], listener.getsockname()[1])
             self._serve(listener)
-        except BaseException:
+        except BaseException as problem:
             listener.close()
             if model is not None:
                 model.close()
             self._service = None
             self._release_home()
+            if isinstance(problem, (OSError, sqlite3.Error)):
+                where = "A temporary folder" if self._home is None else str(self._home)
+                raise ServerProblem(f"{where} cannot be the server's home: {problem}.") from problem
             raise
         return self
 
@@ -368,89 +370,15 @@ class LocalServer:
         )
 
     def _serve(self, listener: socket.socket) -> None:
-        import uvicorn
-
         from .app import build_app
-        from .protocol import Protocol, watch
+        from .listening import serve_app
 
         assert self._service is not None
-        config = uvicorn.Config(
-            build_app(self._service, (self._address[0], *self._hosts), self._log),
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            timeout_graceful_shutdown=2,
-            ssl_certfile=None if self._tls is None else str(self._tls.chain),
-            ssl_keyfile=None if self._tls is None else str(self._tls.key),
-        )
-        started = threading.Event()
-
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                self.over = asyncio.Event()
-                self.loop = asyncio.get_running_loop()
-                started.set()
-
-            async def main_loop(self) -> None:
-                # Waits for the end, where uvicorn's own looks for it ten times a second.
-                while not await self.on_tick(0):
-                    watch(self.server_state.connections)
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self.over.wait(), 1.0)
-
-            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                # What is idle closes at once; uvicorn's own gives it a tenth of a second in any case.
-                for connection in list(self.server_state.connections):
-                    connection.shutdown()
-                await asyncio.sleep(0)
-                if self.server_state.connections or self.server_state.tasks:
-                    await super().shutdown(sockets)
-                for accepting in (*self.servers, *(sockets or ())):
-                    accepting.close()
-
-            def end(self) -> None:
-                self.should_exit = True
-                self.loop.call_soon_threadsafe(self.over.set)
-
-        server = Server(config)
-        self._end = server.end
-
-        def run() -> None:
-            try:
-                server.run([listener])
-            finally:
-                started.set()
-
+        app = build_app(self._service, (self._address[0], *self._hosts), self._log)
         # Threads that are inside a model while the interpreter goes away would take it down.
         atexit.register(self.stop)
         self._service.executor.start()
-        self._thread = threading.Thread(target=run, name="dobatch-server", daemon=True)
-        self._thread.start()
-        started.wait()
-        if not server.started:
-            raise ServerProblem("The embedded server did not start.")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as problem:
-        listener.close()
-        cure = (
-            "Choose another port."
-            if problem.errno in (errno.EADDRINUSE, errno.EACCES)
-            else "Choose another host."
-        )
-        raise ServerProblem(f"Cannot listen on {host}:{port}: {problem.strerror}. {cure}") from problem
-    listener.listen(512)
-    return listener
+        self._thread, self._end = serve_app(app, listener, self._tls)
 
 
 def _is_loopback(host: str) -> bool:

@@ -106,9 +106,10 @@ def _together(replies: list[Reply]) -> Reply:
         return bad
     choices = [reply.body["choices"][0] for reply in replies]
     first = replies[0].body
-    usage = dict(first["usage"])
-    usage["completion_tokens"] = sum(reply.body["usage"]["completion_tokens"] for reply in replies)
-    usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+    usage = dict(first.get("usage") or {})
+    if "completion_tokens" in usage:
+        usage["completion_tokens"] = sum(reply.body["usage"]["completion_tokens"] for reply in replies)
+        usage["total_tokens"] = usage.get("prompt_tokens", 0) + usage["completion_tokens"]
     numbered = [{**choice, "index": index} for index, choice in enumerate(choices)]
     return Reply(200, {**first, "choices": numbered, "usage": usage})
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from .faults import Fault
-from .plain import from_json, to_json
+from .plain import to_json
 
 __all__ = ["FAULT", "ApiProblem", "Cut", "Download", "chunks", "json_object", "json_response", "read"]
 
@@ -51,7 +52,7 @@ async def json_object(request: Request, most: int = 1_000_000) -> dict[str, Any]
     """A body that is a JSON object; 400 where it is not."""
     content = await read(request, most)
     try:
-        body = from_json(content)
+        body = orjson.loads(content)
     except ValueError as problem:
         raise ApiProblem(400, f"The body is not valid JSON: {problem}") from None
     if not isinstance(body, dict):

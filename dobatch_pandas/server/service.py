@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 import anyio.to_thread
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -21,7 +22,6 @@ from .faults import Fault, Faults
 from .limits import Allowance, RateLimiter
 from .models import ask
 from .pace import NotNow
-from .plain import from_json
 from .replies import FAULT, ApiProblem, Download, chunks, json_object, json_response, read
 from .shapes import EMBEDDINGS, ENDPOINTS, Reply, error_reply
 from .state import OPEN, Batch, File, State
@@ -36,6 +36,8 @@ _KEPT = 30 * 24 * 3600.0
 # Bytes of an object in one PUT, as object stores have it, and of a real-time request.
 _LARGEST = 5 * 2**30
 _LARGEST_CALL = 64_000_000
+# Seconds that a stream waits for a client to read on.
+_PATIENCE = 120.0
 
 EndpointRule = Literal["either", "always", "openai_only"]
 
@@ -283,7 +285,7 @@ class Service:
         """POST on one of the real-time endpoints"""
         endpoint = request.scope["path"]
         try:
-            body = from_json(await read(request, _LARGEST_CALL))
+            body = orjson.loads(await read(request, _LARGEST_CALL))
         except ApiProblem as problem:
             reply = error_reply(endpoint, problem.status, problem.message)
             return json_response(reply.body, reply.status, problem.headers)
@@ -318,7 +320,7 @@ class Service:
         """An answer as server-sent events: the upstream's own where there is one, else made of the whole answer."""
         loop, model = asyncio.get_running_loop(), self.executor.model
         begun: asyncio.Future[str | Reply] = loop.create_future()
-        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(16)
+        pieces: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(16)
         gone = False
 
         def begin(what: str | Reply) -> None:
@@ -334,15 +336,19 @@ class Service:
                 begin(stream or ask(model, endpoint, whole))
                 return
             begin(stream.content_type)
+            end: Exception | None = None
             try:
                 for piece in stream.pieces:
-                    # The client's pace is the upstream's.
-                    asyncio.run_coroutine_threadsafe(pieces.put(piece), loop).result()
+                    # The client's pace is the upstream's; one that reads nothing for long has gone.
+                    put = asyncio.wait_for(pieces.put(piece), _PATIENCE)
+                    asyncio.run_coroutine_threadsafe(put, loop).result()
                     if gone:
                         break
+            except Exception as problem:  # noqa: BLE001  the client is told by the connection's end
+                end = problem
             finally:
                 stream.pieces.close()
-                asyncio.run_coroutine_threadsafe(pieces.put(None), loop)
+                asyncio.run_coroutine_threadsafe(pieces.put(end), loop)
 
         future = asyncio.wrap_future(self.executor.call(work))
         both: list[asyncio.Future[Any]] = [future, begun]
@@ -357,13 +363,14 @@ class Service:
             nonlocal gone
             try:
                 while (piece := await pieces.get()) is not None:
+                    if isinstance(piece, Exception):
+                        # Nothing else tells the client that this is not all.
+                        raise ConnectionError("The upstream broke the stream off") from piece
                     yield piece
             finally:
                 gone = True
                 while not pieces.empty():
                     pieces.get_nowait()
-                # What the upstream broke off in the middle is nobody's error here.
-                future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         if isinstance(what, str):
             return StreamingResponse(passed(), media_type=what, headers={"cache-control": "no-cache"})

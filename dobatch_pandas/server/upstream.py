@@ -31,7 +31,7 @@ from .pace import NotNow
 from .plain import from_json, to_json
 from .shapes import CHAT, EMBEDDINGS, ENDPOINTS, MESSAGES, RESPONSES, Reply, error_reply
 
-__all__ = ["Stream", "UpstreamModel"]
+__all__ = ["Stream", "UpstreamModel", "pool_for"]
 
 # What an endpoint's answer must hold, as a list.
 _HOLDS = {CHAT: "choices", RESPONSES: "output", EMBEDDINGS: "data", MESSAGES: "content"}
@@ -110,7 +110,7 @@ class UpstreamModel:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._pool = _pool_for(self._base, host, self.concurrency, timeout)
+        self._pool = pool_for(self._base, host, self.concurrency, timeout)
         # Endpoints that are known to be there, or not, for a model.
         self._has: dict[tuple[str, str], bool] = {}
         self._closed = threading.Event()
@@ -304,7 +304,8 @@ class UpstreamModel:
         return b"".join(pieces)
 
 
-def _pool_for(base: str, host: str, size: int, timeout: float) -> urllib3.PoolManager:
+def pool_for(base: str, host: str, size: int, timeout: float) -> urllib3.PoolManager:
+    """Connections to a host, by the environment's proxy only where it is another machine."""
     options: dict[str, Any] = {
         "maxsize": size + 4,
         "timeout": urllib3.Timeout(connect=10.0, read=timeout),
@@ -399,12 +400,13 @@ def _lacks(endpoint: str, reply: Reply) -> Reply | None:
             isinstance(first, Mapping) and isinstance(first.get("message"), Mapping)
         ):
             return error_reply(endpoint, 502, "The upstream server answered without a message")
-        if endpoint == CHAT and any(
-            one.get("finish_reason") == "abort" for one in held if isinstance(one, Mapping)
-        ):
-            return error_reply(
-                endpoint, 502, "The upstream server broke off the answer (finish_reason 'abort')"
-            )
+        ends = {str(one.get("finish_reason")) for one in held if isinstance(one, Mapping)}
+        ends |= {str(reply.body.get(name)) for name in ("status", "stop_reason") if endpoint != CHAT}
+        if broken := ends & {"abort", "error", "failed", "cancelled"}:
+            error = reply.body.get("error")
+            said = f": {error.get('message')}" if isinstance(error, Mapping) else ""
+            words = f"The upstream server broke off the answer ({', '.join(sorted(broken))}){said}"
+            return error_reply(endpoint, 502, words)
         return None
     error = reply.body.get("error")
     if isinstance(error, Mapping):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import os
 import resource
 import socket
 import subprocess
@@ -137,7 +136,7 @@ def small_disk(megabytes: int) -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], check=True)
         try:
             ballast = Path(disk, "ballast")
-            ballast.write_bytes(b"0" * (megabytes * 650_000))
+            ballast.write_bytes(b"0" * (megabytes * 750_000))
             with Remote(f"{disk}/home", "--token", "soak", "--rate-limit", "none") as remote:
                 api = Api(remote)
                 # Each answer repeats its prompt, so the results need about as much room as the input.
@@ -147,7 +146,7 @@ def small_disk(megabytes: int) -> None:
                     line["body"]["messages"][0]["content"] += "z" * 900
                 assert len(jsonl(lines)) < megabytes * 400_000
                 batch_id = api.create(lines)
-                while os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize > 50_000:
+                while api.call("GET", "/health").json()["status"] == "ok":
                     time.sleep(0.01)
                 threading.Event().wait(2)
                 before = api.batch(batch_id)
@@ -168,7 +167,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--disk", type=int, default=0)
     args = parser.parse_args()
-    soak(args.lines, args.batches, args.kills)
+    if args.lines:
+        soak(args.lines, args.batches, args.kills)
     crowd()
     if args.disk:
         small_disk(args.disk)

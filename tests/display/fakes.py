@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.display.snapshot import BatchRow, Snapshot
+from dobatch_pandas.errors import JobNotFound
 
 NOW = 1_795_500_000.0  # Unix seconds
 HOUR = 3600.0
@@ -61,6 +62,7 @@ class FakeJob:
         self.id = self._now.job_id
         self.calls: list[str] = []
         self.looks = 0
+        self.deleted = False
         self.listeners: list[Callable[[], None]] = []
         self.changed = threading.Condition()
 
@@ -74,7 +76,15 @@ class FakeJob:
 
     def snapshot(self) -> Snapshot:
         self.looks += 1
+        if self.deleted:
+            raise JobNotFound(f"Job {self.id} is deleted.", self.id)
         return self._now
+
+    def delete(self) -> None:
+        """Be gone, as after `forget` in another cell or process."""
+        self.deleted = True
+        for listener in list(self.listeners):
+            listener()
 
     @property
     def status(self) -> str:
@@ -89,13 +99,13 @@ class FakeJob:
         self.set(state="cancelled", ended=NOW)
         return self
 
-    def retry(self) -> int:
+    def retry(self, codes: Collection[str] | None = None) -> int:
         self.calls.append("retry")
         failed = self._now.failed
         self.set(state="running", failed=0, errors=(), ended=None)
         return failed
 
-    def errors(self) -> pd.DataFrame:
+    def errors(self, *, wait: bool = True) -> pd.DataFrame:
         self.calls.append("errors")
         return pd.DataFrame(
             {"error_code": ["length"], "error_message": ["cut"], "text": ["half an ans"]}, index=["r7"]

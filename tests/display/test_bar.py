@@ -68,13 +68,57 @@ def test_a_terminal_gets_one_bar_with_the_same_numbers() -> None:
     """
     job, log = FakeJob(), Log(terminal=True)
     with TqdmBar(job, log):
-        log.wait_for("40 of 100 requests have ended")
+        log.wait_for("40/100")
         job.set(completed=80, eta=120.0)
-        log.wait_for("80 of 100 requests have ended")
+        log.wait_for("80/100")
         log.wait_for("about 2 min left")
         job.set(state="completed", completed=100)
     assert log.getvalue().count("\n") == 1
+    drawn = [line for line in log.getvalue().split("\r") if line.startswith("Running")]
+    assert max(map(len, drawn)) < 80
+    assert all(line.index("| ") - line.index("|") > 10 for line in drawn), "the bar keeps its place"
     assert log.getvalue().endswith("chat completions -> sentiment\n")
+
+
+class OnlyWrites:
+    """A stream as a service or a logger puts it in the place of standard error."""
+
+    def __init__(self) -> None:
+        self.words = ""
+
+    def write(self, words: str) -> None:
+        self.words += words
+
+
+@pytest.mark.parametrize("display", [None, "bar"])
+@pytest.mark.parametrize("kind", ["none", "closed", "breaks", "only writes"])
+def test_a_wait_needs_no_stream(monkeypatch: pytest.MonkeyPatch, kind: str, display: Any) -> None:
+    """
+    In a service, or a Python without a console, waiting is just waiting: progress has no one to read it.
+    """
+    stream: Any = {"none": lambda: None, "only writes": OnlyWrites}.get(kind, io.StringIO)()
+    if kind == "closed":
+        stream.close()
+    job = FakeJob()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress(job, display):
+        if kind == "breaks":
+            stream.close()
+        job.set(completed=90)
+        job.set(state="completed", completed=100)
+    assert not job.listeners
+    if kind == "only writes":
+        assert "done: 100 answered" in stream.words
+
+
+def test_a_job_deleted_while_it_is_drawn_ends_no_wait() -> None:
+    """
+    Another process has deleted the job: the bar just stops, and whoever waits is told.
+    """
+    job, log = FakeJob(), Log()
+    with TqdmBar(job, log):
+        job.delete()
+    assert "40 of 100" in log.getvalue()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

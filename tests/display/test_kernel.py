@@ -117,7 +117,7 @@ def test_the_panel_comes_with_its_picture(kernel: Kernel) -> None:
     assert set(panel["data"]) == {VIEW, "text/html", "text/plain"}
     assert panel["data"]["text/html"] == ""
     assert set(picture["data"]) == {"text/html", "text/plain"}
-    assert "40 of 100 requests have ended" in picture["data"]["text/html"]
+    assert "40 answered" in picture["data"]["text/html"]
     assert panel["transient"]["display_id"] != picture["transient"]["display_id"]
 
 
@@ -142,7 +142,7 @@ while time.monotonic() < until:
     said = kernel.run(busy)
     assert printed(said) == ""
     assert not of("display_data", said)
-    assert "60 of 100 requests have ended" in values(said)
+    assert "60 answered" in values(said)
 
 
 def test_changes_are_gathered_and_nothing_is_sent_without_one(kernel: Kernel) -> None:
@@ -170,7 +170,7 @@ def test_cancel_asks_first_and_ends_as_a_picture(kernel: Kernel) -> None:
     *_, kept, withdrawn = of("update_display_data", said)
     assert VIEW not in withdrawn["data"]
     assert kept["transient"] == picture["transient"]
-    assert "40 answered, 0 failed, 60 never answered" in kept["data"]["text/html"]
+    assert "60 never answered" in kept["data"]["text/html"]
     left = "[t.join(5) for t in threads()]\nprint(job.calls, threads(), job.listeners)"
     assert printed(kernel.run(left)) == "['cancel'] [] []\n"
 
@@ -223,7 +223,7 @@ def test_it_lives_while_a_cell_awaits(kernel: Kernel) -> None:
         "import asyncio\nput(job)\njob.set(completed=77)\nawait asyncio.sleep(0.8)\nprint('awaited')"
     )
     assert printed(said) == "awaited\n"
-    assert "77 of 100 requests have ended" in values(said)
+    assert "77 answered" in values(said)
 
 
 def test_the_magic_shows_its_job(kernel: Kernel, server: Any) -> None:
@@ -243,3 +243,106 @@ def test_the_magic_shows_its_job(kernel: Kernel, server: Any) -> None:
     said = kernel.run("df.dobatch.update(job)\nprint(list(df['answer']))")
     assert printed(said) == "['Say a', 'Say b']\n"
     assert not of("display_data", said)
+
+
+def test_a_forgotten_job_leaves_its_last_picture(kernel: Kernel) -> None:
+    """
+    Deleted in another cell while its panel is on the page: no traceback anywhere, and the picture says what became of it.
+    """
+    panel, _ = of("display_data", kernel.run("job"))
+    said = kernel.run("job.delete()\n[t.join(5) for t in threads()]\nprint(threads())")
+    assert printed(said) == "[]\n"
+    *_, kept, withdrawn = of("update_display_data", said)
+    assert withdrawn["transient"] == panel["transient"]
+    assert "40 answered" in kept["data"]["text/html"]
+    assert "This job has been deleted from this machine." in kept["data"]["text/html"]
+    again = kernel.run("job")
+    assert not [m for m in again if m["msg_type"] in ("error", "comm_open")]
+    assert printed(again) == ""
+
+
+def test_a_wait_leaves_the_last_picture_where_the_job_was_shown(kernel: Kernel) -> None:
+    """
+    Run without a page (papermill, nbconvert), where only the running cell is listened to: the picture ends as done.
+    """
+    _, picture = of("display_data", kernel.run("job"))
+    wait = """
+from dobatch_pandas.display import progress
+with progress(job):
+    job.set(state="completed", completed=100)
+"""
+    cell = kernel.client.execute(wait)
+    said = kernel.until(
+        lambda m: m["parent_header"].get("msg_id") == cell and m["content"].get("execution_state") == "idle"
+    )
+    mine = [m for m in said if m["parent_header"].get("msg_id") == cell]
+    updates = of("update_display_data", mine)
+    assert (
+        "100 answered"
+        in [u for u in updates if u["transient"] == picture["transient"]][-1]["data"]["text/html"]
+    )
+    assert not of("display_data", mine)
+
+
+def test_many_panels_are_a_line_each(kernel: Kernel) -> None:
+    """
+    Twelve jobs are twelve lines; one of them can be opened.
+    """
+    code = """
+for n in range(12):
+    FakeJob(snapshot(job_id=f"261123-{n:06}"))._ipython_display_()
+time.sleep(1.2)
+"""
+    kernel.run(code)
+    compact = "print(sum('dobatch-compact' in p.widget._dom_classes for p in _live.values()))"
+    assert printed(kernel.run(compact)) == "12\n"
+    assert (
+        printed(kernel.run("p = next(iter(_live.values())); p._fold(); time.sleep(1.2)\n" + compact))
+        == "11\n"
+    )
+
+
+def test_retry_buttons_say_how_many(kernel: Kernel) -> None:
+    """
+    What failed and may end otherwise, and what was never run, have a button each with its number.
+    """
+    over = "job.set(state='cancelled', completed=90, failed=10, cancelled=6, errors=FAILURES, round=0)"
+    said = kernel.run(f"{over}\nput(job)\ntime.sleep(0.5)")
+    assert "Retry 1" in values(said) + str([m["content"] for m in said])
+    assert "Send the other 6" in values(said) + str([m["content"] for m in said])
+    assert "3 content" not in values(said)
+
+
+SENTENCES = {
+    "one": ("raise InputError(Problem('Values are missing.', tuple(range(14)), 14))", ["InputError", "Values are missing.", "rows  0, 1", "and 4 more"]),
+    "many": ("raise InputError(['No column a.', Problem('Odd.', ('x',))])", ["2 problems, nothing was sent", "1. No column a.", "2. Odd.", "'x'"]),
+    "budget": ("raise BudgetExceeded('Too dear.')", ["BudgetExceeded", "Too dear."]),
+    "stopped": ("raise StoppedWaiting('The job continues.')", ["StoppedWaiting", "The job continues."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(SENTENCES))
+def test_an_error_is_a_sentence(kernel: Kernel, kind: str) -> None:
+    """
+    The message first and alone, the cell's own line, and how to see the traceback, which then is a traceback.
+    """
+    code, words = SENTENCES[kind]
+    setup = "from dobatch_pandas.errors import BudgetExceeded, InputError, Problem, StoppedWaiting\n"
+    (error,) = of("error", kernel.run(setup + code))
+    shown = "\n".join(error["traceback"])
+    assert all(word in shown for word in words), shown
+    assert "line 2: raise" in shown
+    assert len(shown.splitlines()) < 12
+    (full,) = of("error", kernel.run("%tb Plain")) or [{"traceback": []}]
+    assert "most recent call last" in "\n".join(full["traceback"])
+
+
+def test_an_error_of_a_call_names_the_users_line(kernel: Kernel) -> None:
+    """
+    However deep in the package it was raised, what is shown is the line that the user wrote.
+    """
+    code = "import pandas as pd, dobatch_pandas\nframe = pd.DataFrame({'a': [1]})\nframe.dobatch.plan('{b}', model='m')"
+    (error,) = of("error", kernel.run(code))
+    shown = "\n".join(error["traceback"])
+    assert "line 3: frame.dobatch.plan" in shown
+    assert "questions/" not in shown

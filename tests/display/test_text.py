@@ -12,30 +12,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dobatch_pandas.display import text
-from dobatch_pandas.display.snapshot import BatchRow, Snapshot, State
+from dobatch_pandas.display.snapshot import BatchRow, Expected, Snapshot, State
+
+HALF_SENT = (
+    BatchRow(0, "batch_1", "validating", 50, 0, 0, 5_000),
+    BatchRow(1, None, "rendered", 50, 0, 0, 5_000),
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"state": "recorded"}, "On disk; nothing has been sent yet."),
-        ({"state": "rendering", "rendered": 61, "parts": None}, "61\u202f%, 61 of 100 rows."),
-        ({"state": "uploading", "uploaded": 3, "parts": 20}, "3 of 20 parts sent."),
-        ({"state": "uploading", "uploaded": 3, "parts": 20, "upload_share": 0.43}, "(43\u202f% of the next)."),
-        ({"state": "uploading", "uploaded": 1, "parts": None, "rendered": 50}, "rendering goes on, 50\u202f%"),
-        ({"state": "queued", "reused": 30}, "has all 70 requests and has not begun yet"),
+        ({"state": "recorded"}, "Saved on this machine; nothing has been sent yet."),
+        ({"state": "rendering", "rendered": 61, "parts": None}, "Preparing requests: 61 of 100 rows."),
+        ({"state": "uploading", "completed": 0, "batches": HALF_SENT}, "50 of 100 requests are at the service."),
+        ({"state": "uploading", "completed": 0, "batches": HALF_SENT, "parts": None, "rows": 400, "rendered": 200},
+         "50 of about 200 requests are at the service."),
+        ({"state": "queued", "reused": 30}, "has all 70 requests and has not started on them yet"),
         ({"state": "running", "completed": 4_200, "failed": 10, "requests": 80_000},
-         "4,210 of 80,000 requests have ended, 10 of them failed."),
-        ({"state": "finalizing", "completed": 100}, "All 100 requests have ended. The service is writing"),
+         "4,210 of 80,000 requests are finished, 10 of them failed."),
+        ({"state": "finalizing", "completed": 100}, "All 100 requests are finished. The service is writing"),
         ({"state": "downloading", "completed": 100}, "Fetching and reading the answers."),
         ({"state": "cancelling"}, "waiting for those in flight"),
-        ({"state": "paused"}, "Waiting for you; nothing is lost"),
+        ({"state": "paused"}, "Paused: nothing is lost"),
         ({"state": "completed", "completed": 79_950, "failed": 50, "requests": 80_000},
          "79,950 answered, 50 failed."),
         ({"state": "completed", "completed": 60, "reused": 40}, "100 answered (40 by earlier jobs), 0 failed."),
         ({"state": "completed", "completed": 99, "requests": 99, "skipped": 1}, "1 row not sent."),
         ({"state": "cancelled"}, "40 answered, 0 failed, 60 never answered."),
-        ({"state": "expired"}, "The window closed before every request was answered; retry sends the rest"),
+        ({"state": "cancelled", "failed": 60, "cancelled": 55}, "40 answered, 5 failed, 55 cancelled."),
+        ({"state": "cancelled", "failed": 60, "cancelled": 60}, "40 answered, 60 cancelled."),
+        ({"state": "expired", "failed": 60, "expired": 60}, "40 answered, 60 expired. The window closed before"),
     ],
 )  # fmt: skip
 def test_every_state_is_a_sentence(changes: dict[str, object], words: str) -> None:
@@ -50,7 +57,7 @@ def test_every_state_has_one_line_that_any_log_can_show(state: State) -> None:
     """
     ``repr`` and log lines are one line of ASCII, and end with what runs.
     """
-    line = text.describe(snapshot(state=state, eta=90.0, cost=0.2), now=NOW)
+    line = text.describe(snapshot(state=state, eta=90.0, cost_of=lambda: 0.2), now=NOW)
     assert line.isascii()
     assert "\n" not in line
     assert line.endswith("gpt-4.1-mini - chat completions -> sentiment")
@@ -70,8 +77,9 @@ def test_time_says_elapsed_left_and_the_windows_end() -> None:
     """
     Elapsed, what is left by the pace so far, and when the window ends; afterwards only how long it took.
     """
-    line = text.time_line(snapshot(eta=1_980.0), NOW)
-    assert line.startswith("10 min elapsed · about 33 min left · window ends in 23 h (")
+    assert text.time_line(snapshot(eta=1_980.0), NOW) == "10 min elapsed · about 33 min left"
+    slow = text.time_line(snapshot(eta=20 * 3600.0), NOW)
+    assert slow.startswith("10 min elapsed · about 20 h left · window ends in 23 h (")
     assert text.time_line(snapshot(deadline=NOW - 5), NOW).endswith("the window has ended")
     over = text.time_line(snapshot(state="completed", ended=NOW - 60), NOW)
     assert over.startswith("took 9 min, ended ")
@@ -84,9 +92,11 @@ def test_usage_is_said_as_far_as_it_is_known() -> None:
     Tokens and dollars appear where the service or the price list gave them, and nothing is made up.
     """
     assert text.usage_line(snapshot()) == ""
-    known = snapshot(prompt_tokens=1_200, completion_tokens=30, cost=0.0000042)
-    assert text.usage_line(known) == "1,200 tokens in, 30 out · $0.0000042 so far"
-    assert text.usage_line(replace(known, state="completed", cost=1_234.5)).endswith("$1,234.50")
+    known = snapshot(prompt_tokens=1_200, completion_tokens=30, cost_of=lambda: 0.0000042)
+    assert text.usage_line(known) == "$0.0000042 spent so far · 1,200 tokens in, 30 out"
+    assert text.usage_line(replace(known, state="completed", cost_of=lambda: 1_234.5)).startswith(
+        "$1,234.50 · "
+    )
 
 
 def test_rows_requests_and_reuse_are_told_apart() -> None:
@@ -157,7 +167,10 @@ snapshots = st.builds(
     eta=st.none() | st.floats(0, 1e6),
     prompt_tokens=st.none() | counts,
     completion_tokens=st.none() | counts,
-    cost=st.none() | st.floats(0, 1e6),
+    cancelled=counts,
+    expired=counts,
+    expected=st.none()
+    | st.builds(Expected, st.floats(0, 1e6), st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6)),
     batches=batches,
     problem=st.none() | st.text(),
 )
@@ -169,9 +182,67 @@ def test_any_counts_make_a_bar_that_fits(now: Snapshot) -> None:
     Counters of the service lag behind each other; the bar stays within its bounds and words are found.
     """
     found = text.portions(now)
-    assert min(found.answered, found.failed, found.sent, found.ready, found.left) >= 0
-    assert 0 <= found.ended <= 1
-    assert found.ended <= found.prepared <= 1
+    assert min(vars(found).values()) >= 0
+    assert found.answered == now.completed + now.reused
+    assert found.failed + found.cancelled + found.expired == now.failed
+    assert 0 <= found.finished <= 1
     assert text.describe(now)
-    text.legend(now)
+    assert text.legend(now)
     text.time_line(now)
+    text.usage_line(now)
+    text.retry_line(now)
+
+
+@given(st.lists(snapshots, min_size=2, max_size=8))
+def test_a_bar_never_goes_back(moments: list[Snapshot]) -> None:
+    """
+    Whatever the counters say, until a retry begins or the job is over the bar is drawn no shorter than before.
+    """
+    mark = text.Mark()
+    shares = [mark.of(replace(now, state="running", round=0)) for now in moments]
+    assert shares == sorted(shares)
+    assert mark.of(replace(moments[0], state="running", round=1)) == text.portions(moments[0]).finished
+
+
+def test_what_was_never_run_is_not_called_failed() -> None:
+    """
+    A cancelled job of 4,215 with 32 failures says so, and the bar stays where the work stopped.
+    """
+    now = snapshot(state="cancelled", requests=4_215, completed=724, failed=3_491, cancelled=3_459)
+    assert [words for _, words in text.legend(now)] == ["724 answered", "32 failed", "3,459 cancelled"]
+    assert text.percent(text.portions(now).finished) == "18\u202f%"
+
+
+def test_all_failed_is_said_in_as_many_words() -> None:
+    """
+    A job of which nothing came is not "done, with failures".
+    """
+    assert text.state_word(snapshot(state="completed", completed=0, failed=178)) == "All 178 failed"
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        (Expected(0.075, 0.092, None, True), "$0.075 to $0.092"),
+        (Expected(0.075, 0.092), "about $0.075 to $0.092"),
+        (Expected(0.075, 0.092, 0.12, True), "$0.075 to $0.092, at most $0.12"),
+        (Expected(0.075, None), "about $0.075 and the answers, which no max_tokens limits"),
+        (Expected(0.075, 0.075, None, True), "$0.075"),
+    ],
+)
+def test_what_is_expected_is_said_with_its_bound(expected: Expected, words: str) -> None:
+    """
+    Before anything was spent: what it may cost, how sure that is, and what it cannot exceed.
+    """
+    assert text.usage_line(snapshot(expected=expected)) == f"expected {words}"
+
+
+def test_a_retry_says_what_it_sends_and_costs() -> None:
+    """
+    How many of the failures are worth another try, and about how much that is.
+    """
+    over = snapshot(state="completed", completed=90, failed=10, errors=FAILURES, cost_of=lambda: 1.0)
+    assert text.retry_line(over) == "A retry sends 1 of them again, about $0.010."
+    assert "Retrying will not help" in text.retry_line(replace(over, errors=FAILURES[:1]))
+    stopped = replace(over, state="cancelled", cancelled=9, cost_of=None)
+    assert text.retry_line(stopped) == "A retry sends 1 failed and 9 that were never run."

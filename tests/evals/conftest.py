@@ -15,7 +15,7 @@ _RENDER = """async ({esm, css, config, page, touched}) => {
   const state = {config, page, touched}, listeners = new Set();
   const model = {
     get: (name) => state[name],
-    on: (event, listener) => listeners.add(listener),
+    on: (event, listener) => event === "msg:custom" && listeners.add(listener),
     off: (event, listener) => listeners.delete(listener),
     send: async (message) => {
       for (const reply of await window.ask(message)) for (const listener of listeners) listener(reply);

@@ -332,3 +332,26 @@ def test_any_two_runs_can_be_compared(pairs):
     assert line["difference_low"] <= line["difference"] + 1e-9
     assert line["difference"] <= line["difference_high"] + 1e-9
     assert found.verdict
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"by": "zz"},
+        {"confidence": 95},
+        {"power": 0},
+        {"resamples": 0},
+        {"metric": "f1"},
+        {"names": ["one"]},
+        {"key": "zz"},
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_meant_are_errors_of_ours(options):
+    """
+    A column that is not there, or a confidence of 95, is told in words.
+    """
+    with pytest.raises(InputError):
+        compare(*scored(runs(40), "a", "b"), **options)
+    with pytest.raises(InputError, match="not int"):
+        compare(scored(runs(40), "a")[0], 5)

@@ -404,3 +404,28 @@ def test_to_frame_is_a_line_a_metric():
     table = score(reviews(), "answer", "gold").to_frame()
     assert list(table.columns) == ["value", "low", "high", "rows"]
     assert {"accuracy", "accuracy_answered", "macro_f1", "kappa"} <= set(table.index)
+
+
+def test_columns_of_any_name_are_scored():
+    """
+    Numbers and tuples are names too.
+    """
+    assert score(pd.DataFrame({0: list("xy") * 5, 1: list("xx") * 5}), 0, 1, kind="labels").accuracy == 0.5
+    both = pd.DataFrame({("a", "p"): list("xy") * 5, ("a", "g"): list("xx") * 5})
+    found = score(both, ("a", "p"), ("a", "g"), kind="labels")
+    assert found.accuracy == 0.5
+    assert found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"samples": 2.0}, {"samples": "p_2"}, {"samples": True}, {"threshold": "a"}, {"tolerance": "1D"}, {"confidence": "95%"},
+     {"tolerance": float("nan")}, {"by": "zz"}, {"cluster": "zz"}, {"reduce": "sum"}, {"kind": "fields", "match": "exact"}],
+    ids=str,
+)  # fmt: skip
+def test_an_option_of_another_type_is_an_error_of_ours(options):
+    """
+    What cannot be meant is told in words, before anything is counted.
+    """
+    with pytest.raises(InputError):
+        score(pd.DataFrame({"p": ["1"], "g": ["1"], "p_2": ["1"]}), "p", "g", **options)

@@ -184,7 +184,8 @@ def test_the_tables_of_the_docs_keep_the_promise():
     assert min(cells) >= 93.0
     told = [float(cell) for line in alarms.splitlines()[3:] for cell in re.findall(r"\| ([\d.]+)%", line)]
     assert len(told) > 30
-    assert max(told) <= 5.0
+    assert max(told) <= 6.0  # 5 % and three standard errors of a thousand simulations
+    assert np.mean(told) <= 5.0
 
 
 # ---- as people meet them

@@ -96,12 +96,13 @@ def test_a_word_of_ours_is_never_a_parameter_of_the_body(
     """
     if word in inspect.signature(DOORS[door][0]).parameters:
         return
-    given = {"model": "echo", word: 1}
+    given: dict[str, Any] = {"model": "echo", word: 1}
+    positional: tuple[Any, ...] = (FRAME.dobatch, "Say {text}")
+    if door == "submit_dataset":
+        positional = (tmp_path, "Say {text}")
+        given = {"output": tmp_path / "out", **given}
     with pytest.raises(InputError, match=f"{word} is not for {door}"):
-        if door == "submit_dataset":
-            dobatch.submit_dataset(tmp_path, "Say {text}", **{"output": tmp_path / "out", **given})
-        else:
-            getattr(FRAME.dobatch, door)("Say {text}", **given)
+        DOORS[door][0](*positional, **given)
     assert server.calls == []
 
 

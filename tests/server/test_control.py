@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -353,3 +354,12 @@ def test_a_fault_file_holds_faults(tmp_path):
         api = Api(remote)
         assert [api.call("GET", "/v1/batches").status_code for _ in range(2)] == [503, 200]
         assert json.loads(api.call("GET", "/_dobatch/faults").text)["calls"][0]["times"] is None
+
+
+def test_the_documented_examples_of_the_fixture_run(pytester):
+    """
+    The three of the page, as they stand there.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "local_service.md").read_text(encoding="utf-8")
+    pytester.makepyfile("\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)))
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q").assert_outcomes(passed=3)

@@ -175,7 +175,7 @@ def test_an_option_that_cannot_be_is_told(tmp_path, options, words):
 @pytest.mark.parametrize(
     "options",
     [{"concurrency": 0}, {"concurrency": -2}, {"concurrency": 1.5}, {"port": 70_000}, {"port": -1}, {"token": ""},
-     {"token": "a b"}, {"token": "ü"}, {"rate_limit": (0, 1)}, {"url_lifetime": 0}],
+     {"token": "a b"}, {"token": "ü"}, {"rate_limit": (0, 1)}, {"url_lifetime": -1}],
 )  # fmt: skip
 def test_an_option_of_the_class_that_cannot_be_is_told(options):
     """
@@ -359,3 +359,31 @@ def test_a_connection_that_speaks_no_tls_does_no_harm(tmp_path):
         with pytest.raises(requests.ConnectionError):
             requests.get(server.url.replace("https", "http"), timeout=30)
         assert requests.get(f"{server.url}/health", verify=str(tmp_path / "authority.pem"), timeout=30).ok
+
+
+def test_a_home_whose_ledger_is_none_is_told(tmp_path):
+    """
+    In words, and the address is free again.
+    """
+    (tmp_path / "server.sqlite").write_bytes(b"this is no database" * 100)
+    server = LocalServer(home=tmp_path)
+    with pytest.raises(ServerProblem, match="home"):
+        server.start()
+    (tmp_path / "server.sqlite").unlink()
+    with server:
+        assert Api(server).call("GET", "/v1/batches").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/batches/files", {"file_name": "\ud83d.jsonl"}),
+     ("/v1/batches", {"file_id": "\ud83d", "provider": "openai", "endpoint": CHAT, "request_id": "x"}),
+     ("/v1/batches", {"file_id": "x", "provider": "openai", "endpoint": CHAT, "request_id": "\udc00"}),
+     ("/_dobatch/faults", {"operation": "\ud83d"}),
+     (CHAT, {"model": "m", "messages": [{"role": "user", "content": "\ud83d"}]})],
+)  # fmt: skip
+def test_half_an_emoji_in_a_request_is_refused(api, path, body):
+    """
+    400: it is no Unicode, and would not be storable.
+    """
+    assert api.call("POST", path, json=body).status_code == 400

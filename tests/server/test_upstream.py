@@ -18,6 +18,7 @@ from server.driver import (
     message_line,
     read_lines,
 )
+from server.remote import Remote
 from server.stub import chat
 
 from dobatch_pandas.errors import ServerProblem
@@ -622,3 +623,80 @@ def test_rows_are_written_while_a_chunk_goes_on(serve, tmp_path):
     assert len(read_lines(growing.read_bytes())) >= 7
     go_on.set()
     api.until(batch_id, "completed")
+
+
+def test_a_stream_that_breaks_off_ends_with_an_error(serve, stub):
+    """
+    A client cannot take the half of it for the whole; and the slot is free again.
+    """
+
+    def answer(call):
+        if not call.body.get("stream"):
+            return _echo(call)
+        call.handler.send_response(200)
+        call.handler.send_header("Content-Type", "text/event-stream")
+        call.handler.send_header("Transfer-Encoding", "chunked")
+        call.handler.end_headers()
+        call.handler.wfile.write(b"7\r\ndata: 1\r\n")
+        return None
+
+    api = serve(stub(answer).url, concurrency=1)
+    body = {"model": "m", "messages": TURNS, "stream": True}
+    for _ in range(3):
+        with pytest.raises(requests.exceptions.RequestException):
+            api.call("POST", CHAT, json=body)
+    assert api.call("POST", CHAT, json={"model": "m", "messages": TURNS}).status_code == 200
+
+
+def test_a_client_that_leaves_a_stream_frees_its_place(serve, stub):
+    """
+    The upstream is told too: it need not go on.
+    """
+    told = threading.Event()
+
+    def answer(call):
+        if not call.body.get("stream"):
+            return _echo(call)
+        call.handler.send_response(200)
+        call.handler.send_header("Content-Type", "text/event-stream")
+        call.handler.send_header("Connection", "close")
+        call.handler.end_headers()
+        try:
+            for _ in range(3000):
+                call.handler.wfile.write(b"data: " + b"x" * 10_000 + b"\n\n")
+                time.sleep(0.005)
+        except OSError:
+            told.set()
+        return None
+
+    api = serve(stub(answer).url, concurrency=1)
+    body = {"model": "m", "messages": TURNS, "stream": True}
+    with requests.post(f"{api.url}{CHAT}", json=body, headers=api.headers, stream=True, timeout=30) as given:
+        next(given.iter_content(100))
+    assert told.wait(20)
+    assert api.call("POST", CHAT, json={"model": "m", "messages": TURNS}).status_code == 200
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_response_that_failed_is_no_answer(serve, stub, status):
+    """
+    Its own words are in the row's error.
+    """
+    failed = {"output": [], "status": status, "error": {"code": "server_error", "message": "out of memory"}}
+    api = serve(UpstreamModel(stub(lambda call: failed).url, attempts=1))
+    answer = api.call("POST", RESPONSES, json={"model": "m", "input": "x"})
+    assert (answer.status_code, "out of memory" in answer.text) == (502, True)
+
+
+def test_the_command_tells_when_the_model_has_come(stub, tmp_path):
+    """
+    It says at its start that it is not there, and what it has once it is.
+    """
+    upstream = stub(
+        lambda call: {"data": [{"id": "late"}]} if call.method == "GET" else (400, {"error": {}}),
+        listening=False,
+    )
+    with Remote(tmp_path, "--model", upstream.url) as remote:
+        eventually(lambda: "not there yet" in remote.said)
+        upstream.listen()
+        eventually(lambda: f"late: {CHAT}" in remote.said)

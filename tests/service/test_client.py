@@ -353,7 +353,7 @@ def test_addresses_that_come_expired_are_exchanged_a_few_times(
     serve: Callable[..., LocalServer], connect: Callable[..., Client], tmp_path: Path
 ) -> None:
     """Addresses whose time is over when they arrive are asked for again, within reason."""
-    server = serve(url_lifetime=0.0)
+    server = serve(url_lifetime=1e-6)
     with pytest.raises(LinkRefused, match="expired"):
         connect(server.url, retries=3).send_file(openai_part(tmp_path))
     assert server.calls.count("upload") == 4

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from proxy import Fault, Proxy
 
-from dobatch_pandas.errors import LinkRefused, TransferError
+from dobatch_pandas.errors import LinkRefused, ObjectGone, TransferError
 from dobatch_pandas.service.network import Network, retry_policy
 from dobatch_pandas.service.transfer import download, upload
 
@@ -299,7 +299,7 @@ def test_an_object_that_is_not_there_is_said_in_the_stores_words(storage: Storag
     """Gone is neither expired nor a reason to try again."""
     with pytest.raises(TransferError, match="404: NoSuchKey") as caught:
         fetch(storage.get_url("nothing.jsonl"), tmp_path / "back")
-    assert type(caught.value) is TransferError
+    assert type(caught.value) is ObjectGone
 
 
 # The peak of this very process: ru_maxrss would begin with that of its parent.

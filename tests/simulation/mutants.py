@@ -66,16 +66,6 @@ def a_5xx_of_a_create_is_a_refusal(patch: Patch) -> None:
 
 
 @mutant
-def patience_of_ten_seconds(patch: Patch) -> None:
-    patch.setattr(m, "PATIENCE", 10.0)
-
-
-@mutant
-def not_found_is_believed_at_once(patch: Patch) -> None:
-    patch.setattr(m, "A_CREATE", 0.0)
-
-
-@mutant
 def what_was_given_up_is_not_asked_for_again(patch: Patch) -> None:
     patch.setattr(m, "_ask_again", lambda state, now: state)
 
@@ -96,24 +86,6 @@ def half_a_file_is_believed(patch: Patch) -> None:
     )
 
 
-@mutant
-def lines_of_requests_that_never_ran_stand_for_answers(patch: Patch) -> None:
-    patch.setattr(m, "_succeeded", lambda event: 10**9)
-
-
-@mutant
-def a_batch_that_was_not_seen_to_end_is_not_looked_at_again(patch: Patch) -> None:
-    real = m._ask_again
-
-    def ask(state: m.State, now: m.Now) -> m.State:
-        asked = real(state, now)
-        return m._each(
-            asked, lambda p: replace(p, state="ended") if p.last_ask and p.state == "created" else p
-        )
-
-    patch.setattr(m, "_ask_again", ask)
-
-
 # -- money
 
 
@@ -125,11 +97,6 @@ def the_budget_is_not_asked(patch: Patch) -> None:
 @mutant
 def only_what_was_measured_counts(patch: Patch) -> None:
     patch.setattr(m, "_committed", lambda part: part.cost or 0.0)
-
-
-@mutant
-def a_part_without_a_bound_costs_nothing(patch: Patch) -> None:
-    after(patch, "_committed", lambda cost, part: cost or 0.0)
 
 
 @mutant
@@ -194,11 +161,6 @@ def a_cancel_from_elsewhere_is_not_read(patch: Patch) -> None:
 @mutant
 def a_cancel_asked_of_nobody_is_read_late(patch: Patch) -> None:
     patch.setattr(engine, "Began", lambda send_only, cancelled: m.Began(send_only))
-
-
-@mutant
-def a_cancel_waits_its_turn(patch: Patch) -> None:
-    patch.setattr(Engine, "_hurry", staticmethod(lambda live: live.backlog.append(m.Cancel())))
 
 
 # -- writing down
@@ -318,22 +280,6 @@ def a_job_that_another_process_has_is_moved_all_the_same(patch: Patch) -> None:
             self.post(live, m.Began())
 
     patch.setattr(Engine, "_take", take)
-
-
-@mutant
-def a_job_that_was_left_is_not_taken_over(patch: Patch) -> None:
-    real = Engine._take
-
-    def take(self: Engine, live: engine.Live) -> None:
-        if live.id not in self.lives:
-            real(self, live)
-
-    patch.setattr(Engine, "_take", take)
-
-
-@mutant
-def a_job_that_was_forgotten_is_begun_anew(patch: Patch) -> None:
-    patch.setattr(Journal, "empty", False)
 
 
 @mutant

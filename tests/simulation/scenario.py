@@ -142,6 +142,13 @@ def _trouble(sim: Simulation) -> None:
             submitted += 1
             process = random.choice(sim.processes)
             process.do(lambda: process.submit(asked))
+            if random.random() < 0.15:
+                # Second thoughts, in the middle of sending.
+                other = random.choice(sim.processes)
+                sim.at(
+                    random.choice((1.0, 15.0)) * random.random(),
+                    lambda: other.do(lambda: other.cancel(asked.id)),
+                )
 
     for _ in range(jobs):
         sim.at(random.random() * min(5.0, sim.horizon), submit)
@@ -228,7 +235,8 @@ def _quiet(sim: Simulation) -> None:
     _see_through(sim, sound, "g" if len(sound) < len(sim.asked) else "live")
     for batch in sim.service.batches.values():
         in_time = max(batch.starts, sim.service.quiet_at) + 300.0
-        if batch.file.job in cancelled and in_time < batch.over_at and batch.cancelled_at > in_time:
+        more = batch.executed(in_time) < batch.executed(batch.over_at)
+        if batch.file.job in cancelled and more and batch.cancelled_at > in_time:
             raise Broken("d", f"{batch.id} of {batch.file.job} runs on after the cancel")
     for asked in sim.asked.values():
         asked.curse = None
@@ -267,10 +275,11 @@ def _see_through(sim: Simulation, job_ids: list[str], promise: str) -> None:
     def done() -> bool:
         return not any(job_id in sim.disk.locks for job_id in there) and not held()
 
-    for _ in range(3):
+    for turn in range(3):
+        if turn:
+            _attach_all(sim)
         if sim.run(sim.t + 13 * 3600.0, done, most=25_000):
             return
-        _attach_all(sim)
         for process in sim.processes:
             for job_id in held():
                 if sim.state(job_id).max_cost is not None:
@@ -297,6 +306,12 @@ def _check_all(sim: Simulation) -> None:
         missing = [custom_id for custom_id in asked.ids[asked.reused :] if custom_id not in found]
         if missing and not (state.cancelled and not state.rendered):  # its rows could not be rendered
             raise Broken("c", f"{missing} of {job_id} have neither an answer nor a code")
+        for part in state.parts.values():
+            if (
+                part.batch_id is not None
+                and sim.service.batches[part.batch_id].file != job.parts[part.number]
+            ):
+                raise Broken("b", f"part {part.number} of {job_id} has {part.batch_id}, which is another's")
         known = {part.batch_id for part in state.parts.values()}
         for batch in sim.service.batches.values():
             if batch.file.job == job_id and sim.t < batch.over_at:

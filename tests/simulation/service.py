@@ -42,6 +42,7 @@ class Batch:
     stop: float = FOREVER  # when a cancel takes effect
     cancelled_at: float = FOREVER
     lost: bool = False  # the service has forgotten it
+    refusal_heard: bool = False
     counted: int = 0
     lines: dict[str, dict[str, str]] | None = field(default=None, repr=False)
 

@@ -1,0 +1,138 @@
+"""What would be sent, read as a person reads it: one request as messages, and what differs between the rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from . import html
+
+__all__ = ["Preview", "preview_html"]
+
+MOST_TEXT = 4_000  # characters of a message
+MOST_ROWS = 20
+ID = 8  # characters of a custom_id: enough to tell it from others
+_SPOKEN = ("messages", "input", "system", "instructions")
+_BLOCK = f"border-left:3px solid {html.LINE};padding:1px 0 1px 10px;margin:4px 0"
+
+
+class Preview(pd.DataFrame):
+    """A frame of requests that a notebook shows as messages. Whatever is made of it is an ordinary frame."""
+
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        return preview_html(self)
+
+
+def preview_html(frame: pd.DataFrame, caption: str = "") -> str:
+    """
+    Draw requests: the first one in full, what all share once, and of each row what is its own.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        ``custom_id`` and the request's body, a column a parameter.
+    caption : str
+        Stands above it.
+    """
+    title = f'<div style="font-weight:600">{html.plain(caption)}</div>' if caption else ""
+    requests = [_request(row) for row in frame.to_dict("records")]
+    asked = [request for request in requests if len(request) > 1]
+    if not asked:
+        return html.words_html(caption or "No request: none of these rows would be sent.")
+    blocks = "".join(_message_html(role, words) for role, words in _messages(asked[0]))
+    constant = {
+        name: value
+        for name, value in asked[0].items()
+        if name not in ("custom_id", *_SPOKEN) and all(request.get(name) == value for request in asked)
+    }
+    varying = [
+        name
+        for name in dict.fromkeys(name for request in asked for name in request)
+        if name not in ("custom_id", *_SPOKEN, *constant)
+    ]
+    rows = [
+        {"row": str(label), "asks": _last_words(request), **{n: request.get(n) for n in varying},
+         "custom_id": html.Code(str(request.get("custom_id") or "not sent")[:ID])}
+        for label, request in zip(frame.index[:MOST_ROWS], requests, strict=False)
+    ]  # fmt: skip
+    more = f"<div>and {len(requests) - MOST_ROWS:,} more rows</div>" if len(requests) > MOST_ROWS else ""
+    table = html.table_html(rows, ["row", "asks", *varying, "custom_id"], caption="What differs between rows")
+    return (
+        f'<div style="{html.FRAME};max-width:960px">{title}'
+        f'<div style="margin-top:4px;{html.SOFT}">The first request, as it is sent</div>{blocks}'
+        f"{_parameters_html(constant)}{table}{more}</div>"
+    )
+
+
+def _request(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of the frame without the places that only other rows fill."""
+    return {
+        str(name): value
+        for name, value in row.items()
+        if not (value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value))))
+    }
+
+
+def _messages(request: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who says what, in order."""
+    spoken = [("system", _words(request[name])) for name in ("system", "instructions") if name in request]
+    asked = request.get("messages", request.get("input"))
+    if not isinstance(asked, list):
+        asked = [] if asked is None else [asked]
+    for message in asked:
+        if isinstance(message, dict):
+            spoken.append((str(message.get("role", "input")), _words(message.get("content", message))))
+        else:
+            spoken.append(("input", _words(message)))
+    return spoken
+
+
+def _words(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(map(_words, content))
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return str(content["text"])
+    if isinstance(content, dict) and "type" in content:
+        return f"[{content['type']}] {json.dumps(content, ensure_ascii=False, default=str)[:200]}"
+    return json.dumps(content, ensure_ascii=False, default=str)
+
+
+def _last_words(request: Mapping[str, Any]) -> str:
+    spoken = _messages(request)
+    return " ".join(spoken[-1][1].split()) if spoken else "not sent"
+
+
+def _message_html(role: str, words: str) -> str:
+    return (
+        f'<div style="{_BLOCK}"><div style="font-size:12px;{html.SOFT}">{html.plain(role)}</div>'
+        f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{html.plain(words, MOST_TEXT)}</div></div>'
+    )
+
+
+def _parameters_html(parameters: Mapping[str, Any]) -> str:
+    """Short parameters in a line; long ones, such as schemas, folded."""
+    short, long = [], []
+    for name, value in parameters.items():
+        words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        if len(words) <= 60:
+            short.append(f"{name} {words}")
+            continue
+        whole = (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        )
+        long.append(
+            f"<details><summary>{html.plain(name)}</summary>"
+            f'<div style="{html.MONO};white-space:pre-wrap;overflow-wrap:anywhere">{html.plain(whole, MOST_TEXT)}</div>'
+            "</details>"
+        )
+    line = f"<div>Parameters: {html.plain(' · '.join(short), None)}</div>" if short else ""
+    return f'<div style="font-size:12px;margin:6px 0">{line}{"".join(long)}</div>'
