@@ -322,19 +322,28 @@ def _stacked(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
             f"matrix() takes a column of embeddings of one length, not one of {series.dtype} values"
         )
     width = next(iter(lengths), 0)
-    block = getattr(vectors[there[0]], "base", None) if there else None
-    while isinstance(block, np.ndarray) and block.ndim != 1:
+    block = vectors[there[0]] if there else None
+    while isinstance(getattr(block, "base", None), np.ndarray):
         block = block.base
-    # What comes from Arrow has memory of Arrow's below it.
-    if isinstance(block, pa.Array) and not block.null_count:
-        block = block.to_numpy()
-    if isinstance(block, np.ndarray) and block.dtype == np.float32 and len(there) == len(vectors):
+    if (
+        isinstance(block, np.ndarray)
+        and block.dtype == np.float32
+        and block.flags.c_contiguous
+        and len(there) == len(vectors)
+    ):
+        block = block.reshape(-1)
         start = vectors[0].__array_interface__["data"][0]
         step = width * block.itemsize
-        if all(v.__array_interface__["data"][0] == start + n * step for n, v in enumerate(vectors)):
+        if all(
+            isinstance(v, np.ndarray)
+            and v.dtype == np.float32
+            and v.__array_interface__["data"][0] == start + n * step
+            for n, v in enumerate(vectors)
+        ):
             begin = (start - block.__array_interface__["data"][0]) // block.itemsize
             if block.flags.c_contiguous and begin >= 0 and begin + len(vectors) * width <= block.size:
-                return block[begin : begin + len(vectors) * width].reshape(len(vectors), width)
+                whole: np.ndarray[Any, np.dtype[np.float32]] = block[begin : begin + len(vectors) * width]
+                return whole.reshape(len(vectors), width)
     dense = np.full((len(vectors), width), np.nan, dtype=np.float32)
     for number in there:
         dense[number] = vectors[number]

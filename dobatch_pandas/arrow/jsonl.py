@@ -108,7 +108,7 @@ def load(line: bytes) -> tuple[list[Any], bool]:
     values: list[Any] = []
     at = 0
     while True:
-        while at < len(text) and text[at] in " \t\r\n":
+        while at < len(text) and text[at] in " \t\r\n\0":
             at += 1
         if at == len(text):
             return values, False

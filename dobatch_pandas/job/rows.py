@@ -15,7 +15,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +153,7 @@ def _same(one: pd.Index, other: pd.Index) -> bool:
 def _hashes(frame: pd.DataFrame, columns: Sequence[Any]) -> Hashes:
     found = np.zeros((len(frame), 2), np.uint64)
     for name in columns:
-        values = frame.iloc[:, frame.columns.get_loc(name)]
+        values: pd.Series = frame.iloc[:, cast(int, frame.columns.get_loc(name))]
         content = _content(values)
         for number, key in enumerate(_KEYS):
             with np.errstate(over="ignore"):
@@ -274,7 +274,8 @@ def index_of(labels: pa.Table) -> pd.Index:
     index: pd.Index = levels[0].rename(names[0])
     if "freq" in described and len(index):
         try:
-            return type(index)(index, freq=described["freq"])
+            dated: Any = type(index)
+            return cast(pd.Index, dated(index, freq=described["freq"]))
         except ValueError:  # some of the labels, not all
             return index
     return index
@@ -320,8 +321,8 @@ def _level_from_arrow(values: pd.Series, kind: dict[str, Any]) -> pd.Index:
         storage, own_na = kind["string"]
         # Before pandas 3 there is one kind of missing text.
         dtype: Any = pd.StringDtype(storage) if own_na else "str" if pd.__version__[0] != "2" else object
-        return pd.Index(values, dtype=dtype)
-    return pd.Index(values, dtype=kind.get("dtype"))
+        return cast(pd.Index, pd.Index(values, dtype=dtype))
+    return cast(pd.Index, pd.Index(values, dtype=kind.get("dtype")))
 
 
 def _json_texts(values: pd.Index) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dobatch_pandas.answers.by_hand import join_read_results
 from dobatch_pandas.answers.join import add_columns, answer_columns, joined, matrix, outcome, response_columns
 from dobatch_pandas.answers.result_lines import merge_results, read_block
 from dobatch_pandas.errors import InputError
+from dobatch_pandas.questions.schema import answer_schema_of
 
 SCHEMA = {
     "type": "object",
@@ -354,11 +356,11 @@ def test_no_rows_and_no_results_have_all_columns(samples: int) -> None:
 
 def test_embeddings_are_a_matrix_without_a_copy() -> None:
     """
-    Vectors side by side in memory are not copied; a row without a vector is NaN.
+    numpy sees the column's own memory where every row has a vector; a row without one is NaN.
     """
     table = results_of(answered("a", embeddings([1, 2])), never_run("b"), answered("c", embeddings([3, 4])))
     columns = answer_columns(ids_of("c", "b", "a"), None, table, into="v", index=pd.Index([1, 1, 2]))
-    assert columns["v"].dtype == object  # what plain pandas reads back from a file of any kind
+    assert columns["v"].dtype == object
     assert columns["v"].isna().tolist() == [False, True, False]
     assert values(columns["v_error"]) == [None, "expired", None]
     frame = pd.DataFrame({"x": [1, 2, 3]})
@@ -366,9 +368,32 @@ def test_embeddings_are_a_matrix_without_a_copy() -> None:
     dense = matrix(frame["v"])
     np.testing.assert_array_equal(dense, np.array([[3, 4], [np.nan, np.nan], [1, 2]], np.float32))
     assert dense.dtype == np.float32
-    whole = answer_columns(ids_of("a", "c"), None, table, into="v", index=pd.RangeIndex(2))["v"]
-    np.testing.assert_array_equal(matrix(whole), np.array([[1, 2], [3, 4]], np.float32))
-    assert np.shares_memory(matrix(whole), whole.iloc[0])
+    whole = answer_columns(ids_of("c", "a"), None, table, into="v", index=pd.RangeIndex(2))["v"]
+    np.testing.assert_array_equal(matrix(whole), np.array([[3, 4], [1, 2]], np.float32))
+    assert np.shares_memory(matrix(whole), whole[0])
+    assert np.shares_memory(matrix(whole.iloc[1:]), whole[1])
+
+
+@pytest.mark.parametrize("write", ["to_parquet", "to_feather", "to_pickle"])
+def test_what_was_enriched_comes_back_by_plain_pandas(write: str, tmp_path: Path) -> None:
+    """
+    Lists, objects, Decimals and vectors go through a file, and pandas reads it without being told anything.
+    """
+    schema = answer_schema_of({"tags": [str], "who": {"name": str, "age": int}, "price": Decimal})
+    said = '{"tags": ["a", "b"], "who": {"name": "Ann", "age": 7}, "price": 12.50}'
+    table = results_of(answered("a", chat(said)), never_run("b"))
+    options: dict[str, Any] = {"into": "o", "index": pd.RangeIndex(2)}
+    columns = answer_columns(ids_of("a", "b"), None, table, json_schema=schema, **options)
+    vectors = results_of(answered("a", embeddings([1, 2])), never_run("b"))
+    columns |= answer_columns(ids_of("a", "b"), None, vectors, **{**options, "into": "v"})
+    frame = pd.DataFrame(columns)
+    getattr(frame, write)(tmp_path / "file")
+    back = getattr(pd, write.replace("to_", "read_"))(tmp_path / "file")
+    assert list(back["tags"][0]) == ["a", "b"]
+    assert dict(back["who"][0]) == {"name": "Ann", "age": 7}
+    assert back["price"][0] == Decimal("12.5")
+    assert matrix(back["v"])[0].tolist() == [1, 2]
+    assert back.isna().equals(frame.isna())
 
 
 def test_a_matrix_survives_what_pandas_does_to_rows() -> None:

@@ -192,8 +192,10 @@ def added(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
 
 def retyped(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
     kinds = [{"n": "Int64"}, {"text": "category"}, {"x": "Float64"}, {"text": "object"}, {"flag": "boolean"}]
-    wanted = {name: kind for name, kind in kinds[n % 5].items() if name in frame}
-    return frame.astype(wanted), origin
+    try:
+        return frame.astype(kinds[n % 5]), origin
+    except (KeyError, TypeError, ValueError):  # gone, or something else by now
+        return frame, origin
 
 
 def through_parquet(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:

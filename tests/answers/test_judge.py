@@ -1,0 +1,111 @@
+"""An answer is found behind thoughts and drafts, and judged by what the user gave."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pydantic
+import pytest
+
+from dobatch_pandas.answers.typed import parse_answers
+from dobatch_pandas.questions.schema import AnswerSchema, answer_schema_of
+
+
+def judged(texts: list[str], schema: Any) -> tuple[dict[str, list[Any]], list[str | None]]:
+    nothing = pa.nulls(len(texts), pa.string())
+    table = pa.table(
+        {"text": pa.array(texts, pa.large_string()), "error_code": nothing, "error_message": nothing}
+    )
+    columns, codes, _ = parse_answers(table, schema)
+    return {name: values.to_pylist() for name, values in columns.items()}, codes.to_pylist()
+
+
+FENCE = "```json\n%s\n```"
+DRAFT, FINAL = '{"s": "neg"}', '{"s": "pos"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{FENCE % DRAFT}</think>{FENCE % FINAL}",
+        f"<think>{DRAFT}</think>\n{FINAL}",
+        f"{DRAFT} no </think> {FINAL}",
+        f"First try: {FENCE % DRAFT}\nCorrected: {FENCE % FINAL}",
+        f"{DRAFT} or rather {FINAL}",
+        f"{FINAL} rather than {{'s': 1}} or {{\"s\": 5}}",
+        f"[THINK]{DRAFT}[/THINK]{FINAL}",
+    ],
+)
+def test_the_last_answer_that_satisfies_the_schema_counts(text: str) -> None:
+    """
+    A draft is not the answer, wherever it stands.
+    """
+    assert judged([text], answer_schema_of({"s": ["pos", "neg"]})) == ({"s": ["pos"]}, [None])
+
+
+@pytest.mark.parametrize("text", [f"<think>{DRAFT}</think> I cannot tell.", f"<think>perhaps {DRAFT}", ""])
+def test_thoughts_are_no_answer(text: str) -> None:
+    """
+    Where nothing follows the thoughts, there is no answer.
+    """
+    assert judged([text], answer_schema_of({"s": ["pos", "neg"]}))[1] == ["invalid_json"]
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    nick: str | None = None
+    lang: str = "en"
+    paid: Decimal = Decimal(0)
+    born: datetime.date | None = None
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def known(cls, value: str) -> str:
+        if value == "crash":
+            raise RuntimeError("a fault of the check")
+        if value == "Eve":
+            raise ValueError("not Eve")
+        return value.title()
+
+
+def test_a_model_judges_with_its_defaults_and_validators() -> None:
+    """
+    What the model takes is an answer as the model makes it; what it refuses costs its own row, whatever it raises.
+    """
+    texts = ['{"name": "bob"}', '{"name": "Eve"}', '{"name": "crash"}', '{"nick": "B"}',
+             '{"name": "ann", "paid": "12.50", "born": "2000-01-02", "more": 1}']  # fmt: skip
+    columns, codes = judged(texts, answer_schema_of(Person))
+    assert codes == [None, "schema_mismatch", "schema_mismatch", "schema_mismatch", None]
+    assert columns["name"] == ["Bob", None, None, None, "Ann"]
+    assert columns["lang"] == ["en", None, None, None, "en"]
+    assert columns["paid"][4] == Decimal("12.5")
+    assert columns["born"][4] == datetime.datetime(2000, 1, 2)
+
+
+def test_a_model_is_found_again_by_its_name() -> None:
+    """
+    After attach, a class of the same name and fields judges; where there is none, the JSON Schema does.
+    """
+    kept = answer_schema_of(Person).to_json()
+    assert AnswerSchema.from_json(kept).model is Person
+    lost = AnswerSchema.from_json({**kept, "name": "nowhere:Person"})
+    assert lost.model is None
+    columns, codes = judged(['{"name": "Eve"}', '{"lang": "de"}'], lost)
+    assert columns["name"] == ["Eve", None]
+    assert codes == [None, "schema_mismatch"]
+
+
+def test_an_optional_field_may_be_left_out() -> None:
+    """
+    A JSON Schema is judged as it was given, not in the form that strict decoding takes.
+    """
+    given = {"type": "object", "required": ["a"],
+             "properties": {"a": {"type": "string"}, "b": {"type": "integer"}, "c": {"type": "integer", "default": 3}}}  # fmt: skip
+    columns, codes = judged(
+        ['{"a": "x"}', '{"a": "x", "b": 1, "more": 2}', '{"b": 1}'], answer_schema_of(given)
+    )
+    assert codes == [None, None, "schema_mismatch"]
+    assert columns == {"a": ["x", "x", None], "b": [None, 1, None], "c": [3, 3, None]}
