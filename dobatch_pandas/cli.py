@@ -192,7 +192,9 @@ def _summary(job: Job, rows: int, out: Path) -> str:
 
     now = job.snapshot()
     lines = [f"Wrote {rows:,} rows to {out}; {now.failed + now.skipped:,} without an answer."]
-    lines += [f"  {group.count:>7,} x {group.code}: {' '.join(group.example.split())}"[:160] for group in now.errors]
+    lines += [
+        f"  {group.count:>7,} x {group.code}: {' '.join(group.example.split())}"[:160] for group in now.errors
+    ]
     money = money_line(now)
     lines += [f"Cost: {money}."] if money else []
     retry = retry_line(now)

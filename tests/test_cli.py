@@ -208,7 +208,16 @@ def test_an_estimate_sends_nothing(server, table, capsys):
     """
     The price first, from the very requests that would be sent, and no job.
     """
-    asked = ["run", str(table), "--prompt", "Say {text}", "--model", "gpt-4.1-mini", "--param", "max_tokens=5"]
+    asked = [
+        "run",
+        str(table),
+        "--prompt",
+        "Say {text}",
+        "--model",
+        "gpt-4.1-mini",
+        "--param",
+        "max_tokens=5",
+    ]
     assert main([*asked, "--estimate"]) == 0
     first, bound, *_ = capsys.readouterr().out.splitlines()
     assert re.match(r"\$[\d.]+ to \$[\d.]+ as a batch", first)
