@@ -18,17 +18,35 @@ from .errors import DobatchError, InputError, JobError
 from .job.job import Job, attach
 from .job.listing import jobs
 from .job.process import home_here
-from .questions.options import Typed, typed_options
+from .questions.options import SENDING, Typed, typed_options
 from .questions.source import Source
 
 __all__ = ["main"]
 
 KINDS = (".parquet", ".csv")
 
+EXAMPLES = """\
+examples:
+  dobatch demo                                     try it on this machine, without a token
+  dobatch run reviews.csv --prompt "Sentiment of: {review}" --model gpt-4.1-mini --out answers.csv --estimate
+                                                   what it would cost; nothing is sent
+  dobatch run reviews.csv --prompt "Sentiment of: {review}" --model gpt-4.1-mini --out first.csv --limit 20
+                                                   the first 20 rows only
+  dobatch jobs                                     every job that this machine knows
+  dobatch watch 261126-vccb3d                      follow one of them until it is over
+
+The service needs a token in the environment variable DIGITALOCEAN_TOKEN.
+`dobatch COMMAND --help` explains the options of a command.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 an error that is ours, 2 wrong usage, 130 stopped."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run is None:
+        parser.print_help()
+        return 0
     try:
         return int(arguments.run(arguments) or 0)
     except DobatchError as error:
@@ -41,9 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dobatch", description="Send table rows through batch LLM inference, and get the answers back."
+        prog="dobatch",
+        description="Send table rows through batch LLM inference, and get the answers back.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"dobatch-pandas {_version()}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="classify real reviews on the embedded server, without a token")
     demo.add_argument("--rows", type=int, default=200, help="reviews to classify (default: 200)")
@@ -55,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="ask for every row of a Parquet or CSV file")
     run.add_argument("input", type=Path, help="a .parquet or .csv file")
     run.add_argument("--prompt", required=True, help='template over columns: "Sentiment of: {review}"')
-    run.add_argument("--out", type=Path, required=True, help="a .parquet or .csv file")
+    run.add_argument(
+        "--out", type=Path, default=None, help="a .parquet or .csv file; required unless --estimate is given"
+    )
     for option in typed_options():
         _add_option(run, option)
     run.add_argument(
@@ -64,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="a parameter of the request's body, such as temperature=0; may be repeated",
+    )
+    run.add_argument("--limit", type=_at_least_one, default=None, help="ask for the first so many rows only")
+    run.add_argument(
+        "--estimate", action="store_true", help="say what it would send and cost, and send nothing"
     )
     run.set_defaults(run=_run)
 
@@ -133,9 +162,27 @@ def _demo(arguments: argparse.Namespace) -> None:
     run_demo(rows=arguments.rows, model=arguments.model)
 
 
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)  # argparse says what a ValueError means
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than one row")
+    return number
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    _check_target(arguments.out)
+    if arguments.out is None and not arguments.estimate:
+        raise InputError("--out is missing: name the .parquet or .csv file that the answers go to.")
+    if arguments.out is not None:
+        _check_target(arguments.out)
     frame, as_it_stands = _read(arguments.input)
+    if arguments.limit is not None:
+        frame, as_it_stands = frame.head(arguments.limit), as_it_stands.head(arguments.limit)
     given = {option.name: getattr(arguments, option.name) for option in typed_options()}
     for option in typed_options():
         if option.kind == "JSON" and given[option.name] is not None:
@@ -144,7 +191,12 @@ def _run(arguments: argparse.Namespace) -> int:
     twice = sorted(set(body) & set(given))
     if twice:
         raise InputError([f"--param {name}: {name} is an option of its own." for name in twice])
-    job = frame.dobatch.submit(arguments.prompt, **given, **body)
+    sending = {name: given.pop(name) for name in SENDING if name in given}
+    plan = frame.dobatch.plan(arguments.prompt, **given, **body)
+    if arguments.estimate:
+        print(plan.estimate().summary())
+        return 0
+    job = plan.submit(**sending)
     print(f"Job {job.id}", file=sys.stderr)
     answers = job.join(frame)
     try:
@@ -156,9 +208,27 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.out} cannot be written: {error}. The answers are kept: run the same command again.",
             job.id,
         ) from error
-    failed = job.snapshot().failed + job.snapshot().skipped
-    print(f"Wrote {len(frame):,} rows to {arguments.out}; {failed:,} without an answer.", file=sys.stderr)
+    print(_summary(job, len(frame), arguments.out), file=sys.stderr)
     return 0
+
+
+def _summary(job: Job, rows: int, out: Path) -> str:
+    """What came of it: rows, failures in the service's words, money, and what to type next."""
+    from .display.text import money_line, retry_line
+
+    now = job.snapshot()
+    lines = [f"Wrote {rows:,} rows to {out}; {now.failed + now.skipped:,} without an answer."]
+    lines += [
+        f"  {group.count:>7,} x {group.code}: {' '.join(group.example.split())}"[:160] for group in now.errors
+    ]
+    money = money_line(now)
+    lines += [f"Cost: {money}."] if money else []
+    retry = retry_line(now)
+    if retry:
+        lines.append(retry)
+        if now.worth_retrying or now.never_run:
+            lines.append(f"Retry with: dobatch retry {job.id}")
+    return "\n".join(lines)
 
 
 def _kind(path: Path) -> str:

@@ -142,6 +142,20 @@ class Estimate:
         facts = [*self._facts().items(), *(("note", note) for note in self.notes)]
         return price_html(self._headline(), self._bound(), facts, f"Estimate for {self.model}")
 
+    def summary(self) -> str:
+        """Return the same in lines of plain text, the price and its bound first."""
+        price, words = self._headline()
+        facts = self._facts()
+        wide = max(map(len, facts))
+        return "\n".join(
+            [
+                f"{price} {words}",
+                *filter(None, [self._bound()]),
+                *(f"  {name:<{wide}}  {value}" for name, value in facts.items()),
+                *self.notes,
+            ]
+        )
+
     def _headline(self) -> tuple[str, str]:
         """The price in the fewest words, and what it is the price of."""
         if self.price is None:

@@ -63,6 +63,64 @@ def load_ipython_extension(ip: Any) -> None:
     dobatch.__doc__ = USAGE
     # A system text may hold {braces} that are ours, not IPython's to fill in.
     ip.register_magic_function(no_var_expand(dobatch), magic_kind="line_cell", magic_name="dobatch")
+    _complete_for(ip)
+
+
+def _complete_for(ip: Any) -> None:
+    """Have the Tab key offer frames, options, columns and jobs where they may stand."""
+    try:
+        from IPython.core.completer import SimpleCompletion, context_matcher
+    except ImportError:  # before IPython 8.6 there was no way to see the cell
+        return
+
+    @context_matcher(identifier="dobatch")  # type: ignore[untyped-decorator]
+    def matcher(context: Any) -> dict[str, Any]:
+        found = _may_follow(ip, context.full_text, context.cursor_line, context.text_until_cursor)
+        offered = [SimpleCompletion(text=word) for word in found if word.startswith(context.token)]
+        return {"completions": offered, "suppress": bool(offered)}
+
+    others = [m for m in ip.Completer.custom_matchers if getattr(m, "matcher_identifier", "") != "dobatch"]
+    ip.Completer.custom_matchers[:] = [*others, matcher]
+
+
+def _may_follow(ip: Any, cell: str, number: int, before: str) -> list[str]:
+    """
+    Return the words that may stand where the cursor is.
+
+    Parameters
+    ----------
+    ip : IPython's shell
+    cell : str
+    number : int
+        The cursor's line, counted from 0.
+    before : str
+        That line up to the cursor.
+    """
+    head = cell.split("\n")[0].split()
+    if head[:1] == ["%%dobatch"]:
+        frame = ip.user_ns.get(head[1]) if len(head) > 1 else None
+        if number > 0:
+            inside = before.rpartition("{")[2]
+            is_open = "{" in before and not set("}!:") & set(inside)
+            return _names(frame) if is_open else []
+        words = before.split()[1:] + ([""] if before[-1:].isspace() else [])
+        if len(words) < 2:
+            return [n for n, v in ip.user_ns.items() if isinstance(v, pd.DataFrame) and n[:1] != "_"]
+        if words[-1].startswith("-"):
+            return [f"--{name.replace('_', '-')}" for name in (*_OWN, "temperature", "max_tokens")]
+        return _names(frame) if words[-2] == "--custom-id" else []
+    if not before.lstrip().startswith("%dobatch "):
+        return []
+    words = before.split()[1:] + ([""] if before[-1:].isspace() else [])
+    if len(words) < 2:
+        return ["jobs", "attach", "cancel", "help"]
+    return list(jobs().index) if len(words) == 2 and words[0] in ("attach", "cancel") else []
+
+
+def _names(frame: Any) -> list[str]:
+    return (
+        [name for name in frame.columns if isinstance(name, str)] if isinstance(frame, pd.DataFrame) else []
+    )
 
 
 def run_magic(ip: Any, line: str, cell: str | None) -> Any:
@@ -96,7 +154,7 @@ def run_magic(ip: Any, line: str, cell: str | None) -> Any:
             return None
         return _command(ip, words) if cell is None else _submit(ip, words, cell)
     except _Misused as error:
-        raise UsageError(f"{error}\n\n{USAGE}") from None
+        raise UsageError(f"{error} (%dobatch help lists all options.)") from None
     except DobatchError as error:
         raise UsageError(str(error)) from None
 

@@ -182,3 +182,75 @@ def test_the_command_is_installed():
     for word in ("demo", "run", "jobs", "watch", "cancel", "serve", "fetch-model"):
         assert word in done.stdout
     assert dobatch.__version__
+
+
+def test_alone_it_says_what_one_can_do(capsys):
+    """
+    ``dobatch`` without a word is no error: commands, and examples that can be typed.
+    """
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert "examples:" in said
+    assert "dobatch run reviews.csv" in said
+
+
+def test_it_knows_its_version(capsys):
+    """
+    As every command does.
+    """
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"dobatch-pandas {dobatch.__version__}\n"
+
+
+def test_an_estimate_sends_nothing(server, table, capsys):
+    """
+    The price first, from the very requests that would be sent, and no job.
+    """
+    asked = [
+        "run",
+        str(table),
+        "--prompt",
+        "Say {text}",
+        "--model",
+        "gpt-4.1-mini",
+        "--param",
+        "max_tokens=5",
+    ]
+    assert main([*asked, "--estimate"]) == 0
+    first, bound, *_ = capsys.readouterr().out.splitlines()
+    assert re.match(r"\$[\d.]+ to \$[\d.]+ as a batch", first)
+    assert bound.startswith("At most")
+    assert dobatch.jobs().empty
+    assert main(asked) == 1
+    assert "--out is missing" in capsys.readouterr().err
+
+
+def test_a_limit_asks_for_the_first_rows_only(server, table, tmp_path, capsys):
+    """
+    A look at a few rows before all are paid for; they are not asked again with the rest.
+    """
+    out = tmp_path / "out.csv"
+    asked = ["run", str(table), "--prompt", "Say {text}", "--model", "echo", "--out", str(out)]
+    assert main([*asked, "--limit", "2"]) == 0
+    assert len(pd.read_csv(out)) == 2
+    assert main(asked) == 0
+    assert list(pd.read_csv(out)["response"]) == ["Say good", "Say bad", "Say ugly"]
+    assert dobatch.jobs()["reused"].iloc[0] == 2
+
+
+def test_the_summary_says_what_failed_and_what_to_do(serve, tmp_path, capsys):
+    """
+    Codes with the service's words, what a retry would send, and the command for it.
+    """
+    server = serve(fail_share=0.5, fail_kinds=("http_500",), fail_times=1)
+    dobatch.configure(base_url=server.url, token=server.token)
+    source = tmp_path / "in.csv"
+    pd.DataFrame({"text": [f"row {n}" for n in range(20)]}).to_csv(source, index=False)
+    assert run_csv(source, tmp_path / "out.csv") == 0
+    said = capsys.readouterr().err
+    assert re.search(r"\d+ x http_500: ", said)
+    assert re.search(r"A retry sends \d+ of them again", said)
+    job_id = dobatch.jobs().index[0]
+    assert f"dobatch retry {job_id}" in said

@@ -155,7 +155,8 @@ def test_what_cannot_be_meant_is_answered_in_words(
     shell.user_ns["number"] = 7
     said = refused(shell, capsys, cell)
     assert words in said
-    assert "%%dobatch FRAME --model MODEL" in said
+    assert "%dobatch help lists all options" in said
+    assert len(said.splitlines()) < 4, "the sentence is not buried"
     assert "job" not in shell.user_ns
 
 
@@ -192,3 +193,37 @@ def test_no_line_makes_a_traceback(home: Path, line: str) -> None:
     for words, cell in ((line, None), (f"df {line}", "{a}")):
         with suppress(UsageError):
             run_magic(shell, words, cell)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("%%dobatch d", "df"),
+        ("%%dobatch df --mo", "--model"),
+        ("%%dobatch df --no", "--no-dedupe"),
+        ("%%dobatch df --custom-id re", "review"),
+        ("%%dobatch df --model m\nSentiment of: {re", "review"),
+        ("%dobatch at", "attach"),
+    ],
+)
+def test_the_tab_key_knows_frames_options_and_columns(shell: Any, typed: str, offered: str) -> None:
+    """
+    In the first line frames and options, in the prompt the columns of that frame.
+    """
+    from IPython.core.completer import provisionalcompleter
+
+    with provisionalcompleter():
+        found = [completion.text for completion in shell.Completer.completions(typed, len(typed))]
+    assert found == [offered]
+
+
+def test_the_tab_key_offers_nothing_of_ours_elsewhere(shell: Any) -> None:
+    """
+    Other cells complete as ever, and so does text in a prompt that is no field.
+    """
+    from IPython.core.completer import provisionalcompleter
+
+    for typed in ("re", "%%dobatch df --model m\nre", "%%dobatch df --model m\n{review} re"):
+        with provisionalcompleter():
+            found = [completion.text for completion in shell.Completer.completions(typed, len(typed))]
+        assert "review" not in found

@@ -38,7 +38,7 @@ from .engine import Live
 from .folder import JobFolder
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
-from .process import drop, home_here, live_of, post, take_up, wake
+from .process import drop, home_here, keep_alive, live_of, post, take_up, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
 from .rows import RowRecord
@@ -332,6 +332,7 @@ class Job:
             live = self.resume()
             if live is not None and not live.elsewhere:
                 post(live, Cancel())
+                keep_alive()
         return self
 
     def allow(self, max_cost: float | None) -> Job:

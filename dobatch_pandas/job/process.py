@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from dobatch_pandas.config import on_change, settings
@@ -20,7 +21,7 @@ from .home import Home
 from .machine import Event, Now, Woken, problem_of
 from .work import LockOfJob, OpenJob, Workers
 
-__all__ = ["close_home", "drop", "home_here", "live_of", "post", "take_up", "wake"]
+__all__ = ["close_home", "drop", "home_here", "keep_alive", "live_of", "post", "take_up", "wake"]
 
 BUDGET = 60.0  # seconds that one call may take; waiting for better times is the machine's
 
@@ -96,7 +97,7 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
         _here.lives = {key: other for key, other in _here.lives.items() if not other.gone}
         new = _here.lives[home.path, job_id] = Live(job_id, folder.journal(), job)
         _here.loop.ask(lambda: _here.engine.take_up(new, send_only=send_only))
-        _keep_alive()
+        keep_alive()
         return None if new.gone else new
 
 
@@ -184,7 +185,7 @@ def _wake_everything() -> None:
 # -- the end of the process
 
 
-def _keep_alive() -> None:
+def keep_alive() -> None:
     """Have the process stay until what was submitted has reached the service."""
     with _here.lock:
         if _here.keeper is not None and _here.keeper.is_alive():
@@ -197,35 +198,38 @@ def _keep_alive() -> None:
 
 
 def _keep() -> None:
-    said = False
-    while sending := [live for live in list(_here.lives.values()) if _unsent(live)]:
-        if not said and not threading.main_thread().is_alive():
-            said = True
-            ids = ", ".join(live.id for live in sending)
-            if sys.stderr is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    print(
-                        f"dobatch: still sending {ids}; Ctrl+C leaves the rest for dobatch.attach(...)",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-        job: OpenJob = sending[0].job
+    ends = False
+    while waited_for := [live for live in list(_here.lives.values()) if _to_send(live, ends)]:
+        if not ends and not threading.main_thread().is_alive():
+            ends = True
+            _tell([live.id for live in waited_for])
+            for live in list(_here.lives.values()):
+                _here.loop.call(partial(_here.engine.send_only, live))
+        job: OpenJob = waited_for[0].job
         with job.changed:
-            if _unsent(sending[0]):
+            if _to_send(waited_for[0], ends):
                 # The main thread's end makes no noise: so look up now and then.
                 job.changed.wait(0.5)
 
 
-def _unsent(live: Live) -> bool:
-    """Whether requests of a job are still to be handed to the service, and no person is needed for that."""
+def _tell(ids: list[str]) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            words = f"dobatch: still sending {', '.join(ids)}; Ctrl+C leaves the rest for dobatch.attach(...)"
+            print(words, file=sys.stderr, flush=True)
+
+
+def _to_send(live: Live, ends: bool) -> bool:
+    """Whether requests of a job, or its end, are still to be handed to the service, and no person is needed for that."""
     if live.gone or live.elsewhere or live.broken is not None:
         return False
     state = live.state
-    if state.over or (state.rendered and not any(part.unsent for part in state.parts.values())):
+    if state.over or (not ends and problem_of(state)[1]):
         return False
-    ours = [part for part in state.parts.values() if part.unsent]
-    held = [part for part in ours if part.waits in ("person", "budget", "stuck")]
-    return not problem_of(state)[1] and not (state.rendered and len(held) == len(ours))
+    unsent = [part for part in state.parts.values() if part.unsent]
+    held = [part for part in unsent if part.waits in ("person", "budget", "stuck")]
+    to_cancel = state.cancelled and any(part.open and not part.cancel_asked for part in state.parts.values())
+    return not state.rendered or len(held) < len(unsent) or to_cancel
 
 
 # -- fork

@@ -8,6 +8,7 @@ other job's reading. Waiting for better times is not done here but by the machin
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -22,7 +23,7 @@ from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import DobatchError, NotReady, ObjectGone, is_no_room
 from dobatch_pandas.prices import cost, price_of
-from dobatch_pandas.questions.part_files import compress_part
+from dobatch_pandas.questions.part_files import compress_part, sync_folder
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 from dobatch_pandas.service.wire import Batch, ResultLinks
@@ -406,9 +407,16 @@ def _fetch(job: OpenJob, number: int, batch_id: str, again: bool) -> None:
         if url is None or (target.exists() and not again):
             had += target.exists()
             continue
+        came = target.with_suffix(".again")
         try:
-            job.client.download(url, target, refresh=partial(_link, job.client, batch_id, which))
-            target.chmod(0o600)
+            job.client.download(url, came, refresh=partial(_link, job.client, batch_id, which))
+            came.chmod(0o600)
+            # What came once is never given away for less.
+            if target.exists() and target.stat().st_size > came.stat().st_size:
+                came.unlink()
+            else:
+                os.replace(came, target)
+                sync_folder(target.parent)
             had += 1
         except ObjectGone as error:
             # An address may be given for a file that was never written: the other one tells.

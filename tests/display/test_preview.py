@@ -1,0 +1,81 @@
+"""What would be sent, as a person reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from display.test_html import EVIL, TAGS, Reader
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.display.preview import preview_html
+
+
+def words(html: str) -> str:
+    """The text of a picture, which has no markup but ours."""
+    reader = Reader(html)
+    assert set(reader.tags) <= TAGS | {"details", "summary"}
+    return reader.text
+
+
+def test_one_request_is_read_as_messages_and_constants_stand_once(home: Path) -> None:
+    """
+    Roles and texts of the first request; the model once; in the table only what is a row's own.
+    """
+    frame = pd.DataFrame({"review": ["fine", EVIL], "heat": [0.0, 0.5]}, index=["a", "b"])
+    plan = frame.dobatch.plan(
+        "Of {review}",
+        model="gpt-4.1-mini",
+        system="Be terse.",
+        schema={"label": ["pos"]},
+        temperature=dobatch.col("heat"),
+    )
+    shown = words(plan.preview()._repr_html_())
+    assert shown.index("Be terse.") < shown.index("Of fine") < shown.index("What differs between rows")
+    assert shown.count("gpt-4.1-mini") == 1
+    assert shown.count("response_format") == 1
+    assert f"Of {EVIL}" in shown
+    assert "temperature" in shown.split("What differs")[1]
+    assert plan.preview()["custom_id"].iloc[0][:8] in shown
+
+
+def test_a_preview_is_an_ordinary_frame_otherwise(home: Path) -> None:
+    """
+    Filtered, copied or joined, it is a plain frame.
+    """
+    preview = pd.DataFrame({"a": ["x", "y"]}).dobatch.plan("{a}", model="m").preview()
+    assert list(preview.columns[:2]) == ["custom_id", "model"]
+    assert type(preview.head(1)) is pd.DataFrame
+    assert type(preview[["model"]]) is pd.DataFrame
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"input": "embed me"}, "embed me"),
+        ({"input": ["one", "two"]}, "two"),
+        ({"system": "S", "messages": [{"role": "user", "content": "U"}]}, "U"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "T"}, {"type": "image_url"}]}]}, "image_url"),
+        ({"messages": [{"role": "assistant", "tool_calls": [1]}]}, "tool_calls"),
+        ({"messages": np.nan}, "No request"),
+        ({}, "No request"),
+    ],
+)  # fmt: skip
+def test_any_body_can_be_shown(body: dict[str, Any], expected: str) -> None:
+    """
+    Whatever an endpoint takes, and rows that would not be sent.
+    """
+    assert expected in words(preview_html(pd.DataFrame([{"custom_id": "0" * 32, **body}])))
+
+
+def test_a_plan_whose_frame_was_changed_is_words(home: Path) -> None:
+    """
+    The column is gone: the plan says so where it is shown, and raises nothing.
+    """
+    frame = pd.DataFrame({"a": ["x"]})
+    plan = frame.dobatch.plan("{a}", model="m")
+    del frame["a"]
+    assert "cannot be shown" in words(plan._repr_html_())
