@@ -19,6 +19,7 @@ from dobatch_pandas.arrow.columns import gather, one_array
 from dobatch_pandas.arrow.keyset import Places
 from dobatch_pandas.codes import EXPLANATIONS, NEVER_ASKED, explain
 from dobatch_pandas.endpoints.answer import true
+from dobatch_pandas.questions.schema import AnswerSchema
 
 from .typed import parse_answers
 
@@ -50,7 +51,7 @@ def answer_columns(
     *,
     into: str,
     samples: int = 1,
-    json_schema: Mapping[str, Any] | None = None,
+    json_schema: AnswerSchema | Mapping[str, Any] | None = None,
     flatten: bool = False,
     index: pd.Index[Any],
     absent: str = "missing_result",
@@ -70,7 +71,7 @@ def answer_columns(
         Name of the answer, and the first part of the error column's.
     samples : int
         How often each row was asked. The second sample's are ``<name>_2`` and ``<into>_2_error``, and so on.
-    json_schema : mapping, optional
+    json_schema : AnswerSchema or mapping, optional
         Makes one typed column a field, instead of text.
     flatten : bool
         Nested fields as columns with dotted names, not as structs.
@@ -109,7 +110,7 @@ def response_columns(
     index: pd.Index[Any],
     into: str = "response",
     samples: int = 1,
-    json_schema: Mapping[str, Any] | None = None,
+    json_schema: AnswerSchema | Mapping[str, Any] | None = None,
     flatten: bool = False,
     absent: str = "missing_result",
 ) -> pd.DataFrame:
@@ -322,7 +323,7 @@ def _stacked(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
             f"matrix() takes a column of embeddings of one length, not one of {series.dtype} values"
         )
     width = next(iter(lengths), 0)
-    block = vectors[there[0]] if there else None
+    block: Any = vectors[there[0]] if there else None
     while isinstance(getattr(block, "base", None), np.ndarray):
         block = block.base
     if (

@@ -136,8 +136,7 @@ def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) ->
         if is_decimal(schema):
             nullable = any(part.get("type") == "null" for part in options)
             return Shape("decimal", nullable, _DECIMAL, columnar=False)
-        kinds = [resolve(part, root) for part in options]
-        solid = [part for part in kinds if part.get("type") != "null"]
+        solid = [part for part in (resolve(part, root) for part in options) if part.get("type") != "null"]
         nullable = len(solid) < len(options)
         if {"integer", "number"} == {part.get("type") for part in solid}:
             return Shape("number", nullable, pa.float64(), columnar=False)
@@ -145,8 +144,8 @@ def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) ->
         if len(solid) != 1 or not rest.keys() <= {"title", "description", "default", "examples"}:
             return Shape("json", False, pa.large_string(), columnar=False)
         schema = solid[0]
-    kinds = schema.get("type")
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds or [])
+    said = schema.get("type")
+    kinds = [said] if isinstance(said, str) else list(said or [])
     nullable = nullable or "null" in kinds
     kinds = [kind for kind in kinds if kind != "null"]
     choices = [schema["const"]] if "const" in schema else schema.get("enum")

@@ -184,7 +184,7 @@ def plain(value: Any) -> str:
         if any(math.isinf(number) for number in numbers_in(value)):
             raise TypeError("it holds an infinite number, which JSON has no word for")
         return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS).decode()
-    kind = type(value)
+    kind: Any = type(value)
     if callable(value) or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):
         raise TypeError(f"a {kind.__name__} has no text of its own")
     return str(value)
