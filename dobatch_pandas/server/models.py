@@ -258,7 +258,8 @@ class FunctionModel:
             return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
         if isinstance(given, dict):
             if "error" in given:
-                return Reply(int(given.get("status", 500)), given)
+                status = given.get("status")
+                return Reply(status if isinstance(status, int) and 400 <= status < 600 else 500, given)
             if given.keys() & {"choices", "output", "content", "data"}:
                 return Reply(200, given)
             wanted = wanted_schema(body, endpoint)

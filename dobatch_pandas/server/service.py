@@ -378,7 +378,11 @@ class Service:
             return self._written(endpoint, what)
         options = body.get("stream_options")
         usage = isinstance(options, dict) and bool(options.get("include_usage"))
-        made = events(endpoint, what.body, usage=usage)
+        try:
+            made = events(endpoint, what.body, usage=usage)
+        except (AttributeError, TypeError, ValueError) as problem:
+            words = f"The answer is not of the shape that could be streamed: {problem}"
+            return self._written(endpoint, error_reply(endpoint, 502, words))
         return StreamingResponse(
             _each(made), media_type="text/event-stream", headers={"cache-control": "no-cache"}
         )

@@ -396,3 +396,16 @@ def test_a_server_that_runs_for_months_remembers_no_request(stub, tmp_path):
         assert service.executor.executed is None
         assert (service.executor._runs, list(service.executor._calls)) == ({}, [])
         assert service.calls.maxlen == 1000
+
+
+@pytest.mark.parametrize("given", [{"content": "no list"}, {"error": {"x": 2**70}, "status": "x"}])
+def test_a_functions_malformed_body_is_told_as_the_models_fault(serve, given):
+    """
+    Streamed or whole, never as the request's, and in the provider's shape.
+    """
+    api = serve(lambda body: given)
+    answer = api.call(
+        "POST", "/v1/messages", json={"model": "m", "max_tokens": 5, "messages": TURNS, "stream": True}
+    )
+    assert answer.status_code in (500, 502)
+    assert answer.json()["error"]
