@@ -128,9 +128,6 @@ function render({ model, el }) {
     if (undone) {
       if (shown) goTo(shown);
       else show(position);
-    } else if (human !== null && position === current && shown) {
-      if (shown.nextElementSibling) goTo(shown.nextElementSibling);
-      else turn(1, "first");
     }
   }
 
@@ -148,8 +145,13 @@ function render({ model, el }) {
     if (!choices.length || current === null || event.ctrlKey || event.metaKey || event.altKey) return false;
     if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return false;
     const place = Number(event.key) - 1;
-    if (Number.isInteger(place) && place >= 0 && place < choices.length) rate(current, choices[place]);
-    else if (event.key === "u") model.send({ kind: "undo", id: `${id}/rate` });
+    if (Number.isInteger(place) && place >= 0 && place < choices.length) {
+      rate(current, choices[place]);
+      // On at once: whoever types quickly means the next row, answered or not.
+      const next = [...body.children].find((tr) => Number(tr.dataset.position) === current)?.nextElementSibling;
+      if (next) goTo(next);
+      else turn(1, "first");
+    } else if (event.key === "u") model.send({ kind: "undo", id: `${id}/rate` });
     else return false;
     event.preventDefault();
     return true;

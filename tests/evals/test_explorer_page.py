@@ -232,7 +232,7 @@ def test_labels_are_given_by_keyboard(show):
     made = explore(reviews(30), predicted="a", actual="gold", labels=["good", "bad"])
     shown = show(made)
     page = shown.page
-    page.locator("tbody tr").first.click()
+    page.locator("table.rows tbody tr").first.click()
     for key in "121":
         page.keyboard.press(key)
     page.get_by_text("3 labelled").wait_for(timeout=5_000)
