@@ -68,9 +68,7 @@ def test_any_body_can_be_shown(body: dict[str, Any], expected: str) -> None:
     """
     Whatever an endpoint takes, and rows that would not be sent.
     """
-    assert (
-        expected in words(preview_html(pd.DataFrame([{"custom_id": "0" * 32, **body}])))
-    )
+    assert expected in words(preview_html(pd.DataFrame([{"custom_id": "0" * 32, **body}])))
 
 
 def test_a_plan_whose_frame_was_changed_is_words(home: Path) -> None:

@@ -91,3 +91,19 @@ def test_looking_at_a_frame_changes_nothing(frame: pd.DataFrame) -> None:
         assert {"submit", "plan", "join", "update"} <= set(dir(each.dobatch))
         pd.testing.assert_frame_equal(each, before)
     assert vars(frame.dobatch) == {"_frame": frame}
+
+
+def test_the_list_of_jobs_is_read_by_people_and_by_pandas(server: Any, frame: pd.DataFrame) -> None:
+    """
+    In a notebook times are of the day, money is in dollars, and data is text; what is made of it is a plain frame.
+    """
+    job = frame.dobatch.submit("Of {review}", model="m", into=EVIL).wait()
+    listed = dobatch.jobs()
+    shown = read(listed._repr_html_()).text
+    assert job.id in shown
+    assert "done" in shown
+    assert "1 job;" in shown
+    assert EVIL in shown
+    assert type(listed[listed["failed"] == 0]) is pd.DataFrame
+    assert dobatch.jobs().iloc[:0].empty
+    assert read(dobatch.jobs()._repr_html_())
