@@ -15,7 +15,7 @@ from .config import configure
 from .errors import DobatchError, InputError
 
 if TYPE_CHECKING:
-    from . import datasets, evals, prices, server
+    from . import datasets, evals
     from .answers.by_hand import read_results
     from .answers.join import matrix
     from .evals import Comparison, Evaluation, compare, evaluations

@@ -142,7 +142,9 @@ def states() -> dict[str, Snapshot]:
             completed=0,
             failed=80_000,
             cost_of=None,
-            errors=(ErrorGroup("http_404", 80_000, "not_found_error: model 'gpt-4.1-mini' is not known here."),),
+            errors=(
+                ErrorGroup("http_404", 80_000, "not_found_error: model 'gpt-4.1-mini' is not known here."),
+            ),
         ),
         "failed": replace(
             base,
@@ -224,7 +226,9 @@ def take(folder: Path) -> list[Path]:
 def _picture_of(output: Any, path: Path) -> None:
     # Twelve jobs are one picture.
     many = output.locator(".dobatch-compact").count() > 1
-    (output if many else output.locator(".dobatch-panel, .dobatch-static").first).screenshot(path=str(path), animations="disabled")
+    (output if many else output.locator(".dobatch-panel, .dobatch-static").first).screenshot(
+        path=str(path), animations="disabled"
+    )
 
 
 if __name__ == "__main__":
