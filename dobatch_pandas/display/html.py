@@ -320,9 +320,9 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
         f'<tr style="background:none"><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
         '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap">'
         f"<code>{plain(group.code)}</code></td>"
-        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;min-width:6.5em;{SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;min-width:5.5em;{SOFT}">'
         f"{'a retry may help' if group.code in RETRYABLE else 'a retry will not help'}</td>"
-        f'<td style="text-align:left;vertical-align:top;padding:0;min-width:11em;overflow-wrap:anywhere;{SOFT}">'
+        f'<td style="text-align:left;vertical-align:top;padding:0;min-width:7.5em;overflow-wrap:anywhere;{SOFT}">'
         f"{plain(group.example, 160)}</td></tr>"
         for group in shown
     )

@@ -208,7 +208,7 @@ class Panel:
             layout=widgets.Layout(align_items="center", overflow="hidden"),
         )
         self._parts["line"].layout.flex = "1 1 0"
-        self._more.layout.margin = "0"
+        self._more.layout.margin, self._more.layout.flex = "0 0 0 10px", "0 0 auto"
         self._style = widgets.HTML(
             _STYLE.replace("{mark}", self._mark), layout=widgets.Layout(display="none")
         )

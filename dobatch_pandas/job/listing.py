@@ -64,10 +64,12 @@ def jobs() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
-        cost (US dollars, null where unknown), batches.
+        cost (US dollars, null where unknown), batches. A notebook shows it for people.
     """
+    from dobatch_pandas.display.job_list import JobList
+
     found = home_here().rows()
-    return pd.DataFrame(
+    return JobList(
         {
             "created": pd.to_datetime([row.created for row in found], unit="s", utc=True).floor("s"),
             "status": pd.array([row.status for row in found], dtype="string"),

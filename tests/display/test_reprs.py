@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from display.test_html import EVIL, read
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.job.process import drop
 
 
 @pytest.fixture
@@ -91,3 +93,63 @@ def test_looking_at_a_frame_changes_nothing(frame: pd.DataFrame) -> None:
         assert {"submit", "plan", "join", "update"} <= set(dir(each.dobatch))
         pd.testing.assert_frame_equal(each, before)
     assert vars(frame.dobatch) == {"_frame": frame}
+
+
+def test_the_list_of_jobs_is_read_by_people_and_by_pandas(server: Any, frame: pd.DataFrame) -> None:
+    """
+    In a notebook times are of the day, money is in dollars, and data is text; what is made of it is a plain frame.
+    """
+    job = frame.dobatch.submit("Of {review}", model="m", into=EVIL).wait()
+    listed = dobatch.jobs()
+    shown = read(listed._repr_html_()).text
+    assert job.id in shown
+    assert "done" in shown
+    assert "1 job;" in shown
+    assert EVIL in shown
+    assert type(listed[listed["failed"] == 0]) is pd.DataFrame
+    assert dobatch.jobs().iloc[:0].empty
+    assert read(dobatch.jobs()._repr_html_())
+
+
+def _forgotten(job: Any) -> None:
+    job.forget()
+
+
+def _no_home(job: Any) -> None:
+    job._known_recipe, live = None, job._home.path
+    dobatch.configure(home=live.parent / "another")
+    shutil.rmtree(live)
+
+
+def _folder_in_the_place_of_a_file(job: Any) -> None:
+    path = job._folder.journal_path
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_forgotten, "deleted from this machine"),
+        (_no_home, "deleted from this machine"),
+        (_folder_in_the_place_of_a_file, "cannot be read"),
+    ],
+)
+def test_a_job_that_is_no_more_still_shows_itself(
+    server: Any,
+    frame: pd.DataFrame,
+    capsys: pytest.CaptureFixture[str],
+    harm: Callable[[Any], None],
+    words: str,
+) -> None:
+    """
+    Forgotten, moved, or harmed: a sentence, as `repr`, as a picture and as a cell's last value, and never a traceback.
+    """
+    job = frame.dobatch.submit("Of {review}", model="m").wait()
+    drop(job._home, job.id)
+    harm(job)
+    assert repr(job).startswith(f"<Job {job.id}: ")
+    assert words in repr(job)
+    assert words in read(job._repr_html_()).text
+    job._ipython_display_()
+    assert words in capsys.readouterr().out
