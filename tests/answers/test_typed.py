@@ -109,8 +109,8 @@ def test_every_type_becomes_a_real_column() -> None:
         "why": str(pd.Series(["x"], dtype="str" if pd.__version__ >= "3" else "string").dtype),
         "day": "datetime64[us]",
         "at": "datetime64[us, UTC]",
-        "tags": "list<item: large_string>[pyarrow]",
-        "person": "struct<name: large_string, born: timestamp[us]>[pyarrow]",
+        "tags": "object",
+        "person": "object",
         "maybe": "Int64",
         "it_error": frame["why"].dtype.name,
     }
