@@ -496,7 +496,9 @@ def test_where_blocks_are_cut_changes_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(result_lines, "_BLOCK", size)
         rows = [row for batch in iter_results(path) for row in batch.to_pylist()]
-    assert [(row["custom_id"], row["text"]) for row in rows] == [(str(i), "x" + "é" * 3 * i) for i in range(count)]
+    assert [(row["custom_id"], row["text"]) for row in rows] == [
+        (str(i), "x" + "é" * 3 * i) for i in range(count)
+    ]
 
 
 def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
