@@ -163,9 +163,9 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _version() -> str:
-    from . import __version__
+    from importlib.metadata import version
 
-    return __version__
+    return version("dobatch-pandas")
 
 
 def _at_least_one(text: str) -> int:
