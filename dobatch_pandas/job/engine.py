@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from dobatch_pandas.errors import DobatchError
+
 from .journal import OF_THE_JOB, Journal
 from .machine import (
     OPERATION_OF,
@@ -363,7 +365,14 @@ class Loop:
             if self._thread is None or not self._thread.is_alive():
                 # It is ours only once it runs: where no thread can be started, the next call tries again.
                 thread = threading.Thread(target=self._run, name="dobatch-loop", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self._calls.pop()
+                    raise DobatchError(
+                        f"No thread can be started here ({error}), so nothing is moved on in this process. What is "
+                        "recorded goes on with dobatch.attach(...) in another one."
+                    ) from error
                 self._thread = thread
             self._news.notify()
 

@@ -37,14 +37,18 @@ from typing import Any
 
 import filelock
 import orjson
+import pyarrow as pa
 
-from dobatch_pandas.errors import ConfigurationError, JobNotFound
+from dobatch_pandas.errors import ConfigurationError, DobatchError, JobNotFound
 from dobatch_pandas.questions.part_files import sync_folder
 
 from .journal import FORMAT, Journal
 from .machine import State
 
-__all__ = ["JobFolder", "JobRecord", "release_in_child", "written_whole"]
+__all__ = ["UNREADABLE", "JobFolder", "JobRecord", "disk_in_words", "release_in_child", "written_whole"]
+
+UNREADABLE = (OSError, pa.ArrowException)
+"""What reading a file raises that is damaged, gone or not to be had."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,23 @@ class JobFolder:
         return Journal(DiskFile(self.journal_path), self.id)
 
     def state(self) -> State:
-        """Return how far the job has come, as last written down."""
-        return self.journal().load()
+        """
+        Return how far the job has come, as last written down.
+
+        Raises
+        ------
+        ConfigurationError
+            It is a job, and nothing is written down.
+        """
+        journal = self.journal()
+        state = journal.load()
+        if journal.empty and self.exists:
+            # It was written before the record: here something was lost, and what was sent nobody knows.
+            raise ConfigurationError(
+                f"{self.journal_path} is gone or empty, so nobody knows how far job {self.id} has come, and nothing of "
+                "it is sent again. Put the file back, or forget the job with dobatch forget and ask anew."
+            )
+        return state
 
     def part(self, number: int) -> Path:
         """The request lines of a part, compressed or not."""
@@ -246,6 +265,19 @@ def written_whole(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+
+
+@contextmanager
+def disk_in_words(folder: Path) -> Iterator[None]:
+    """Have what this machine cannot read or write told as an error of ours."""
+    try:
+        yield
+    except DobatchError:
+        raise  # one of ours is a TimeoutError too, and so an OSError
+    except UNREADABLE as error:
+        raise ConfigurationError(
+            f"This machine cannot read or write the files in {folder}: {error}"
+        ) from error
 
 
 def sync_file(path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Generator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 import pandas as pd
@@ -19,6 +21,7 @@ from dobatch_pandas.config import settings
 from dobatch_pandas.display.snapshot import BatchRow, Snapshot
 from dobatch_pandas.errors import (
     BudgetExceeded,
+    ConfigurationError,
     DobatchError,
     InputError,
     JobFailed,
@@ -35,7 +38,7 @@ from dobatch_pandas.service.client import Client
 
 from .budget import bound_of
 from .engine import Live
-from .folder import JobFolder
+from .folder import JobFolder, disk_in_words
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, wake
@@ -48,6 +51,21 @@ from .work import OpenJob
 __all__ = ["Job", "attach"]
 
 log = logging.getLogger("dobatch_pandas")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _in_words(method: Callable[Concatenate[Job, P], T]) -> Callable[Concatenate[Job, P], T]:
+    """Have what this machine cannot read or write of a job told as an error of ours."""
+
+    @functools.wraps(method)
+    def told(job: Job, /, *args: P.args, **options: P.kwargs) -> T:
+        with disk_in_words(job._folder.root):
+            return method(job, *args, **options)
+
+    return told
+
 
 ASKED_AGAIN = 60.0  # seconds that a look waits for results which were given up before
 
@@ -114,6 +132,7 @@ class Job:
         self._rows = rows
         rows.write(self._folder.rows)
 
+    @_in_words
     def snapshot(self) -> Snapshot:
         """Gather the numbers that every display draws; reads the job's folder at most, never the network."""
         return snapshot_of(self._record, self._state, self._live, self._folder)
@@ -198,6 +217,7 @@ class Job:
 
     # -- waiting
 
+    @_in_words
     def wait(self, timeout: float | None = None, *, display: Any = None) -> Job:
         """
         Wait until the job is over, with progress, and return it.
@@ -246,6 +266,7 @@ class Job:
                     )
                 job.changed.wait(left)
 
+    @_in_words
     def sent(self) -> Job:
         """Wait until the service has everything; the answers are not waited for."""
         self.resume(send_only=True)
@@ -319,6 +340,7 @@ class Job:
 
     # -- acting
 
+    @_in_words
     def cancel(self) -> Job:
         """
         Cancel every batch, and send nothing more; what has been answered stays.
@@ -335,6 +357,7 @@ class Job:
                 keep_alive()
         return self
 
+    @_in_words
     def allow(self, max_cost: float | None) -> Job:
         """
         Set another limit of what the job may cost; parts that were held for it go on.
@@ -357,8 +380,20 @@ class Job:
             )
         if live is not None:
             post(live, Allow(max_cost))
+            return self
+        # It is over: what a retry sends keeps to the new limit.
+        lock = self._folder.try_lock()
+        if lock is None:
+            raise JobNotReady(f"Another process has job {self.id} in hand: try again in a moment.", self.id)
+        try:
+            journal = self._folder.journal()
+            state = journal.load()
+            journal.record(state, replace(state, max_cost=max_cost))
+        finally:
+            lock.release()
         return self
 
+    @_in_words
     def retry(self, codes: Collection[str] | None = None) -> int:
         """
         Send again the requests that failed for a reason that can change; what succeeded stays.
@@ -438,6 +473,7 @@ class Job:
         finally:
             lock.release()
 
+    @_in_words
     def forget(self) -> None:
         """
         Delete the job with everything it has on disk; what the service has stays there.
@@ -470,7 +506,11 @@ class Job:
 
     def _cancel_running(self) -> None:
         """Cancel what may be running, as far as the service can be asked: nobody would know of it any more."""
-        running = [part for part in self._folder.state().parts.values() if part.open and part.batch_id]
+        try:
+            running = [part for part in self._folder.state().parts.values() if part.open and part.batch_id]
+        except ConfigurationError as error:
+            log.warning("nobody knows which batches of the forgotten job %s may run on: %s", self.id, error)
+            return
         if not running or self._record.base_url != settings().base_url:
             return
         with Client(retries=0, connect_timeout=3.0, timeout=10.0, budget=10.0) as client:
@@ -484,6 +524,7 @@ class Job:
 
     # -- answers
 
+    @_in_words
     def result(self, *, wait: bool = True) -> pd.DataFrame:
         """
         Return the answer columns that `join` would add, one row a row of the submitted frame.
@@ -501,6 +542,7 @@ class Job:
         self._ready(wait)
         return self._answers.of_rows()
 
+    @_in_words
     def responses(self, *, wait: bool = True) -> pd.DataFrame:
         """
         Return everything that is known of each row's answer.
@@ -524,6 +566,7 @@ class Job:
         responses = self.responses(wait=wait)
         return responses[responses["error_code"].notna()]
 
+    @_in_words
     def usage(self) -> Usage:
         """
         Tokens and cost of what has been answered so far, as the service reported them.
@@ -535,6 +578,7 @@ class Job:
         spent = self._answers.tokens()
         return usage_of(spent, self._record.model, self._record.provider, overrides=settings().prices)
 
+    @_in_words
     def join(self, frame: pd.DataFrame, *, wait: bool = True) -> dict[str, pd.Series]:
         """
         Return the columns to add to a frame, matched by what each of its rows asks.

@@ -88,6 +88,7 @@ __all__ = [
     "request_id",
     "retried",
     "step",
+    "why_missing",
 ]
 
 PartState = Literal["rendered", "uploaded", "created", "ended", "fetched", "read"]
@@ -1166,7 +1167,7 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
             again = part.reads > 0
             return replace(part, doing="fetch"), Fetch(part.number, part.batch_id, again)
         case "fetched":
-            return replace(part, doing="read"), Read(part.number, *_why_missing(part))
+            return replace(part, doing="read"), Read(part.number, *why_missing(part))
     return part, None
 
 
@@ -1207,7 +1208,7 @@ def _over_budget(state: State, part: Part) -> str | None:
     )
 
 
-def _why_missing(part: Part) -> tuple[str, str]:
+def why_missing(part: Part) -> tuple[str, str]:
     """Return the code and the words for a request that has no line in the batch's files."""
     reason = part.problem or "no reason given"
     match part.status:

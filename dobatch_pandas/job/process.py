@@ -192,6 +192,10 @@ def keep_alive() -> None:
             return
         # Not a daemon: the interpreter waits for it, also where the last line of a script was a submit, where the script
         # failed or called sys.exit, and where a thread submits while the interpreter waits for that thread.
+        if threading.current_thread() is threading.main_thread() and not threading.main_thread().is_alive():
+            # In a function of atexit: the interpreter waits for no thread any more.
+            _keep()
+            return
         _here.keeper = threading.Thread(target=_keep, name="dobatch-keeper", daemon=False)
         with contextlib.suppress(RuntimeError):  # too late: the interpreter starts no threads any more
             _here.keeper.start()

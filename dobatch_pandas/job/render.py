@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .budget import bound_of
 from .engine import Live
-from .folder import JobFolder, written_whole
+from .folder import UNREADABLE, JobFolder, written_whole
 from .home import Home, scope_of
 from .input import read_input
 from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered
@@ -196,10 +197,10 @@ def write_part_manifest(folder: JobFolder, part: part_files.Part) -> None:
 
 def part_ids(folder: JobFolder, number: int) -> pa.Array:
     """Return the ids of a part's requests."""
-    manifest = folder.part_manifest(number)
-    if manifest.exists():
-        return pq.read_table(manifest)["custom_id"].combine_chunks().cast(pa.string())
-    # A job of version 0.1.0 has them in the part alone.
+    with suppress(*UNREADABLE):
+        manifest = pq.read_table(folder.part_manifest(number))
+        return manifest["custom_id"].combine_chunks().cast(pa.string())
+    # A job of version 0.1.0 has them in the part alone, and so has one whose file is damaged.
     return part_files.ids_of_part(folder.part(number))
 
 

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,28 @@ from dobatch_pandas.questions.freeze import id_texts
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import ids_of
 
-from .folder import JobFolder, JobRecord
+from .folder import UNREADABLE, JobFolder, JobRecord
 from .input import fingerprint_of, read_labels
-from .machine import State
+from .machine import Part, State, why_missing
 from .render import part_ids
-from .result_files import TOKENS, failed_results
+from .result_files import TOKENS, Tally, failed_results, read_part_into
 from .rows import RowRecord, index_of
 
-__all__ = ["JobAnswers"]
+__all__ = ["JobAnswers", "read_results_of"]
+
+
+def read_results_of(folder: JobFolder, recipe: Recipe, part: Part, code: str, message: str) -> Tally:
+    """Write a result for each request of a part, from whatever files of its batch are there."""
+    files = [path for path in (folder.output(part.number), folder.error(part.number)) if path.exists()]
+    return read_part_into(
+        folder.result(part.number),
+        files if part.batch_id is not None else [],
+        part_ids(folder, part.number),
+        recipe,
+        batch_id=part.batch_id,
+        missing_code=code,
+        missing_message=message,
+    )
 
 
 class JobAnswers:
@@ -97,8 +112,25 @@ class JobAnswers:
 
     def tokens(self) -> list[pa.Table]:
         """Return the columns that hold tokens, of what this job paid for itself."""
-        files = self._folder.result_files()
-        return [pq.read_table(file, columns=TOKENS) for file in files if file.name != "reused.parquet"]
+        return [table for file, table in self._results(TOKENS) if file != self._folder.reused]
+
+    def _results(self, columns: list[str] | None) -> list[tuple[Path, pa.Table]]:
+        """Read every file of results; one that is gone or damaged is made again from the files of its batch."""
+        files = dict.fromkeys(self._folder.result_files())
+        of_part = {
+            self._folder.result(part.number): part for part in self._state.parts.values() if part.final
+        }
+        found = []
+        for file in [*files, *(file for file in of_part if file not in files)]:
+            try:
+                table = pq.read_table(file, columns=columns)
+            except UNREADABLE:
+                if file not in of_part:
+                    raise
+                read_results_of(self._folder, self._recipe, of_part[file], *why_missing(of_part[file]))
+                table = pq.read_table(file, columns=columns)
+            found.append((file, table))
+        return found
 
     def _answer_options(self) -> dict[str, Any]:
         recipe = self._recipe
@@ -112,7 +144,7 @@ class JobAnswers:
 
     def _table(self, columns: list[str] | None = None) -> pa.Table:
         """One result for each request that was sent, is to be sent, or was reused."""
-        tables = [pq.read_table(file, columns=columns) for file in self._folder.result_files()]
+        tables = [table for _, table in self._results(columns)]
         awaited = [part.number for part in self._state.parts.values() if not part.final]
         for number in awaited:
             if not self._folder.result(number).exists():
@@ -139,7 +171,7 @@ class JobAnswers:
     def _asked(self) -> tuple[Any, Any, pd.Index]:
         every = self._recipe.samples
         rows = self._rows()
-        if not self._folder.manifest.exists():
+        if not self._folder.manifest.exists() and not self._state.rendered:
             index = read_labels(self._folder, self._record) if rows is None else rows.index
             nothing = pa.nulls(len(index) * every, pa.string())
             return nothing, pa.array([int(Fate.SENT)] * len(nothing), pa.int8()), index

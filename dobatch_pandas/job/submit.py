@@ -23,7 +23,7 @@ from dobatch_pandas.service.client import Client
 
 from .account import account_here
 from .budget import most_of
-from .folder import JobFolder, JobRecord
+from .folder import JobFolder, JobRecord, disk_in_words
 from .home import Home
 from .input import as_json, check_source, frozen_in, record_of_source, write_input
 from .job import Job
@@ -175,7 +175,8 @@ def _submitted(
 ) -> Job:
     job_id = home.new_id()
     try:
-        fingerprint = freeze(home.folder(job_id).create())
+        with disk_in_words(home.path):
+            fingerprint = freeze(home.folder(job_id).create())
         record = None if fresh else home.find(fingerprint)
         if record is None:
             if max_cost is not None:

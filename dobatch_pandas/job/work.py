@@ -56,8 +56,9 @@ from .machine import (
     WriteOutput,
 )
 from .output import write_output
-from .render import Stopped, part_ids, render
-from .result_files import Tally, read_part_into
+from .render import Stopped, render
+from .result_files import Tally
+from .row_answers import read_results_of
 
 __all__ = ["AT_ONCE", "LockOfJob", "OpenJob", "Workers"]
 
@@ -438,18 +439,8 @@ def _link(client: Client, batch_id: str, which: str) -> str:
 def _read(live: Live, job: OpenJob, number: int, code: str, message: str) -> ReadDone:
     """Write a result for each request of a part, from whatever files are there."""
     part = live.state.parts[number]
-    folder, recipe = job.folder, job.recipe
     _pack(job, number)
-    files = [path for path in (folder.output(number), folder.error(number)) if path.exists()]
-    tally: Tally = read_part_into(
-        folder.result(number),
-        files if part.batch_id is not None else [],
-        part_ids(folder, number),
-        recipe,
-        batch_id=part.batch_id,
-        missing_code=code,
-        missing_message=message,
-    )
+    tally: Tally = read_results_of(job.folder, job.recipe, part, code, message)
     measured = None
     if live.state.max_cost is not None:
         measured = _cost(job.record, tally)
