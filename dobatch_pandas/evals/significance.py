@@ -333,18 +333,16 @@ def tango(wins: int, losses: int, rows: int, confidence: float) -> tuple[float, 
 
 def holm(p: Sequence[float], alpha: float) -> tuple[Values, Values]:
     """Return p corrected by Holm's method, and the level at which each was decided; NaN stays NaN."""
+    # Not statsmodels' multipletests: it collects garbage at each call, a tenth of a second in a long session.
     values = np.asarray(p, dtype=float)
     corrected, levels = np.full(len(values), math.nan), np.full(len(values), alpha)
-    tested = np.flatnonzero(~np.isnan(values))
-    if not len(tested):
-        return corrected, levels
-    multitest = need("statsmodels.stats.multitest", _COMPARING)
-    corrected[tested] = multitest.multipletests(values[tested], alpha=alpha, method="holm")[1]
-    step = 0
-    for place in tested[np.argsort(values[tested], kind="stable")]:
-        levels[place] = alpha / (len(tested) - step)
-        if corrected[place] < alpha:
-            step += 1
+    order = np.argsort(values, kind="stable")  # NaN comes last
+    order = order[: int((~np.isnan(values)).sum())]
+    left = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * left))
+    rejected = int((corrected[order] < alpha).sum())
+    # What is not told was all decided at the level of the first of them.
+    levels[order] = alpha / np.maximum(left, len(order) - rejected)
     return corrected, levels
 
 
