@@ -202,13 +202,14 @@ def about_job(job: Any) -> dict[str, Any]:
     """What a job says of itself that is worth keeping with an evaluation."""
     recipe = job.recipe
     found = {"job": job.id, **{name: getattr(recipe, name, None) for name in _KEPT}}
+    found["schema"] = None if recipe.schema is None else recipe.schema.given
     found["prompt"] = _prompt(recipe)
     usage = job.usage()
     found |= {name: getattr(usage, name, None) for name in ("cost", "prompt_tokens", "completion_tokens")}
     return {key: _plain(value) for key, value in found.items() if value not in (None, {}, [])}
 
 
-_KEPT = ("model", "provider", "endpoint", "system", "schema", "params", "samples")
+_KEPT = ("model", "provider", "endpoint", "system", "params", "samples")
 
 
 def _prompt(recipe: Any) -> str | None:

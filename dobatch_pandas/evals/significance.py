@@ -17,6 +17,7 @@ __all__ = [
     "LEAST_ROWS",
     "bonett_price",
     "cluster_codes",
+    "clustered_difference",
     "clustered_share",
     "detectable",
     "holm",
@@ -196,11 +197,15 @@ class Paired:
     wins: int
     losses: int
     spread: float
+    #: Both runs and the rows' clusters, where they are zeros and ones in clusters.
+    shares: tuple[Values, Values, Values] | None = None
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval; wide where few rows differ, and never of no width."""
         if not self.rows:
             return math.nan, math.nan
+        if self.shares is not None and (self.clusters or 0) > 1:
+            return clustered_difference(*self.shares, confidence, self.spread)
         if self.test == "McNemar":
             of = tango if self.rows >= _SCORE_INTERVAL_FROM else bonett_price
             return of(self.wins, self.losses, self.rows, confidence)
@@ -243,7 +248,40 @@ def paired(
     if rows:
         spread = max(spread, _least_spread(difference, max(np.abs(first).max(), np.abs(second).max())))
     p, test = _sign_flip_p(units, spread, mean, resamples, seed)
-    return Paired(mean, p, test, rows, clusters, wins, losses, spread)
+    binary = codes is not None and bool(np.isin([first, second], (0.0, 1.0)).all())
+    shares = (first, second, codes) if codes is not None and binary else None
+    return Paired(mean, p, test, rows, clusters, wins, losses, spread, shares)
+
+
+def clustered_difference(
+    first: Values, second: Values, codes: Values, confidence: float, least: float = 0.0
+) -> tuple[float, float]:
+    """
+    Return the interval of a paired difference of shares where rows of a cluster are alike.
+
+    The distances of both shares from the ends of their own intervals are squared and added, less what the
+    runs have in common (Newcombe's method 10, in clusters). Where few clusters hold the rarer outcome it
+    covers what it says and Student's interval, which knows no skewness, 88 % of the time. ``least``: the
+    standard error that it does not fall below.
+
+    References
+    ----------
+    R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", Statistics in Medicine 17 (1998), 2635-2650.
+    """
+    before, low, high = clustered_share(first, codes, confidence)
+    after, lower, upper = clustered_share(second, codes, confidence)
+    _, places = np.unique(codes, return_inverse=True)
+    sums = [np.bincount(places, weights=values - values.mean()) for values in (first, second)]
+    size = math.sqrt(float(np.sum(sums[0] ** 2) * np.sum(sums[1] ** 2)))
+    alike = float(np.sum(sums[0] * sums[1])) / size if size else 0.0
+    difference, floor = after - before, least * _normal(confidence)
+
+    def reach(own: float, other: float) -> float:
+        return max(floor, math.sqrt(max(0.0, own**2 - 2 * alike * own * other + other**2)))
+
+    down, up = reach(after - lower, high - before), reach(upper - after, before - low)
+    return max(-1.0, difference - down), min(1.0, difference + up)
 
 
 def _least_spread(difference: Values, scale: float) -> float:
@@ -333,18 +371,16 @@ def tango(wins: int, losses: int, rows: int, confidence: float) -> tuple[float, 
 
 def holm(p: Sequence[float], alpha: float) -> tuple[Values, Values]:
     """Return p corrected by Holm's method, and the level at which each was decided; NaN stays NaN."""
+    # Not statsmodels' multipletests: it collects garbage at each call, a tenth of a second in a long session.
     values = np.asarray(p, dtype=float)
     corrected, levels = np.full(len(values), math.nan), np.full(len(values), alpha)
-    tested = np.flatnonzero(~np.isnan(values))
-    if not len(tested):
-        return corrected, levels
-    multitest = need("statsmodels.stats.multitest", _COMPARING)
-    corrected[tested] = multitest.multipletests(values[tested], alpha=alpha, method="holm")[1]
-    step = 0
-    for place in tested[np.argsort(values[tested], kind="stable")]:
-        levels[place] = alpha / (len(tested) - step)
-        if corrected[place] < alpha:
-            step += 1
+    order = np.argsort(values, kind="stable")  # NaN comes last
+    order = order[: int((~np.isnan(values)).sum())]
+    left = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * left))
+    rejected = int((corrected[order] < alpha).sum())
+    # What is not told was all decided at the level of the first of them.
+    levels[order] = alpha / np.maximum(left, len(order) - rejected)
     return corrected, levels
 
 

@@ -1,7 +1,8 @@
 """
 How often the intervals hold the truth, and how often runs of one quality are told apart.
 
-Shares and paired differences are enumerated (every outcome with its probability), clusters and means simulated.
+Shares and paired differences are enumerated (every outcome with its probability), clusters and means simulated,
+each cell from a seed of its own. It takes some four minutes of one core.
 
     python tests/evals/coverage_of_intervals.py          prints the tables
     python tests/evals/coverage_of_intervals.py --write  puts them into docs/evals.md
@@ -10,7 +11,7 @@ Shares and paired differences are enumerated (every outcome with its probability
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,23 @@ BEGIN, END = "<!-- coverage: made by tests/evals/coverage_of_intervals.py -->", 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 ROWS = (5, 10, 20, 30, 50, 100, 200, 500, 1000)
 #: Shares of rows that only the second run, and only the first run, has right.
-DIFFERING = ((0.02, 0.02), (0.05, 0.02), (0.05, 0.05), (0.1, 0.05), (0.2, 0.1), (0.3, 0.3), (0.4, 0.1))
+DIFFERING = (
+    *((0.01, 0.0), (0.02, 0.01), (0.05, 0.0), (0.05, 0.02), (0.1, 0.05), (0.2, 0.1), (0.4, 0.1), (0.7, 0.05)),
+    *((0.01, 0.01), (0.02, 0.02), (0.05, 0.05), (0.1, 0.1), (0.3, 0.3)),
+)
+CLUSTERS, ALIKE, TIMES = (5, 10, 20, 50, 100), (0.1, 0.3), 4_000
+LEVELS = (0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.98)
+#: True accuracies of two runs, whose rows are in clusters.
+BOTH = (
+    (0.01, 0.05),
+    (0.02, 0.05),
+    (0.01, 0.1),
+    (0.3, 0.7),
+    (0.7, 0.8),
+    (0.9, 0.95),
+    (0.5, 0.5),
+    (0.95, 0.95),
+)
 
 
 def of_share(rows: int, truth: float) -> float:
@@ -37,144 +54,164 @@ def of_share(rows: int, truth: float) -> float:
     return float(np.sum(chance[chance > 1e-9] * held))
 
 
+def settled(found: Paired, truth: float, metric: str = "accuracy") -> tuple[bool, bool]:
+    """Whether the interval that a comparison shows holds the truth, and whether it gives a verdict."""
+    line = _told([found], metric, 0.05, float("nan"))[0][0]
+    held = line["difference_low"] - 1e-9 <= truth <= line["difference_high"] + 1e-9
+    return bool(held), line["verdict"] != "not told"
+
+
 def of_difference(rows: int, win: float, loss: float) -> tuple[float, float]:
     """Coverage of the paired interval, and how often the runs are told apart, exactly."""
-    held = told = total = 0.0
-    for wins, losses, chance in outcomes(rows, win, loss):
-        # McNemar's exact p, which tests hold against statsmodels; a hundred times as quick as calling it.
-        p = min(1.0, 2 * stats.binom.cdf(min(wins, losses), wins + losses, 0.5)) if wins + losses else 1.0
-        found = Paired((wins - losses) / rows, p, "McNemar", rows, None, wins, losses, float("nan"))
-        line = _told([found], "accuracy", 0.05, float("nan"))[0][0]
-        held += chance * (line["difference_low"] - 1e-9 <= win - loss <= line["difference_high"] + 1e-9)
-        total += chance
-        told += chance * (line["verdict"] != "not told")
-    return held / total, told / total
+    wins, losses, chances = outcomes(rows, win, loss)
+    # McNemar's exact p, which tests hold against scipy; all at once is a hundred times as quick.
+    tests = np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(wins, losses), wins + losses, 0.5))
+    sums = np.zeros(2)
+    for won, lost, chance, p in zip(wins.tolist(), losses.tolist(), chances, tests, strict=True):
+        found = Paired((won - lost) / rows, p, "McNemar", rows, None, won, lost, float("nan"))
+        sums += chance * np.array(settled(found, win - loss))
+    return float(sums[0] / chances.sum()), float(sums[1] / chances.sum())
 
 
-def outcomes(rows: int, win: float, loss: float) -> Iterator[tuple[int, int, float]]:
+def outcomes(rows: int, win: float, loss: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every pair of wins and losses that matters, with its probability."""
-    for wins in range(int(stats.binom.ppf(2e-4, rows, win)), int(stats.binom.ppf(1 - 2e-4, rows, win)) + 1):
-        rest = rows - wins
-        chance = stats.binom.pmf(wins, rows, win)
-        share_of_rest = loss / (1 - win)
-        bounds = (int(stats.binom.ppf(end, rest, share_of_rest)) for end in (2e-4, 1 - 2e-4))
-        low, high = bounds
-        for losses in range(low, high + 1):
-            both = chance * stats.binom.pmf(losses, rest, share_of_rest)
-            if both > 1e-6:
-                yield wins, losses, float(both)
+    wins, losses = np.meshgrid(*(_likely(rows, share) for share in (win, loss)), indexing="ij")
+    chance = stats.binom.pmf(wins, rows, win) * stats.binom.pmf(losses, rows - wins, loss / (1 - win))
+    there = (wins + losses <= rows) & (chance > 1e-9)
+    return wins[there], losses[there], chance[there]
 
 
-def of_clusters(clusters: int, truth: float, alike: float, times: int, seed: int = 0) -> float:
-    """Coverage of the accuracy's interval where rows come in clusters of ten."""
-    rng = np.random.default_rng(seed)
+def _likely(rows: int, share: float) -> np.ndarray:
+    return np.arange(stats.binom.ppf(1e-5, rows, share), stats.binom.ppf(1 - 1e-5, rows, share) + 1).astype(
+        int
+    )
+
+
+def _in_clusters(rng: np.random.Generator, clusters: int, truth: float, alike: float) -> np.ndarray:
+    """Zeros and ones, ten a cluster, whose chance in a cluster is a beta's: ``alike`` is the ICC."""
     spread = 1 / alike - 1
+    level = rng.beta(truth * spread, (1 - truth) * spread, clusters)
+    return (rng.random((clusters, 10)) < level[:, None]).ravel().astype(float)
+
+
+def of_clusters(clusters: int, truth: float, alike: float, times: int) -> float:
+    """Coverage of the accuracy's interval where rows come in clusters of ten."""
+    rng = np.random.default_rng([clusters, int(100 * truth), int(100 * alike)])
     codes = np.repeat(np.arange(clusters), 10)
     held = 0
     for _ in range(times):
-        level = rng.beta(truth * spread, (1 - truth) * spread, clusters)
-        values = (rng.random((clusters, 10)) < level[:, None]).ravel().astype(float)
-        _, low, high = clustered_share(values, codes, 0.95)
+        _, low, high = clustered_share(_in_clusters(rng, clusters, truth, alike), codes, 0.95)
         held += low <= truth <= high
     return held / times
 
 
-def false_alarms(
-    draw: Callable[[np.random.Generator, int], np.ndarray], rows: int, times: int, runs: int = 1
-) -> float:
+def of_clustered_difference(
+    clusters: int, first: float, second: float, alike: float, times: int
+) -> tuple[float, float]:
+    """Coverage of the paired interval in clusters, and how often the runs are told apart."""
+    rng = np.random.default_rng([clusters, int(100 * first), int(100 * second), int(100 * alike)])
+    codes = np.repeat(np.arange(clusters), 10)
+    sums = np.zeros(2)
+    for time in range(times):
+        runs = [_in_clusters(rng, clusters, truth, alike) for truth in (first, second)]
+        # A seed of its own each time: with one set of sign flips for all, its luck would be every cell's.
+        sums += settled(paired(*runs, codes=codes, resamples=199, seed=time), second - first)
+    return float(sums[0] / times), float(sums[1] / times)
+
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def false_alarms(draw: Draw, rows: int, times: int, runs: int = 1) -> float:
     """How often one of several runs is told apart from the first, where all are of one quality."""
     rng = np.random.default_rng(rows)
     alarms = 0
-    for _ in range(times):
+    for time in range(times):
         first = draw(rng, rows)
-        tested = [paired(first, draw(rng, rows), resamples=499) for _ in range(runs)]
+        tested = [paired(first, draw(rng, rows), resamples=499, seed=time) for _ in range(runs)]
         alarms += any(line["verdict"] != "not told" for line in _told(tested, "mae", 0.05, float("nan"))[0])
     return alarms / times
 
 
-def clustered_alarms(clusters: int, times: int) -> float:
-    """The same, where ten rows of a document share how hard it is for each of two equal runs."""
-    rng = np.random.default_rng(clusters)
-    codes = np.repeat(np.arange(clusters), 10)
-    alarms = 0
-    for _ in range(times):
-        runs = [
-            (rng.random((clusters, 10)) < rng.beta(1.4, 0.6, clusters)[:, None]).ravel().astype(float)
-            for _ in "ab"
-        ]
-        alarms += (
-            _told([paired(*runs, codes=codes, resamples=499)], "accuracy", 0.05, float("nan"))[0][0][
-                "verdict"
-            ]
-            != "not told"
-        )
-    return alarms / times
-
-
-DRAWS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+DRAWS: dict[str, Draw] = {
     "errors, normal": lambda rng, rows: np.abs(rng.normal(0, 1, rows)),
     "errors, heavy tails": lambda rng, rows: np.exp(rng.normal(0, 1.5, rows)),
     "scores, mostly 0 or 1": lambda rng, rows: np.round(rng.beta(0.3, 0.2, rows), 1),
 }
 
 
-def tables(times: int = 1_000) -> str:
+def noise(share: float, times: int) -> float:
+    """The standard error of a simulated share, in points."""
+    return 100 * float(np.sqrt(share * (1 - share) / times))
+
+
+def tables(times: int = TIMES) -> str:
     """All tables as Markdown."""
     shares = table(
         "rows",
         [f"{p:g}" for p in SHARES],
         [(f"{n:,}", [f"{of_share(n, p):.1%}" for p in SHARES]) for n in ROWS],
     )
-    differing = [n for n in ROWS if n in (10, 20, 50, 100, 200, 500)]
-    found = {(n, pair): of_difference(n, *pair) for n in differing for pair in DIFFERING}
-    heads = [f"+{win:.0%} −{loss:.0%}" for win, loss in DIFFERING]
-    pairs = table(
-        "rows", heads, [(f"{n:,}", [f"{found[n, pair][0]:.1%}" for pair in DIFFERING]) for n in differing]
-    )
+    found = {(n, pair): of_difference(n, *pair) for n in ROWS for pair in DIFFERING}
+    unequal = [pair for pair in DIFFERING if pair[0] != pair[1]]
     equal = [pair for pair in DIFFERING if pair[0] == pair[1]]
-    lines = [
-        (
-            f"accuracy, {win:.0%} win and {win:.0%} lose",
-            [f"{found[n, (win, loss)][1]:.1%}" for n in (10, 20, 50, 100, 500)],
+    pairs, same = (
+        table(
+            "rows",
+            [f"+{win:.0%} −{loss:.0%}" for win, loss in those],
+            [(f"{n:,}", [f"{found[n, pair][0]:.1%}" for pair in those]) for n in ROWS],
         )
-        for win, loss in equal
-    ]
-    for name, draw in DRAWS.items():
-        lines.append((name, [f"{false_alarms(draw, n, times):.1%}" for n in (10, 20, 50, 100, 500)]))
-    lines.append(
-        (
-            "nine runs, any of eight (Holm)",
-            [
-                f"{false_alarms(DRAWS['errors, normal'], n, times // 4, 8):.1%}"
-                for n in (10, 20, 50, 100, 500)
-            ],
-        )
+        for those in (unequal, equal)
     )
-    lines.append(
-        (
-            "accuracy, rows in documents of ten",
-            ["–", "–", *(f"{clustered_alarms(n // 10, times):.1%}" for n in (50, 100, 500))],
-        )
-    )
-    lines[-1] = (lines[-1][0], ["–", "–", "0.0%", *lines[-1][1][3:]])  # five clusters: never a verdict
-    alarms = table("equal runs", ["10 rows", "20", "50", "100", "500"], lines)
-    levels = (0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.98)
     clusters = table(
-        "rows in clusters of ten, ICC",
-        [f"{p:g}" for p in levels],
+        "rows, ICC",
+        [f"{p:g}" for p in LEVELS],
         [
-            (f"{10 * n:,}, {alike:g}", [f"{of_clusters(n, p, alike, times):.1%}" for p in levels])
-            for alike in (0.1, 0.3)
-            for n in (5, 10, 20, 50, 100)
+            (f"{10 * n:,}, {alike:g}", [f"{of_clusters(n, p, alike, times):.1%}" for p in LEVELS])
+            for alike in ALIKE
+            for n in CLUSTERS
         ],
     )
+    both = {
+        (n, alike, pair): of_clustered_difference(n, *pair, alike, times)
+        for alike in ALIKE
+        for n in CLUSTERS
+        for pair in BOTH
+    }
+    paired_clusters = table(
+        "rows, ICC",
+        [f"{first:g}, {second:g}" for first, second in BOTH],
+        [
+            (f"{10 * n:,}, {alike:g}", [f"{both[n, alike, pair][0]:.1%}" for pair in BOTH])
+            for alike in ALIKE
+            for n in CLUSTERS
+        ],
+    )
+    few = (10, 20, 50, 100, 500)
+    lines = [
+        (f"accuracy, {win:.0%} win and {win:.0%} lose", [f"{found[n, (win, win)][1]:.1%}" for n in few])
+        for win, _ in equal
+    ]
+    lines += [(name, [f"{false_alarms(draw, n, times):.1%}" for n in few]) for name, draw in DRAWS.items()]
+    many = [f"{false_alarms(DRAWS['errors, normal'], n, times // 4, 8):.1%}" for n in few]
+    lines.append(("nine runs, any of eight (Holm)", many))
+    for alike in ALIKE:
+        for pair in BOTH[-2:]:
+            cells = [f"{both[n, alike, pair][1]:.1%}" for n in (5, 10, 50)]
+            lines.append((f"accuracy {pair[0]:g}, clusters of ten, ICC {alike:g}", ["–", "–", *cells]))
+    alarms = table("equal runs", [f"{n} rows" for n in few], lines)
     return "\n\n".join(
         [
             "**The accuracy's 95 % interval**, exactly, by rows and the true accuracy:", shares,
-            "**The 95 % interval of a paired difference**, exactly, by rows and the shares of rows won and lost. Between equal "
-            "runs it holds 0 wherever the exact test does not tell them apart, so it covers more there:", pairs,
-            f"**Rows in clusters**, of {times:,} simulations each. Where the rarer outcome is in few clusters, the interval is wide on purpose:", clusters,
-            "**False alarms**: how often runs of one quality are told apart, at most 5 % by promise (simulated cells: give or take a point):", alarms,
+            "**The 95 % interval of a paired difference**, exactly, by rows and the shares of rows won and lost:", pairs,
+            "**The same between equal runs**, where it also holds 0 wherever the exact test does not tell them apart:", same,
+            f"**Rows in clusters of ten**, by rows, how alike they are and the true accuracy; {times:,} simulations a cell, "
+            f"standard error {noise(0.95, times):.1f} points:", clusters,
+            f"**A paired difference in clusters of ten**, by both true accuracies; {times:,} simulations a cell, "
+            f"standard error {noise(0.95, times):.1f} points:", paired_clusters,
+            "**False alarms**: how often runs of one quality are told apart. Accuracies without clusters exactly; the others of "
+            f"{times:,} simulations a cell, standard error {noise(0.05, times):.1f} points (nine runs: {times // 4:,}, "
+            f"{noise(0.05, times // 4):.1f} points):", alarms,
         ]
     )  # fmt: skip
 
