@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.answers import join
 from dobatch_pandas.job import render, work
 from dobatch_pandas.job import submit as submission
 from dobatch_pandas.job.home import Home
@@ -154,7 +155,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "read and recorded": journal("after", becoming("read")),
     "before the end is recorded": journal("before", once("ended")),
     "after the end is recorded": journal("after", once("ended")),
-    "mid-join": lambda: strike(dobatch.accessor, "joined", "before"),
+    "mid-join": lambda: strike(join, "joined", "before"),
 }
 
 

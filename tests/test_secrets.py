@@ -45,7 +45,7 @@ def test_a_failing_session_writes_no_secret(serve, home, tmp_path):
     """
     Logs at DEBUG, tracebacks, reprs, pickles, panels, everything on disk: neither token nor signature.
     """
-    server = serve(token=TOKEN)
+    server = serve(token=TOKEN, upload_type="application/octet-stream")
     faults = server.faults
     for operation in ("create_file", "create_batch", "get_batch", "get_results"):
         faults.add(operation, drop="after")

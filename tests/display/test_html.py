@@ -117,9 +117,7 @@ def test_a_picture_says_everything_in_words() -> None:
     """
     What runs, how far, how long, what failed and in which batches is there as text, not only as colour.
     """
-    now = snapshot(
-        failed=4, errors=FAILURES, eta=900.0, prompt_tokens=10, completion_tokens=2, cost_of=lambda: 1.5
-    )
+    now = snapshot(failed=4, errors=FAILURES, eta=900.0, prompt_tokens=10, completion_tokens=2, cost=1.5)
     words = read(static_html(now, NOW)).text
     for expected in (
         "Running", "gpt-4.1-mini", "chat completions", "sentiment", "40 answered", "4 failed", "56 waiting", "10 min elapsed", "about 15 min left", "10 tokens in, 2 out",

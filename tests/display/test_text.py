@@ -57,7 +57,7 @@ def test_every_state_has_one_line_that_any_log_can_show(state: State) -> None:
     """
     ``repr`` and log lines are one line of ASCII, and end with what runs.
     """
-    line = text.describe(snapshot(state=state, eta=90.0, cost_of=lambda: 0.2), now=NOW)
+    line = text.describe(snapshot(state=state, eta=90.0, cost=0.2), now=NOW)
     assert line.isascii()
     assert "\n" not in line
     assert line.endswith("gpt-4.1-mini - chat completions -> sentiment")
@@ -92,11 +92,9 @@ def test_usage_is_said_as_far_as_it_is_known() -> None:
     Tokens and dollars appear where the service or the price list gave them, and nothing is made up.
     """
     assert text.usage_line(snapshot()) == ""
-    known = snapshot(prompt_tokens=1_200, completion_tokens=30, cost_of=lambda: 0.0000042)
+    known = snapshot(prompt_tokens=1_200, completion_tokens=30, cost=0.0000042)
     assert text.usage_line(known) == "$0.0000042 spent so far · 1,200 tokens in, 30 out"
-    assert text.usage_line(replace(known, state="completed", cost_of=lambda: 1_234.5)).startswith(
-        "$1,234.50 · "
-    )
+    assert text.usage_line(replace(known, state="completed", cost=1_234.5)).startswith("$1,234.50 · ")
 
 
 def test_rows_requests_and_reuse_are_told_apart() -> None:
@@ -241,8 +239,8 @@ def test_a_retry_says_what_it_sends_and_costs() -> None:
     """
     How many of the failures are worth another try, and about how much that is.
     """
-    over = snapshot(state="completed", completed=90, failed=10, errors=FAILURES, cost_of=lambda: 1.0)
+    over = snapshot(state="completed", completed=90, failed=10, errors=FAILURES, cost=1.0)
     assert text.retry_line(over) == "A retry sends 1 of them again, about $0.010."
     assert "Retrying will not help" in text.retry_line(replace(over, errors=FAILURES[:1]))
-    stopped = replace(over, state="cancelled", cancelled=9, cost_of=None)
+    stopped = replace(over, state="cancelled", cancelled=9, cost=None)
     assert text.retry_line(stopped) == "A retry sends 1 failed and 9 that were never run."

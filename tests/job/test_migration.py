@@ -105,7 +105,7 @@ def test_what_was_asked_is_known_to_the_byte(place, job_id, prompt, options):
     there = set(pq.read_table(Home(place).folder(job_id).result(0))["custom_id"].to_pylist())
     assert set(ids_of(frame, kept)[0].to_pylist()) == set(ids_of(frame, again)[0].to_pylist()) == there
     if kept.schema is not None:
-        assert list(kept.schema["properties"]) == ["sentiment", "because"]
+        assert list(kept.schema.given["properties"]) == ["sentiment", "because"]
 
 
 def test_a_job_whose_parts_are_gone_keeps_its_recipe(place):
