@@ -41,7 +41,7 @@ from .engine import Live
 from .folder import JobFolder, disk_in_words
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
-from .process import drop, home_here, keep_alive, live_of, post, take_up, wake
+from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
 from .rows import RowRecord
@@ -353,7 +353,7 @@ class Job:
             self._folder.ask_cancel()
             live = self.resume()
             if live is not None and not live.elsewhere:
-                post(live, Cancel())
+                tell(live, Cancel())
                 keep_alive()
         return self
 
@@ -379,7 +379,7 @@ class Job:
                 f"Job {self.id} is moved on by another process: allow(max_cost=...) there.", self.id
             )
         if live is not None:
-            post(live, Allow(max_cost))
+            tell(live, Allow(max_cost))
             return self
         # It is over: what a retry sends keeps to the new limit.
         lock = self._folder.try_lock()
