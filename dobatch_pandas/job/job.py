@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -250,6 +250,12 @@ class Job:
         return self._checked()
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout != timeout
+        ):
+            raise InputError(
+                f"timeout is {timeout!r}; it takes seconds, or None to wait as long as it takes."
+            )
         live = self.resume()
         if live is None:
             return
@@ -264,7 +270,7 @@ class Job:
                         "Wait again with job.wait().",
                         self.id,
                     )
-                job.changed.wait(left)
+                job.changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
     @_in_words
     def sent(self) -> Job:
@@ -415,7 +421,14 @@ class Job:
         JobNotReady
             The job is not over.
         """
-        chosen = RETRYABLE if codes is None else frozenset([codes] if isinstance(codes, str) else codes)
+        given = [codes] if isinstance(codes, str) else codes
+        if given is not None and not (
+            isinstance(given, Iterable) and all(isinstance(code, str) for code in given)
+        ):
+            raise InputError(
+                f"codes is {codes!r}; it takes codes such as 'expired', as job.errors() has them."
+            )
+        chosen = RETRYABLE if given is None else frozenset(given)
         unknown = sorted(code for code in chosen - set(EXPLANATIONS) if not code.startswith("http_"))
         if unknown:
             raise InputError(
