@@ -602,6 +602,8 @@ class Job:
         wait : bool
             Wait for the job; else take what is there, with the code ``pending`` on the rest.
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"job.join takes a DataFrame, not {type(frame).__name__}.")
         self._ready(wait)
         return self._answers.for_frame(frame)
 

@@ -486,3 +486,12 @@ def test_codes_that_are_none_are_told(server, codes):
     """
     with pytest.raises(dobatch.InputError, match="codes"):
         ask().wait().retry(codes=codes)
+
+
+@pytest.mark.parametrize("frame", [None, pd.Series([1]), {"word": ["a"]}])
+def test_a_join_to_what_is_no_frame_is_told(server, frame):
+    """
+    ``job.join`` of something else than a frame is an error in words.
+    """
+    with pytest.raises(dobatch.InputError, match="DataFrame"):
+        ask().join(frame)
