@@ -368,7 +368,6 @@ class Loop:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    self._calls.pop()
                     raise DobatchError(
                         f"No thread can be started here ({error}), so nothing is moved on in this process. What is "
                         "recorded goes on with dobatch.attach(...) in another one."

@@ -294,7 +294,8 @@ class Home:
     def _newest(self, db: sqlite3.Connection, fingerprint: str) -> JobRecord | None:
         sql = "SELECT id FROM jobs WHERE fingerprint = ? ORDER BY created DESC"
         for (job_id,) in db.execute(sql, (fingerprint,)).fetchall():
-            with suppress(DobatchError):
+            # One that asked just this and cannot be read is told: to ask again would be to pay again.
+            with suppress(JobNotFound):
                 return self.folder(job_id).record()
         return None
 

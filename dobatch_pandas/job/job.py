@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -41,7 +41,7 @@ from .engine import Live
 from .folder import JobFolder, disk_in_words
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
-from .process import drop, home_here, keep_alive, live_of, post, take_up, wake
+from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
 from .row_answers import JobAnswers
 from .rows import RowRecord
@@ -250,6 +250,12 @@ class Job:
         return self._checked()
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout != timeout
+        ):
+            raise InputError(
+                f"timeout is {timeout!r}; it takes seconds, or None to wait as long as it takes."
+            )
         live = self.resume()
         if live is None:
             return
@@ -264,7 +270,7 @@ class Job:
                         "Wait again with job.wait().",
                         self.id,
                     )
-                job.changed.wait(left)
+                job.changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
     @_in_words
     def sent(self) -> Job:
@@ -353,7 +359,7 @@ class Job:
             self._folder.ask_cancel()
             live = self.resume()
             if live is not None and not live.elsewhere:
-                post(live, Cancel())
+                tell(live, Cancel())
                 keep_alive()
         return self
 
@@ -379,7 +385,7 @@ class Job:
                 f"Job {self.id} is moved on by another process: allow(max_cost=...) there.", self.id
             )
         if live is not None:
-            post(live, Allow(max_cost))
+            tell(live, Allow(max_cost))
             return self
         # It is over: what a retry sends keeps to the new limit.
         lock = self._folder.try_lock()
@@ -415,7 +421,14 @@ class Job:
         JobNotReady
             The job is not over.
         """
-        chosen = RETRYABLE if codes is None else frozenset([codes] if isinstance(codes, str) else codes)
+        given = [codes] if isinstance(codes, str) else codes
+        if given is not None and not (
+            isinstance(given, Iterable) and all(isinstance(code, str) for code in given)
+        ):
+            raise InputError(
+                f"codes is {codes!r}; it takes codes such as 'expired', as job.errors() has them."
+            )
+        chosen = RETRYABLE if given is None else frozenset(given)
         unknown = sorted(code for code in chosen - set(EXPLANATIONS) if not code.startswith("http_"))
         if unknown:
             raise InputError(
@@ -589,6 +602,8 @@ class Job:
         wait : bool
             Wait for the job; else take what is there, with the code ``pending`` on the rest.
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"job.join takes a DataFrame, not {type(frame).__name__}.")
         self._ready(wait)
         return self._answers.for_frame(frame)
 

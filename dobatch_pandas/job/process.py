@@ -21,7 +21,7 @@ from .home import Home
 from .machine import Event, Now, Woken, problem_of
 from .work import LockOfJob, OpenJob, Workers
 
-__all__ = ["close_home", "drop", "home_here", "keep_alive", "live_of", "post", "take_up", "wake"]
+__all__ = ["close_home", "drop", "home_here", "keep_alive", "live_of", "post", "take_up", "tell", "wake"]
 
 BUDGET = 60.0  # seconds that one call may take; waiting for better times is the machine's
 
@@ -106,9 +106,14 @@ def post(live: Live, event: Event) -> None:
     _here.loop.call(lambda: _here.engine.post(live, event))
 
 
+def tell(live: Live, event: Event) -> None:
+    """Hand an event to the loop; returns when the job knows, so that whoever looks next sees what follows from it."""
+    _here.loop.ask(lambda: _here.engine.post(live, event))
+
+
 def wake(live: Live) -> None:
     """Have whatever waits tried at once, also what waits for a person; returns when the job knows."""
-    _here.loop.ask(lambda: _here.engine.post(live, Woken()))
+    tell(live, Woken())
 
 
 def drop(home: Home, job_id: str) -> None:

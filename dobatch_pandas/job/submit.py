@@ -213,7 +213,7 @@ def _submitted(
             f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
         )
     job.resume(send_only=send_only)
-    if record.id != job_id and max_cost != record.max_cost and record.max_cost is not None:
+    if record.id != job_id and max_cost is not None and record.max_cost not in (None, max_cost):
         # The same question with another limit: whoever asks now decides.
         job.allow(max_cost)
     return job

@@ -90,11 +90,26 @@ def test_a_lost_journal_is_told_and_nothing_sent_again(server, how):
     for look in (lambda: dobatch.attach(job.id), ask):
         with pytest.raises(ConfigurationError, match=r"journal\.jsonl is gone or empty"):
             look()
-    assert "journal.jsonl" in dobatch.jobs()["problem"].iloc[0]
     assert set(server.executed.values()) == {1}
     left = dobatch.Job(process.home_here(), job.id)
     left.forget()
     assert list(ask().result()["answer"]) == SAID
+
+
+def test_a_held_job_that_is_cancelled_or_allowed_is_over_for_who_waits_next(server):
+    """
+    ``job.allow(...)`` and ``job.cancel()``, then ``job.wait()`` at once: what was held does not hold it any more.
+    """
+    options = {"model": "gpt-4.1-mini", "into": "answer", "max_tokens": 5, "display": False}
+    server.faults.fail_share = 1.0
+    for number, go_on in enumerate([lambda job: job.allow(1.0), lambda job: job.cancel()]):
+        job = FRAME.dobatch.submit(f"number {{n}}, {number}", max_cost=1.0, **options).wait()
+        job.allow(1e-9)
+        job.retry(job.errors()["error_code"].unique())
+        with pytest.raises(BudgetExceeded):
+            job.wait()
+        go_on(job)
+        assert job.wait(timeout=30).status in ("completed", "cancelled")
 
 
 def test_a_full_disk_is_told_at_submit(server, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dobatch_pandas.errors import DobatchError
 from dobatch_pandas.job import engine as engine_module
 from dobatch_pandas.job import machine as m
 from dobatch_pandas.job.engine import Engine, Live, Loop
@@ -322,6 +323,6 @@ def test_a_loop_that_could_not_start_a_thread_tries_again(monkeypatch: pytest.Mo
 
     with monkeypatch.context() as within:
         within.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(DobatchError, match="No thread"):
             loop.call(lambda: None)
     assert loop.ask(lambda: 42) == 42

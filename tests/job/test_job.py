@@ -466,3 +466,34 @@ def test_update_replaces_its_own_columns(server):
     frame.dobatch.update(ask(frame, "Spell {word}"))
     assert (frame["said"] == "Spell " + frame["word"]).all()
     assert list(frame.columns) == ["word", "said", "said_error"]
+
+
+@pytest.mark.parametrize("timeout", ["5", True, float("nan")])
+def test_a_timeout_that_is_no_number_of_seconds_is_told(server, timeout):
+    """
+    ``wait(timeout=...)`` with something else is an error in words, and never waits without end.
+    """
+    server.hold()
+    job = ask()
+    with pytest.raises(dobatch.InputError, match="seconds"):
+        job.wait(timeout=timeout)
+    server.release()
+    assert job.wait(timeout=float("inf")).status == "completed"
+
+
+@pytest.mark.parametrize("codes", [5, ["expired", 5]])
+def test_codes_that_are_none_are_told(server, codes):
+    """
+    ``retry(codes=...)`` with something that is no code is an error in words.
+    """
+    with pytest.raises(dobatch.InputError, match="codes"):
+        ask().wait().retry(codes=codes)
+
+
+@pytest.mark.parametrize("frame", [None, pd.Series([1]), {"word": ["a"]}])
+def test_a_join_to_what_is_no_frame_is_told(server, frame):
+    """
+    ``job.join`` of something else than a frame is an error in words.
+    """
+    with pytest.raises(dobatch.InputError, match="DataFrame"):
+        ask().join(frame)
