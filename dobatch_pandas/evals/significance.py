@@ -104,9 +104,9 @@ def _hashable(value: Any) -> Any:
 
 def _cluster_variance(values: Values, codes: Values) -> tuple[float, int]:
     """Variance of the mean of ``values``, robust to what their clusters share, and the number of clusters."""
-    count = len(np.unique(codes))
-    _, codes = np.unique(codes, return_inverse=True)
-    sums = np.bincount(codes, weights=values - values.mean(), minlength=count)
+    names, codes = np.unique(codes, return_inverse=True)
+    count = len(names)
+    sums = np.bincount(codes, weights=values - values.mean())
     if count < 2:
         return math.inf, count
     return float(count / (count - 1) * np.sum(sums**2) / len(values) ** 2), count
@@ -137,7 +137,7 @@ def clustered_share(
     sums, sizes = np.bincount(places, weights=values), np.bincount(places)
     informative = min(int((sums > 0).sum()), int((sums < sizes).sum()))
     freedom = float(np.clip(2 * informative - 2, min(2, count - 1), count - 1))
-    quantile = float(need("scipy.stats", _SCORING).t.ppf((1 + confidence) / 2, freedom))
+    quantile = _student(confidence, freedom)
     low, high = _wilson(mean, rows / effect, quantile)
     return mean, low, high
 
@@ -149,7 +149,7 @@ def mean_interval(values: Values, confidence: float) -> tuple[float, float, floa
     mean = float(values.mean())
     if len(values) < 2:
         return mean, math.nan, math.nan
-    quantile = float(need("scipy.stats", _SCORING).t.ppf((1 + confidence) / 2, len(values) - 1))
+    quantile = _student(confidence, len(values) - 1)
     half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
     return mean, mean - half, mean + half
 
@@ -212,7 +212,7 @@ class Paired:
         units = self.clusters or self.rows
         if units < 2:
             return -math.inf, math.inf
-        quantile = float(need("scipy.stats", _COMPARING).t.ppf((1 + confidence) / 2, units - 1))
+        quantile = _student(confidence, units - 1)
         return self.difference - quantile * self.spread, self.difference + quantile * self.spread
 
 
@@ -494,4 +494,9 @@ def p_words(p: float) -> str:
 
 
 def _normal(confidence: float) -> float:
-    return float(need("scipy.stats", _COMPARING).norm.ppf((1 + confidence) / 2))
+    # scipy.special's functions are the same numbers as scipy.stats', many times as quick.
+    return float(need("scipy.special", _COMPARING).ndtri((1 + confidence) / 2))
+
+
+def _student(confidence: float, freedom: float) -> float:
+    return float(need("scipy.special", _COMPARING).stdtrit(freedom, (1 + confidence) / 2))

@@ -2,7 +2,7 @@
 How often the intervals hold the truth, and how often runs of one quality are told apart.
 
 Shares and paired differences are enumerated (every outcome with its probability), clusters and means simulated,
-each cell from a seed of its own. It takes some four minutes of one core.
+each cell from a seed of its own. It takes some three minutes of one core.
 
     python tests/evals/coverage_of_intervals.py          prints the tables
     python tests/evals/coverage_of_intervals.py --write  puts them into docs/evals.md
@@ -30,7 +30,7 @@ DIFFERING = (
     *((0.01, 0.0), (0.02, 0.01), (0.05, 0.0), (0.05, 0.02), (0.1, 0.05), (0.2, 0.1), (0.4, 0.1), (0.7, 0.05)),
     *((0.01, 0.01), (0.02, 0.02), (0.05, 0.05), (0.1, 0.1), (0.3, 0.3)),
 )
-CLUSTERS, ALIKE, TIMES = (5, 10, 20, 50, 100), (0.1, 0.3), 4_000
+CLUSTERS, ALIKE, TIMES = (5, 10, 20, 50, 100), (0.1, 0.3), 2_000
 LEVELS = (0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.98)
 #: True accuracies of two runs, whose rows are in clusters.
 BOTH = (
