@@ -164,7 +164,7 @@ def answer_schema_of(schema: Any) -> AnswerSchema | None:
         raise InputError(problems)
     if "properties" not in given and given.keys() & {"$ref", "allOf"}:
         # A model that refers to itself stands among its own definitions.
-        kept = {name: given[name] for name in ("$defs", "definitions") if name in given}
+        kept: dict[str, Any] = {name: given[name] for name in ("$defs", "definitions") if name in given}
         given = {**resolve(given, given), **kept}
     if given.get("type", "object") != "object" or not isinstance(given.get("properties"), Mapping):
         raise InputError(
