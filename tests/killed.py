@@ -18,7 +18,7 @@ import pandas as pd
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.answers import join
-from dobatch_pandas.job import render, work
+from dobatch_pandas.job import render, row_answers, work
 from dobatch_pandas.job import submit as submission
 from dobatch_pandas.job.home import Home
 from dobatch_pandas.job.journal import Journal
@@ -150,8 +150,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "after the result links": lambda: strike(Api, "get_results", "after"),
     "mid-download": lambda: strike_moving(Api, "download"),
     "fetched and recorded": journal("after", becoming("fetched"), 2),
-    "before results are written": lambda: strike(work, "read_part_into", "before"),
-    "after results are written": lambda: strike(work, "read_part_into", "after", 2),
+    "before results are written": lambda: strike(row_answers, "read_part_into", "before"),
+    "after results are written": lambda: strike(row_answers, "read_part_into", "after", 2),
     "read and recorded": journal("after", becoming("read")),
     "before the end is recorded": journal("before", once("ended")),
     "after the end is recorded": journal("after", once("ended")),
