@@ -265,8 +265,10 @@ class Job:
             while not enough(live):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
+                    words = problem_of(live.state)[0]
+                    why = f" {words}" if words else ""
                     raise WaitTimeout(
-                        f"Job {self.id} is not over after {timeout:g} s ({self.status}); it goes on. "
+                        f"Job {self.id} is not over after {timeout:g} s ({self.status}); it goes on.{why} "
                         "Wait again with job.wait().",
                         self.id,
                     )

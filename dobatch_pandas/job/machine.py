@@ -1203,8 +1203,8 @@ def _over_budget(state: State, part: Part) -> str | None:
     if spent + part.bound <= state.max_cost + 1e-9:
         return None
     return (
-        f"Part {part.number} is held: it may cost ${part.bound:,.4f}, ${spent:,.4f} is spent or committed, and "
-        f"max_cost is ${state.max_cost:,.4f}. {cure}"
+        f"Part {part.number} is held: it may cost ${part.bound:.4g}, ${spent:.4g} is spent or committed, and "
+        f"max_cost is ${state.max_cost:.4g}. {cure}"
     )
 
 
