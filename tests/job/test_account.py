@@ -221,6 +221,7 @@ def test_a_relative_home_of_the_environment_stays_where_it_was(tmp_path, monkeyp
     """
     DOBATCH_HOME counts from where the process stood when it was first used.
     """
+    monkeypatch.setattr(config, "_chosen", config._Chosen())
     monkeypatch.setenv("DOBATCH_HOME", f"jobs-of-{tmp_path.name}")
     monkeypatch.chdir(tmp_path)
     before = config.settings().home
