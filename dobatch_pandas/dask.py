@@ -194,10 +194,11 @@ class DaskPlan:
             if sending.max_cost is not None:
                 limits = self._bounds(parts, sending.fresh, asker)
                 stay_within(sending.max_cost, self.recipe.model, _sum_of(limits))
+            # One name for all: a partition that is done again, since its worker died, is no fresh asking of its own.
+            ask = secrets.token_hex(8) if sending.fresh else None
             send = delayed(_send_partition, pure=False)
             asked = [
-                send(part, self.recipe, sending.fresh, limit, asker)
-                for part, limit in zip(parts, limits, strict=True)
+                send(part, self.recipe, ask, limit, asker) for part, limit in zip(parts, limits, strict=True)
             ]
             ids = compute(*asked)  # type: ignore[no-untyped-call]
         finally:
@@ -230,13 +231,19 @@ def _bound_partition(
 
 
 def _send_partition(
-    frame: pd.DataFrame, recipe: Recipe, fresh: bool, max_cost: float | None, asker: _Asker
+    frame: pd.DataFrame, recipe: Recipe, ask: str | None, max_cost: float | None, asker: _Asker
 ) -> str | None:
     if frame.empty:
         return None
     asker.serve()
     job = submit_frame(
-        Plan(frame, recipe).frame, recipe, fresh=fresh, max_cost=max_cost, display=False, send_only=True
+        Plan(frame, recipe).frame,
+        recipe,
+        fresh=ask is not None,
+        ask=ask,
+        max_cost=max_cost,
+        display=False,
+        send_only=True,
     )
     job.sent()
     return job.id

@@ -44,6 +44,7 @@ def submit_frame(
     display: Any = None,
     send_only: bool = False,
     max_cost: float | None = None,
+    ask: str | None = None,
 ) -> Job:
     """
     Freeze a frame's input to disk, record the job, and have it moved on.
@@ -61,6 +62,8 @@ def submit_frame(
         Leave the job once the service has all of it; another process waits for the answers.
     max_cost : float, optional
         US dollars that the job may cost at most.
+    ask : str, optional
+        Name of one fresh asking: whoever does the same submit again under this name finds its job.
     """
     home = home_with_token()
     check_max_cost(max_cost)
@@ -68,7 +71,8 @@ def submit_frame(
     frozen: list[JobFolder] = []
 
     def freeze(folder: JobFolder) -> str:
-        fingerprint, mine = write_input(frame, recipe, folder.input, salt=salt_here(home))
+        salt = salt_here(home) if ask is None else f"{salt_here(home)} {ask}"
+        fingerprint, mine = write_input(frame, recipe, folder.input, salt=salt)
         mine.write(folder.rows)
         known.append(mine)
         frozen.append(folder)
@@ -85,6 +89,7 @@ def submit_frame(
         freeze,
         rows,
         fresh=fresh,
+        anew=fresh and ask is None,
         display=display,
         max_cost=max_cost,
         send_only=send_only,
@@ -145,7 +150,15 @@ def submit_dataset(
         return freeze_batches(recipe, files.batches(recipe.columns))
 
     return _submitted(
-        home, recipe, rows, lambda _: fingerprint, frozen, **sending.words(), send_only=False, source=asked_of
+        home,
+        recipe,
+        rows,
+        lambda _: fingerprint,
+        frozen,
+        **sending.words(),
+        anew=sending.fresh,
+        send_only=False,
+        source=asked_of,
     )
 
 
@@ -168,6 +181,7 @@ def _submitted(
     pieces: Callable[[], Iterable[pa.RecordBatch]],
     *,
     fresh: bool,
+    anew: bool,
     display: Any,
     max_cost: float | None,
     send_only: bool,
@@ -177,7 +191,7 @@ def _submitted(
     try:
         with disk_in_words(home.path):
             fingerprint = freeze(home.folder(job_id).create())
-        record = None if fresh else home.find(fingerprint)
+        record = None if anew else home.find(fingerprint)
         if record is None:
             if max_cost is not None:
                 answered = None if fresh else answered_here(home, recipe)
@@ -200,7 +214,7 @@ def _submitted(
                 max_cost=max_cost,
             )
             record = home.add_job(
-                mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=fresh
+                mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=anew
             )
     except BaseException:
         home.discard(job_id)
