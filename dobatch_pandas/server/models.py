@@ -94,6 +94,8 @@ def _times(endpoint: str, body: Mapping[str, Any]) -> int:
     times = body.get("n") if endpoint == CHAT else None
     if times is None:
         return 1
+    if isinstance(times, float) and times.is_integer():
+        times = int(times)  # JSON knows one kind of number
     if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= 128:
         raise ValueError("'n' must be a number from 1 to 128")
     return times

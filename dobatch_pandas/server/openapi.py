@@ -279,7 +279,9 @@ def _schemas(options: Options) -> dict[str, Any]:
         "ModelError": _object({"error": {"type": "object"}}, closed=False),
         "Any": {},
         "ChatRequest": _object(
-            {"model": _TEXT, "messages": {"type": "array", "minItems": 1, "items": turn}}, closed=False
+            {"model": _TEXT, "messages": {"type": "array", "minItems": 1, "items": turn}},
+            {"n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128}},
+            closed=False,
         ),
         "ResponsesRequest": _object(
             {
