@@ -429,7 +429,7 @@ def _from_files(paths: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for path in paths:
         try:
-            lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+            lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as problem:
             raise ServerProblem(f"--fault-file {path} cannot be read: {problem}.") from problem
         for number, line in enumerate(lines, 1):
