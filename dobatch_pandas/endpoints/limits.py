@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CHAT", "EMBEDDINGS", "MESSAGES", "RESPONSES", "Limit", "takes_completion_tokens"]
+__all__ = ["CHAT", "EMBEDDINGS", "MESSAGES", "RESPONSES", "Limit", "meant", "takes_completion_tokens"]
 
 _REASONING = re.compile(r"(^|[/-])(o[1-9](-|$)|gpt-5)", re.IGNORECASE)
 
@@ -60,6 +61,34 @@ MESSAGES = {
     "top_k": Limit(0, whole=True),
 }
 EMBEDDINGS = {"dimensions": _COUNT}
+
+# fmt: off
+_PARAMETERS = (
+    "audio", "background", "cache_control", "chat_template_kwargs", "container", "context_management",
+    "conversation", "dimensions", "encoding_format", "frequency_penalty", "function_call", "functions",
+    "guided_json", "include", "input", "instructions", "logit_bias", "logprobs",
+    "max_completion_tokens", "max_output_tokens", "max_tokens", "max_tool_calls", "mcp_servers", "messages",
+    "metadata", "min_p", "modalities", "model", "n", "output_config",
+    "parallel_tool_calls", "prediction", "presence_penalty", "previous_response_id", "prompt", "prompt_cache_key",
+    "prompt_cache_retention", "reasoning", "reasoning_effort", "repetition_penalty", "response_format", "safety_identifier",
+    "seed", "service_tier", "stop", "stop_sequences", "store", "stream",
+    "stream_options", "system", "temperature", "text", "thinking", "tool_choice",
+    "tools", "top_k", "top_logprobs", "top_p", "truncation", "user",
+    "verbosity", "web_search_options",
+)
+# fmt: on
+_SPELT = {name.replace("_", ""): name for name in _PARAMETERS}
+# "temprature" is 0.95 like temperature; the most alike of two that both exist, logprobs and top_logprobs, 0.84.
+_MISSPELT = 0.87
+
+
+def meant(name: str) -> str | None:
+    """Return the parameter that a misspelt one must mean, as of the bodies of all four endpoints; None for any other."""
+    plain = name.replace("_", "").replace("-", "").casefold()
+    if name in _PARAMETERS:
+        return None
+    near = difflib.get_close_matches(plain, _SPELT, n=1, cutoff=_MISSPELT)
+    return _SPELT[near[0]] if near else None
 
 
 def takes_completion_tokens(model: str) -> bool:

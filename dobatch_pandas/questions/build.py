@@ -14,6 +14,7 @@ import orjson
 import pandas as pd
 
 from dobatch_pandas.endpoints import ENDPOINTS, endpoint_for
+from dobatch_pandas.endpoints.limits import meant
 from dobatch_pandas.errors import InputError, Problem
 
 from .problems import frame_problems
@@ -208,6 +209,11 @@ def param_problems(module: Any, params: Mapping[str, Any], model: str = "") -> l
         f"{name} cannot be given: {module.RESERVED[name]}."
         for name, value in params.items()
         if name in module.RESERVED and not (value is False or (name == "n" and value == 1))
+    ]
+    problems += [
+        f"{name} is no parameter that a body takes: did you mean {near}?"
+        for name in params
+        if (near := meant(name))
     ]
     problems += module.problems({**module.DEFAULTS, **params}, model)
     problems += [

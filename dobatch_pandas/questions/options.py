@@ -76,8 +76,13 @@ _ELSEWHERE = {
     "timeout": "job.wait(timeout=...) limits the waiting",
     "wait": "job.wait() waits, and so do join and update",
     "send_only": "submit returns at once in any case, and job.sent() waits until all of it is with the service",
-    "params": "each parameter of the body is a keyword of its own, such as temperature=0",
-    "body": "each parameter of the body is a keyword of its own, such as temperature=0",
+    **dict.fromkeys(
+        ("params", "body", "extra_body"),
+        "each parameter of the body is a keyword of its own, such as temperature=0",
+    ),
+    **dict.fromkeys(
+        ("extra_headers", "extra_query"), "a batch has no headers or queries of a single request"
+    ),
     "frame": "the frame is what stands before .dobatch",
     "prompt": "the prompt comes first, without a name",
     "recipe": "a plan is submitted with plan.submit()",

@@ -94,3 +94,28 @@ def test_a_set_has_one_order() -> None:
         for seed in "12"
     }
     assert said == {(plain({"red", "green", "blue", 1}) + "\n").encode()}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("maxTokens", "max_tokens"),
+        ("stops", "stop"),
+        ("reasoning-effort", "reasoning_effort"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused(written: str, meant: str) -> None:
+    """
+    Nothing is sent, and paid, without the parameter that was meant.
+    """
+    with pytest.raises(InputError, match=f"{written} is no parameter .* did you mean {meant}"):
+        asked(FRAME, "{text}", params={written: 1})
+
+
+@pytest.mark.parametrize("name", ["min_tokens", "guided_regex", "ignore_eos", "prompt_id", "top_a"])
+def test_an_unknown_parameter_travels(name: str) -> None:
+    """
+    What only the model's own server knows can be asked.
+    """
+    assert build_recipe("{text}", model="m", params={name: 1}).body[name] == 1
