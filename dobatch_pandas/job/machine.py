@@ -567,7 +567,7 @@ class Woken:
 
 @dataclass(frozen=True)
 class LookAlong:
-    """Some batch is looked at now: one call can list others that are due soon."""
+    """A batch of another job is looked at now: one call can list those that are due soon."""
 
 
 @dataclass(frozen=True)
@@ -702,6 +702,10 @@ def step(state: State, event: Event, now: Now) -> tuple[State, list[Action]]:
     state = _after(state, event, now)
     was_over = state.over
     state, actions = _plan(state, now)
+    if any(isinstance(action, Look) for action in actions):
+        # One call tells of many batches: those that are due soon are looked at now too.
+        state, more = _plan(_each(state, lambda part: _along(part, now)), now)
+        actions += more
     if state.over and not was_over:
         actions.append(Leave())
     return state, actions

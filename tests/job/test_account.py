@@ -247,13 +247,13 @@ def test_blocks_that_overlap_leave_nothing_behind(home):
 
     def block(number: int) -> None:
         with config.configured(display=False):
-            inside.wait(10)
-            leave[number].wait(10)
+            inside.wait(120)
+            leave[number].wait(120)
 
     threads = [threading.Thread(target=block, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    inside.wait(10)
+    inside.wait(120)
     assert config.settings().display is False
     dobatch.configure(token="meanwhile")
     for number in range(2):

@@ -109,7 +109,7 @@ def test_a_held_job_that_is_cancelled_or_allowed_is_over_for_who_waits_next(serv
         with pytest.raises(BudgetExceeded):
             job.wait()
         go_on(job)
-        assert job.wait(timeout=30).status in ("completed", "cancelled")
+        assert job.wait(timeout=240).status in ("completed", "cancelled")
 
 
 def test_a_full_disk_is_told_at_submit(server, monkeypatch):

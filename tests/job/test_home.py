@@ -113,7 +113,7 @@ def test_a_job_that_was_added_outlives_the_process(here, place):
 
 def _submit(place: Path, ready: Any, found: Any) -> None:
     home = Home(place)
-    ready.wait(30)
+    ready.wait(120)
     found.put(_add(home))
 
 
@@ -567,11 +567,11 @@ def test_a_forked_child_uses_a_connection_of_its_own(here):
     def hold(db: sqlite3.Connection) -> None:
         db.execute("UPDATE jobs SET model = 'held'")
         held.set()
-        release.wait(30)
+        release.wait(120)
 
     writer = threading.Thread(target=lambda: here._index.write(hold))
     writer.start()
-    held.wait(10)
+    held.wait(120)
     child = multiprocessing.get_context("fork").Process(target=lambda: _add(here, "child"))
     threading.Timer(0.1, release.set).start()
     child.start()

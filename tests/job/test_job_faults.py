@@ -73,10 +73,8 @@ def test_passing_faults_are_survived(operation, fault, server, monkeypatch):
 
 
 def until(happened):
-    """Return when something has happened in another thread."""
-    end = time.monotonic() + 60
+    """Return when something has happened in another thread; a test that waits in vain ends by its own time limit."""
     while not happened():
-        assert time.monotonic() < end
         time.sleep(0.01)
 
 
@@ -153,7 +151,7 @@ def test_a_token_given_the_moment_the_job_asks_for_one_is_taken(operation, serve
 
     unsubscribe = job.subscribe(answer_at_once)
     answer_at_once()
-    job.wait(timeout=60)
+    job.wait(timeout=240)
     unsubscribe()
     check(job, server)
 
@@ -163,14 +161,14 @@ def wait_for(job, condition):
     news = threading.Event()
     unsubscribe = job.subscribe(news.set)
     try:
-        for _ in range(200):
+        while True:
             now = job.snapshot()
             if condition(now):
                 return now
             assert not now.over, now
-            news.wait(5)
+            # Not all that a snapshot shows is news, and a subscription of a job that has just ended hears none.
+            news.wait(0.5)
             news.clear()
-        raise AssertionError(now)
     finally:
         unsubscribe()
 
@@ -183,13 +181,13 @@ def test_two_never_move_a_job_at_once(server, home, monkeypatch):
 
     def slowly(path: Path) -> Path:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
         return compress_part(path)
 
     monkeypatch.setattr(work, "compress_part", slowly)
     server.hold()
     first = pd.DataFrame({"x": range(10)}).dobatch.submit("Say {x}", model="echo")
-    assert begun.wait(30)
+    assert begun.wait(120)
     here = process.home_here()
     leaving = threading.Thread(target=process.drop, args=(here, first.id))
     leaving.start()
@@ -199,7 +197,7 @@ def test_two_never_move_a_job_at_once(server, home, monkeypatch):
     assert leaving.is_alive()
     go_on.set()
     server.release()
-    leaving.join(30)
+    leaving.join(120)
     assert late.wait().status == "completed"
     assert set(server.executed.values()) == {1}
 

@@ -380,6 +380,18 @@ def test_a_token_that_is_given_while_a_call_is_under_way_is_tried_at_once() -> N
     assert actions == [m.Look(0, "b")]
 
 
+def test_batches_of_a_job_are_looked_at_together() -> None:
+    """Twenty batches that were made within a minute cost one call, not twenty, each time they are looked at."""
+    running = doing("look").parts[0]
+    parts = {
+        n: replace(running, number=n, batch_id=f"b{n}", doing=None, born=n * 3.0, due=NOW.ticks + n * 0.5)
+        for n in range(20)
+    }
+    parts[20] = replace(running, number=20, batch_id="new", doing=None, due=NOW.ticks + 55.0)
+    _, actions = m.step(m.State("j", rendered=True, parts=parts), m.Tick(), NOW)
+    assert actions == [m.Look(n, f"b{n}") for n in range(20)]
+
+
 def test_looks_are_five_percent_of_the_age() -> None:
     """Nobody waits much longer than the batch took, and a day costs few calls."""
     assert m.pause_before_next_look(0.0, 0.0) == m.SHORTEST_LOOK

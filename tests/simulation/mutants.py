@@ -243,12 +243,8 @@ def a_job_in_trouble_stands_still_the_others(patch: Patch) -> None:
     real = Engine.due
 
     def due(self: Engine, live: engine.Live) -> float | None:
-        for other in self.lives.values():
-            if other is live:
-                break
-            if m.problem_of(other.state)[0]:
-                return None
-        return real(self, live)
+        others = (other for other in self.lives.values() if other is not live)
+        return None if any(m.problem_of(other.state)[0] for other in others) else real(self, live)
 
     patch.setattr(Engine, "due", due)
 
