@@ -17,7 +17,7 @@ from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
 from .display.html import price_html, size
 from .display.text import dollars
-from .endpoints import READERS
+from .endpoints import ENDPOINT_AT
 from .errors import BudgetExceeded, InputError
 from .prices import Price, cost, price_of, price_words
 from .questions.freeze import freeze
@@ -213,7 +213,7 @@ class Estimator:
         bound: bool = False,
     ) -> None:
         self.model, self.provider = model, provider
-        self._endpoint = READERS[endpoint]
+        self._endpoint = ENDPOINT_AT[endpoint]
         self._bound = bound
         self.price = price_of(model, provider, overrides=overrides)
         self.counter = counter_for(model)
@@ -224,7 +224,7 @@ class Estimator:
         self._input, self._output = np.zeros(2), np.zeros(2)
         self._limited = True
         # How the other endpoints put a conversation into tokens is not published.
-        self._plain = self._endpoint.PUBLISHED
+        self._plain = self._endpoint.published
 
     def add(self, bodies: Sequence[bytes]) -> None:
         """
@@ -321,8 +321,8 @@ class Estimator:
         """The texts of a body, and the tokens its form adds."""
         messages = self._endpoint.conversation(body)
         texts = [text for message in messages for text in _texts(message)]
-        fixed = 0 if self._endpoint.VECTORS else PER_MESSAGE * len(messages) + PER_ANSWER
-        for name in self._endpoint.FORMS:
+        fixed = 0 if self._endpoint.vectors else PER_MESSAGE * len(messages) + PER_ANSWER
+        for name in self._endpoint.forms:
             if name in body:
                 form = orjson.dumps(body[name]).decode()
                 # The provider keeps to itself how it puts these to the model.
@@ -334,9 +334,9 @@ class Estimator:
         return texts, fixed
 
     def _longest_answer(self, body: dict[str, Any]) -> float:
-        if self._endpoint.VECTORS:
+        if self._endpoint.vectors:
             return 0
-        for name in self._endpoint.LIMIT_NAMES:
+        for name in self._endpoint.limit_names:
             if isinstance(body.get(name), int):
                 return float(body[name]) * (body["n"] if isinstance(body.get("n"), int) else 1)
         self._limited = False

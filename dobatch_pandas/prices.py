@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .display.text import dollars
+from .endpoints import PROVIDERS
 from .errors import ConfigurationError
 
 __all__ = [
@@ -205,7 +206,7 @@ def _from_user(model: str, mine: Any) -> Price:
 def _listed(model: str, provider: str) -> Price | None:
     name = _provider_name(model, provider)
     # Open models run on DigitalOcean's own machines at prices of their own, and not in batches.
-    if provider not in ("openai", "anthropic") or name.startswith("gpt-oss"):
+    if provider not in PROVIDERS or name.startswith("gpt-oss"):
         return None
     library = _from_library(name, provider)
     if library is not None and library.note is None:

@@ -17,7 +17,7 @@ from .answers.result_lines import merge_results, read_lines
 from .arrow.threads import Threads
 from .codes import Fate
 from .config import settings
-from .endpoints import READERS
+from .endpoints import ENDPOINT_AT
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
 from .estimate import Estimator, check_max_cost, stay_within
 from .questions.freeze import freeze
@@ -101,7 +101,7 @@ def run_trial(
     )
     told = response_columns(*known, json_schema=recipe.schema, flatten=recipe.flatten, index=rows.index)
     asked = [
-        None if body is None else _prompt(READERS[recipe.endpoint].conversation(orjson.loads(body)))
+        None if body is None else _prompt(ENDPOINT_AT[recipe.endpoint].conversation(orjson.loads(body)))
         for body in bodies
     ]
     took = pd.array([seconds.get(name) for name in ids], dtype="Float64")

@@ -18,12 +18,13 @@ import pandas as pd
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.answers import join
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.job import render, row_answers, work
 from dobatch_pandas.job import submit as submission
 from dobatch_pandas.job.home import Home
 from dobatch_pandas.job.journal import Journal
 from dobatch_pandas.job.machine import Part, State
-from dobatch_pandas.questions import part_files
 from dobatch_pandas.service import client
 
 ROWS = 60
@@ -55,7 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def submit(kind: str) -> dobatch.Job:
     """The cell that runs, is killed, and runs again."""
-    part_files.FILE_LIMITS["openai"] = part_files.FileLimits(requests=PART, bytes=200_000_000)
+    OPENAI.file_limits = FileLimits(requests=PART, bytes=200_000_000)
     asked = dict(KINDS[kind])
     return frame().dobatch.submit(asked.pop("prompt"), model="echo", into="answer", **asked)
 

@@ -12,11 +12,12 @@ import pytest
 from dobatch_pandas import datasets, estimate
 from dobatch_pandas.answers.result_lines import RESULTS
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.estimate import Estimator, estimate_bodies, estimate_frame
 from dobatch_pandas.prices import Prices, usage_of
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze
-from dobatch_pandas.questions.part_files import FILE_LIMITS, FileLimits
 from dobatch_pandas.questions.request_lines import RequestWriter, ids_of
 
 MINE = {"mine": Prices(input=2, output=10, cached_input=1), "gpt-4o": Prices(input=2, output=10)}
@@ -292,7 +293,7 @@ def test_samples_are_requests_and_several_files_are_several_batches(monkeypatch)
     """
     Asking three times costs three times, over as many batches as the limits want.
     """
-    monkeypatch.setitem(FILE_LIMITS, "openai", FileLimits(requests=4, bytes=10**6))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(requests=4, bytes=10**6))
     recipe = build_recipe("{text}", model="gpt-4o", samples=3)
     found = estimate_frame(datasets.load_reviews(3), recipe, overrides=MINE)
 

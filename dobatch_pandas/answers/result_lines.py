@@ -11,13 +11,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
-from functools import lru_cache
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,9 +21,12 @@ from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, pa
 from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.arrow.threads import Threads
-from dobatch_pandas.codes import failure
-from dobatch_pandas.endpoints import READERS, chat, embeddings, messages
-from dobatch_pandas.endpoints.answer import Answer, count, path, true, words
+from dobatch_pandas.endpoints import ENDPOINT_AT, PROVIDERS, claimed_by, read_body
+from dobatch_pandas.endpoints.answer import path, true, words
+from dobatch_pandas.endpoints.chat import CHAT
+from dobatch_pandas.endpoints.endpoint import Endpoint
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import Provider
 
 __all__ = ["RESULTS", "iter_results", "merge_results", "results_of"]
 
@@ -62,12 +61,11 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     if not isinstance(entry, dict):
         return None
     custom_id = words(entry.get("custom_id"))
-    if not custom_id or _is_request(entry):
+    provider = _provider_of(entry)
+    if not custom_id or provider is None:
         return None
-    if isinstance(entry.get("result"), dict) and not isinstance(entry.get("response"), dict):
-        status, request_id, answer = _of_result(entry["result"])
-    else:
-        status, request_id, answer = _of_response(entry)
+    status, request_id, body, failure = provider.outcome(entry)
+    answer = failure or read_body(body)
     if status is not None and not 0 <= status < 1000:
         status = None
     return (
@@ -88,61 +86,15 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
     )
 
 
-def _is_request(entry: dict[str, Any]) -> bool:
-    """Whether a line asks: it has a body, and no word of what came of it."""
-    asks = isinstance(entry.get("body"), dict) or isinstance(entry.get("params"), dict)
-    return asks and not any(word in entry for word in ("response", "result", "error"))
-
-
-def _failed(status: int | None, error: Any) -> Answer:
-    code, message = failure(status, error)
-    return Answer(code=code, message=message)
-
-
-def _of_response(entry: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
-    """A line of the `openai` kind: `response` and `error`."""
-    response, error = entry.get("response"), entry.get("error")
-    status = count(path(response, "status_code"))
-    request_id = words(path(response, "request_id"))
-    body = path(response, "body")
-    if isinstance(body, str):
-        with suppress(orjson.JSONDecodeError):
-            body = orjson.loads(body)
-    inner = path(body, "error")
-    error, inner = _reported(error), _reported(inner)
-    if error or inner or (status is not None and not 200 <= status < 300):
-        return status, request_id, _failed(status, error or inner or body)
-    if not body:
-        return status, request_id, _failed(None, None)
-    return status, request_id, _read_body(body)
-
-
-def _reported(error: Any) -> Any:
-    """An error that says anything; some services write an object of empty members where there is none."""
-    return error if not isinstance(error, dict) or any(map(_reported, error.values())) else None
-
-
-def _of_result(result: dict[str, Any]) -> tuple[int | None, str | None, Answer]:
-    """A line of the `anthropic` kind: `result`, of one of four types."""
-    kind = result.get("type")
-    error = _reported(result.get("error"))
-    if kind == "succeeded" and not error:
-        body = result.get("message")
-        answer = _read_body(body) if body else _failed(None, None)
-        return None, words(path(body, "id")), answer
-    request_id = words(path(error, "request_id"))
-    if kind in ("canceled", "cancelled", "expired"):
-        return None, request_id, _failed(None, {"code": kind, "message": words(path(error, "message"))})
-    return None, request_id, _failed(None, error or {"message": f"result of type {words(kind)}"})
-
-
-def _read_body(body: Any) -> Answer:
-    if isinstance(body, dict):
-        for reader in READERS.values():
-            if reader.claims(body):
-                answer: Answer = reader.read_body(body)
-                return answer
-    return Answer(code="invalid_response", message=f"Not a body of any endpoint: {words(body)}"[:500])
+def _provider_of(entry: dict[str, Any]) -> Provider | None:
+    """Whose result a line is; None where it asks: it has a body, and no word of what came of it."""
+    for provider in PROVIDERS.values():
+        if isinstance(entry.get(provider.envelope), dict):
+            return provider
+    known = PROVIDERS.values()
+    asks = any(isinstance(entry.get(one.asks), dict) for one in known)
+    told = "error" in entry or any(one.envelope in entry for one in known)
+    return None if asks and not told else OPENAI
 
 
 def read_lines(lines: Iterable[bytes]) -> tuple[Any, Any, list[bytes]]:
@@ -183,45 +135,26 @@ def read_lines(lines: Iterable[bytes]) -> tuple[Any, Any, list[bytes]]:
 class _Kind(NamedTuple):
     """What Arrow is to expect of a block's lines."""
 
-    envelope: str  # "response" or "result": where a line of either provider holds its outcome
-    reader: ModuleType
+    provider: Provider
+    endpoint: Endpoint
     schema: Any
 
 
-_INNER = pa.struct([("message", pa.string())])
-_ERROR = pa.struct(
-    [("code", pa.string()), ("message", pa.string()), ("type", pa.string()), ("error", _INNER)]
-)
-
-
-@lru_cache
-def _schema_of(envelope: str, body: Any) -> Any:
-    error = _ERROR
-    if envelope == "result":
-        result = pa.struct([("type", pa.string()), ("message", body), ("error", error)])
-        return pa.schema([("custom_id", pa.string()), ("result", result)])
-    body = pa.struct([*body, ("error", error)])
-    response = pa.struct([("status_code", pa.int64()), ("request_id", pa.string()), ("body", body)])
-    return pa.schema([("custom_id", pa.string()), ("response", response), ("error", error)])
-
-
-def _kind_of(lines: Iterable[bytes], endpoint: str | None) -> _Kind:
+def _kind_of(lines: Iterable[bytes], url: str | None) -> _Kind:
     """Look at the first lines for one that succeeded; where there is none, the endpoint tells."""
-    reader = READERS.get(endpoint or "", chat)
-    envelope = "result" if reader is messages else "response"
-    body: Any = None
     for line in lines:
         entry = (load(line)[0] or [None])[0]
-        inner = "result" if path(entry, "result") else "response"
-        found = path(entry, inner, "message" if inner == "result" else "body")
-        claimed = [one for one in READERS.values() if isinstance(found, dict) and one.claims(found)]
-        if claimed and not path(found, "error") and (inner == "response" or claimed[0] is messages):
-            envelope, reader, body = inner, claimed[0], found
-            break
-    shape = reader.BODY
-    if reader is embeddings and body and embeddings.in_base64(body):
-        shape = embeddings.BODY_BASE64
-    return _Kind(envelope, reader, _schema_of(envelope, shape))
+        provider = _provider_of(entry) if isinstance(entry, dict) else None
+        if provider is None:
+            continue
+        body = path(entry, provider.envelope, provider.answer)
+        endpoint = claimed_by(body)
+        if endpoint is None or body.get("error"):
+            continue
+        if provider.only_endpoint in (None, endpoint.url):
+            return _Kind(provider, endpoint, provider.schema(endpoint.shape(body)))
+    endpoint = ENDPOINT_AT.get(url or "", CHAT)
+    return _Kind(endpoint.provider, endpoint, endpoint.provider.schema(endpoint.shape(None)))
 
 
 def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
@@ -262,33 +195,13 @@ def _plain_successes(table: Any, kind: _Kind) -> tuple[Any, Any]:
     Arrow's reader does not look whether text is UTF-8; casting does.
     """
     columns = {name: one_array(table[name]) for name in table.column_names}
-    custom_id, outer = columns["custom_id"], columns[kind.envelope]
-    body = pc.struct_field(outer, "message" if kind.envelope == "result" else "body")
-    answered, read = kind.reader.plain(body)
+    custom_id = columns["custom_id"]
+    answered, failed, read = kind.provider.plain(columns, kind.endpoint.plain)
     read["custom_id"] = custom_id
-    if kind.envelope == "result":
-        read["request_id"] = pc.struct_field(body, "id")
-        answered &= true(pc.equal(pc.struct_field(outer, "type"), "succeeded"))
-        answered &= true(pc.is_null(pc.struct_field(outer, "error")))
-        plain = answered
-    else:
-        status = pc.struct_field(outer, "status_code")
-        inner = pc.struct_field(body, "error")
-        errorless = true(pc.and_(pc.is_null(columns["error"]), pc.is_null(inner)))
-        answered &= true(pc.equal(status, 200)) & errorless
-        plain = answered
-        if not answered.all():
-            # What is known of an answer is not known of a failure; where it is, the line is looked at.
-            unsaid = [true(pc.is_null(values)) for values in read.values() if values is not custom_id]
-            bare = np.logical_and.reduce(unsaid)
-            failed, read["error_code"], read["error_message"] = _failures(
-                status, columns["error"], inner, np.flatnonzero(bare & ~answered & ~errorless)
-            )
-            plain = answered | failed
-        read["request_id"] = pc.struct_field(outer, "request_id")
-        read["status_code"] = status.cast(pa.int16(), safe=False)
     read["status"] = pa.array(["failed", "succeeded"]).take(pa.array(answered.astype(np.int8)))
-    plain = plain & (pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0)
+    plain = (answered | failed) & (
+        pc.fill_null(pc.binary_length(custom_id), 0).to_numpy(zero_copy_only=False) > 0
+    )
     arrays = []
     for field in RESULTS:
         values = read.get(field.name)
@@ -299,53 +212,6 @@ def _plain_successes(table: Any, kind: _Kind) -> tuple[Any, Any]:
             values = values.cast(pa.large_binary() if wide else pa.binary()).cast(field.type)
         arrays.append(values)
     return plain, pa.Table.from_arrays(arrays, schema=RESULTS)
-
-
-def _failures(status: Any, error: Any, inner: Any, rows: Any) -> tuple[Any, Any, Any]:
-    """Which of these rows are plain failures, and the code and message of every row, null for others."""
-    failed = np.zeros(len(status), dtype=bool)
-    at = np.full(len(status), -1)
-    codes: list[str] = []
-    messages: list[str] = []
-    picked = pa.array(rows)
-    found = zip(
-        rows.tolist(),
-        status.take(picked).to_pylist(),
-        _said(error, picked),
-        _said(inner, picked),
-        strict=True,
-    )
-    for row, number, outer_error, inner_error in found:
-        # Without a word of what Arrow was told to read, it may be empty or say something else.
-        empty = any(said is not None and not any(said.values()) for said in (outer_error, inner_error))
-        reported = outer_error or inner_error or {}
-        if empty or reported.get("error") or not 0 <= (number or 0) < 1000:
-            continue
-        failed[row], at[row] = True, len(codes)
-        code, message = failure(number, reported)
-        codes.append(code)
-        messages.append(message)
-    places = pa.array(at, mask=at < 0)
-    return failed, pa.array(codes, pa.string()).take(places), pa.array(messages, pa.string()).take(places)
-
-
-def _said(errors: Any, rows: Any) -> list[dict[str, Any] | None]:
-    """The errors of some rows; of an error within an error only whether there is one."""
-    taken = errors.take(rows)
-    if taken.null_count == len(taken):
-        return [None] * len(taken)
-    code, message, kind, inner = taken.flatten()
-    found = zip(
-        taken.is_valid().to_pylist(),
-        code.to_pylist(),
-        message.to_pylist(),
-        kind.to_pylist(),
-        inner.is_valid().to_pylist(),
-        strict=True,
-    )
-    return [
-        {"code": c, "message": m, "type": k, "error": i} if there else None for there, c, m, k, i in found
-    ]
 
 
 # Files ------------------------------------------------------------------------------------------------

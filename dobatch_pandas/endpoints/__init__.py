@@ -1,110 +1,114 @@
-"""
-The endpoints that a request can go to, one module each: what a request's body looks like, and what an answer's body means.
-"""
+"""The endpoints that a request can go to, and the providers behind them: one module each."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from dobatch_pandas.errors import InputError
 
-from . import chat, embeddings, messages, responses
-from .limits import Limit
+from .answer import Answer, words
+from .anthropic import ANTHROPIC
+from .chat import CHAT
+from .embeddings import EMBEDDINGS
+from .endpoint import Endpoint
+from .messages import MESSAGES
+from .openai import OPENAI
+from .provider import Provider
+from .responses import RESPONSES
 
-__all__ = ["ENDPOINTS", "READERS", "Endpoint", "endpoint_for"]
+__all__ = [
+    "ENDPOINTS",
+    "ENDPOINT_AT",
+    "PROVIDERS",
+    "claimed_by",
+    "endpoint_for",
+    "provider_called",
+    "read_body",
+]
 
+PROVIDERS = {one.name: one for one in (OPENAI, ANTHROPIC)}
 
-class Endpoint(Protocol):
-    """What each endpoint's module has."""
+# The first that claims an answer's body reads it.
+ENDPOINTS: dict[str, Endpoint] = {one.name: one for one in (CHAT, RESPONSES, EMBEDDINGS, MESSAGES)}
+ENDPOINT_AT = {one.url: one for one in ENDPOINTS.values()}
 
-    URL: str
-    PROVIDER: str
-    ROLES: frozenset[str]
-    """Who may speak in a message."""
-    RESERVED: dict[str, str]
-    """Body parameters that this package sets itself, and what to do instead."""
-    DEFAULTS: dict[str, Any]
-    """Body parameters that the endpoint demands, where none are given."""
-
-    LIMIT_NAMES: tuple[str, ...]
-    """Body parameters that limit the answer's tokens, the one that counts first."""
-    FORMS: tuple[str, ...]
-    """Body parameters that the provider puts to the model in a form of its own."""
-    PUBLISHED: bool
-    """Whether it is known how a conversation becomes tokens."""
-    VECTORS: bool
-    """Whether answers are vectors rather than texts."""
-
-    def members(self, prompt: Any, system: Any) -> dict[str, Any]:
-        """The question's part of the body: `prompt` is a text or messages, `system` a text or None."""
-
-    def schema_members(self, schema: dict[str, Any], strict: bool) -> dict[str, Any]:
-        """The part of the body that asks for an answer of a schema; strictly, where the service can."""
-
-    LIMITS: dict[str, Limit]
-    """Between which numbers a parameter must lie."""
-
-    def conversation(self, body: dict[str, Any]) -> list[Any]:
-        """The messages of a request, the system text first."""
-
-    def problems(self, params: dict[str, Any], model: str) -> list[str]:
-        """What is wrong with the other parameters."""
-
-
-ENDPOINTS: dict[str, Any] = {
-    "chat": chat,
-    "responses": responses,
-    "embeddings": embeddings,
-    "messages": messages,
-}
-
-# The order matters only for bodies that two would claim.
-READERS: dict[str, Any] = {module.URL: module for module in ENDPOINTS.values()}
-
-_ANTHROPIC = re.compile(r"(^|[/.-])(claude|anthropic)", re.IGNORECASE)
 _CHAT = re.compile(r"(^|[/-])(gpt-?\d|chatgpt|o\d)", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|(^|[/-])(bge|gte|e5|minilm|all-mini)", re.IGNORECASE)
 
 
-def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Any:
+def provider_called(name: Any) -> Provider:
     """
-    Return the endpoint's module; what is not said follows from the model's name.
+    Return a provider by its name.
+
+    Raises
+    ------
+    InputError
+        There is none of this name.
+    """
+    found = PROVIDERS.get(name) if isinstance(name, str) else None
+    if found is None:
+        listed = " or ".join(f'"{known}"' for known in PROVIDERS)
+        raise InputError(f"provider is {name!r}; it takes {listed}.")
+    return found
+
+
+def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Endpoint:
+    """
+    Return the endpoint that is meant; what is not said follows from the model's name.
 
     Raises
     ------
     InputError
         The words contradict each other, or name no endpoint.
     """
-    if provider not in (None, "openai", "anthropic"):
-        raise InputError(f'provider is {provider!r}; it takes "openai" or "anthropic".')
+    whose = None if provider is None else provider_called(provider)
+    # A provider that is named may know better than the model's name.
+    maker = _maker_of(model) if whose is None else whose
     if endpoint is None:
-        if provider is None:
-            provider = "anthropic" if _ANTHROPIC.search(model) else "openai"
-        if provider == "anthropic":
-            return messages
-        return embeddings if _EMBEDDING.search(model) else chat
-    for name, module in ENDPOINTS.items():
-        if endpoint in (name, module.URL, module.URL.removeprefix("/v1/")):
+        only = (maker or OPENAI).only_endpoint
+        if only is not None:
+            return ENDPOINT_AT[only]
+        return EMBEDDINGS if _EMBEDDING.search(model) else CHAT
+    for meant in ENDPOINTS.values():
+        if endpoint in (meant.name, meant.url, meant.url.removeprefix("/v1/")):
             break
     else:
         raise InputError(
             f"endpoint is {endpoint!r}; it takes {', '.join(map(repr, ENDPOINTS))}, or their paths."
         )
-    if provider is not None and provider != module.PROVIDER:
+    if whose not in (None, meant.provider):
         raise InputError(
-            f"endpoint {endpoint!r} belongs to provider {module.PROVIDER!r}, and provider is {provider!r}."
+            f"endpoint {endpoint!r} belongs to provider {meant.provider.name!r}, and provider is {provider!r}."
         )
-    # An explicit provider may know better than the model's name.
-    if provider is None:
-        if module.PROVIDER == "openai" and _ANTHROPIC.search(model):
+    if whose is None:
+        if maker not in (None, meant.provider):
             raise InputError(
-                f"Model {model!r} is one of Anthropic's and does not take {module.URL}: leave out endpoint, or say "
-                'provider="openai" if it is served that way.'
+                f"Model {model!r} is one of {maker.title}'s and does not take {meant.url}: leave out endpoint, or say "
+                f'provider="{meant.provider.name}" if it is served that way.'
             )
         vectors = bool(_EMBEDDING.search(model))
         # A name that says nothing may be either.
-        if vectors is not (module is embeddings) and (vectors or _CHAT.search(model)):
+        if vectors is not meant.vectors and (vectors or _CHAT.search(model)):
             makes = "makes embeddings" if vectors else "answers in words"
-            raise InputError(f"Model {model!r} {makes} and does not take {module.URL}: leave out endpoint.")
-    return module
+            raise InputError(f"Model {model!r} {makes} and does not take {meant.url}: leave out endpoint.")
+    return meant
+
+
+def _maker_of(model: str) -> Provider | None:
+    return next((one for one in PROVIDERS.values() if one.models and one.models.search(model)), None)
+
+
+def claimed_by(body: Any) -> Endpoint | None:
+    """Return the endpoint that an answer's body is of."""
+    if not isinstance(body, dict):
+        return None
+    return next((one for one in ENDPOINTS.values() if one.claims(body)), None)
+
+
+def read_body(body: Any) -> Answer:
+    """Read an answer's body of any endpoint."""
+    endpoint = claimed_by(body)
+    if endpoint is None:
+        return Answer(code="invalid_response", message=f"Not a body of any endpoint: {words(body)}"[:500])
+    return endpoint.read_body(body)

@@ -14,7 +14,11 @@ from dobatch_pandas.codes import EXPLANATIONS
 
 __all__ = [
     "BROKEN_OFF",
+    "INTEGER",
+    "STRING",
+    "TEXT",
     "Answer",
+    "arrow_type",
     "broken_off",
     "calls_as_text",
     "count",
@@ -120,6 +124,15 @@ def calls_as_text(calls: list[tuple[str | None, Any]]) -> str:
 
 
 # Whole columns ----------------------------------------------------------------------------------------
+
+STRING, TEXT, INTEGER = pa.string(), pa.large_string(), pa.int64()
+
+
+def arrow_type(shape: Any) -> Any:
+    """The Arrow type of nested JSON: a dict is an object, a list of one thing a list of such."""
+    if isinstance(shape, dict):
+        return pa.struct([(name, arrow_type(inner)) for name, inner in shape.items()])
+    return pa.list_(arrow_type(shape[0])) if isinstance(shape, list) else shape
 
 
 def first(lists: Any, *keys: str) -> Any:

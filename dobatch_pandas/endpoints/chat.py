@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +11,11 @@ import pyarrow.compute as pc
 
 from .answer import (
     BROKEN_OFF,
+    INTEGER,
+    STRING,
+    TEXT,
     Answer,
+    arrow_type,
     broken_off,
     calls_as_text,
     count,
@@ -21,77 +27,14 @@ from .answer import (
     true,
     words,
 )
-from .limits import CHAT, takes_completion_tokens
+from .endpoint import Endpoint
+from .openai import OPENAI
+from .parameters import COUNT, SHARE, Limit
 
-__all__ = [
-    "BODY",
-    "DEFAULTS",
-    "FORMS",
-    "LIMITS",
-    "LIMIT_NAMES",
-    "PROVIDER",
-    "PUBLISHED",
-    "RESERVED",
-    "ROLES",
-    "URL",
-    "VECTORS",
-    "claims",
-    "conversation",
-    "members",
-    "plain",
-    "problems",
-    "read_body",
-    "schema_members",
-]
+__all__ = ["CHAT"]
 
-URL = "/v1/chat/completions"
-PROVIDER = "openai"
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-RESERVED = {
-    "messages": "give them as the prompt",
-    "stream": "a batch does not stream",
-    "n": "samples=k asks k times",
-}
-DEFAULTS: dict[str, Any] = {}
-LIMITS = CHAT
-LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
-FORMS = ("response_format", "tools", "tool_choice")
-PUBLISHED, VECTORS = True, False
-
-
-def members(prompt: Any, system: Any) -> dict[str, Any]:
-    """Put the question into ``messages``, the system text first."""
-    conversation = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    instructions = [] if system is None else [{"role": "system", "content": system}]
-    return {"messages": [*instructions, *conversation]}
-
-
-def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
-    """Ask for JSON of a schema."""
-    return {
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": strict, "schema": schema},
-        }
-    }
-
-
-def problems(params: dict[str, Any], model: str = "") -> list[str]:
-    """Name what the endpoint would refuse."""
-    wrong = []
-    if "max_tokens" in params and "max_completion_tokens" in params:
-        wrong.append("max_tokens and max_completion_tokens are both given; one of them is enough.")
-    elif "max_tokens" in params and takes_completion_tokens(model):
-        wrong.append(f"max_tokens is called max_completion_tokens where the model is {model}.")
-    if "max_output_tokens" in params:
-        wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
-    return wrong
-
-
-def conversation(body: dict[str, Any]) -> list[Any]:
-    """Return the messages of a request."""
-    return list(body.get("messages") or [])
-
+# Models that refuse max_tokens and take max_completion_tokens.
+_REASONING = re.compile(r"(^|[/-])(o[1-9](-|$)|gpt-5)", re.IGNORECASE)
 
 _ENDINGS = {
     "length": "length",
@@ -102,50 +45,136 @@ _ENDINGS = {
 }
 
 
-# What an answer's body says --------------------------------------------------------------------------------
-
-
-def claims(body: dict[str, Any]) -> bool:
-    """Whether this body is of this endpoint."""
-    return "choices" in body
-
-
-def read_body(body: dict[str, Any]) -> Answer:
-    """Read one body of any shape."""
-    usage = body.get("usage")
-    known: dict[str, Any] = {
-        "model": words(body.get("model")),
-        "prompt_tokens": count(path(usage, "prompt_tokens")),
-        "completion_tokens": count(path(usage, "completion_tokens")),
-        "cached_tokens": count(path(usage, "prompt_tokens_details", "cached_tokens")),
-        "reasoning_tokens": count(path(usage, "completion_tokens_details", "reasoning_tokens")),
+class _Chat(Endpoint):
+    name, url, provider = "chat", "/v1/chat/completions", OPENAI
+    roles = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+    reserved = {
+        "messages": "give them as the prompt",
+        "stream": "a batch does not stream",
+        "n": "samples=k asks k times",
     }
-    choices = body.get("choices")
-    if not isinstance(choices, list) or (choices and not isinstance(choices[0], dict)):
-        return Answer(**known, **failed("invalid_response"))
-    if not choices:
+    limits = {
+        "max_tokens": COUNT,
+        "max_completion_tokens": COUNT,
+        "temperature": Limit(0, 2),
+        "top_p": SHARE,
+        "frequency_penalty": Limit(-2, 2),
+        "presence_penalty": Limit(-2, 2),
+        "top_logprobs": Limit(0, 20, whole=True),
+    }
+    limit_names = ("max_completion_tokens", "max_tokens")
+    forms = ("response_format", "tools", "tool_choice")
+    published = True
+
+    def members(self, prompt: Any, system: Any) -> dict[str, Any]:
+        """Put the question into ``messages``, the system text first."""
+        conversation = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        instructions = [] if system is None else [{"role": "system", "content": system}]
+        return {"messages": [*instructions, *conversation]}
+
+    def schema_members(self, schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
+        """Ask for JSON of a schema."""
+        return {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": strict, "schema": schema},
+            }
+        }
+
+    def problems(self, params: Mapping[str, Any], model: str = "") -> list[str]:
+        """Name what the endpoint would refuse."""
+        wrong = []
+        if "max_tokens" in params and "max_completion_tokens" in params:
+            wrong.append("max_tokens and max_completion_tokens are both given; one of them is enough.")
+        elif "max_tokens" in params and _REASONING.search(model):
+            wrong.append(f"max_tokens is called max_completion_tokens where the model is {model}.")
+        if "max_output_tokens" in params:
+            wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
+        return wrong
+
+    def conversation(self, body: Mapping[str, Any]) -> list[Any]:
+        """Return the messages of a request."""
+        return list(body.get("messages") or [])
+
+    # What an answer's body says.
+
+    body = arrow_type(
+        {
+            "model": STRING,
+            "choices": [
+                {"message": {"content": TEXT, "tool_calls": [{"id": STRING}]}, "finish_reason": STRING}
+            ],
+            "usage": {
+                "prompt_tokens": INTEGER,
+                "completion_tokens": INTEGER,
+                "prompt_tokens_details": {"cached_tokens": INTEGER},
+                "completion_tokens_details": {"reasoning_tokens": INTEGER},
+            },
+        }
+    )
+
+    def claims(self, body: Mapping[str, Any]) -> bool:
+        """Whether this body is of this endpoint."""
+        return "choices" in body
+
+    def read_body(self, body: Mapping[str, Any]) -> Answer:
+        """Read one body of any shape."""
+        usage = body.get("usage")
+        known: dict[str, Any] = {
+            "model": words(body.get("model")),
+            "prompt_tokens": count(path(usage, "prompt_tokens")),
+            "completion_tokens": count(path(usage, "completion_tokens")),
+            "cached_tokens": count(path(usage, "prompt_tokens_details", "cached_tokens")),
+            "reasoning_tokens": count(path(usage, "completion_tokens_details", "reasoning_tokens")),
+        }
+        choices = body.get("choices")
+        if not isinstance(choices, list) or (choices and not isinstance(choices[0], dict)):
+            return Answer(**known, **failed("invalid_response"))
+        if not choices:
+            return Answer(**known, **failed("empty_response"))
+        choice = choices[0]
+        message = choice.get("message")
+        known["finish_reason"] = finish = words(choice.get("finish_reason"))
+        if not isinstance(message, dict):
+            return Answer(**known, **failed("invalid_response"))
+        text, refusal = _text_of(message.get("content"))
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and calls:
+            text = calls_as_text(
+                [(path(c, "function", "name"), path(c, "function", "arguments")) for c in calls]
+            )
+            known["finish_reason"] = finish if finish in _ENDINGS else "tool_calls"
+        refusal = words(message.get("refusal")) or refusal
+        ending = _ENDINGS.get(finish or "")
+        if finish in BROKEN_OFF:
+            return Answer(text, **known, **broken_off(finish))
+        if ending is not None:
+            return Answer(text, **known, **failed(ending, refusal if ending == "refusal" else None))
+        if text:
+            return Answer(text, **known)
+        if refusal:
+            return Answer(refusal, **known, **failed("refusal", refusal))
         return Answer(**known, **failed("empty_response"))
-    choice = choices[0]
-    message = choice.get("message")
-    known["finish_reason"] = finish = words(choice.get("finish_reason"))
-    if not isinstance(message, dict):
-        return Answer(**known, **failed("invalid_response"))
-    text, refusal = _text_of(message.get("content"))
-    calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls:
-        text = calls_as_text([(path(c, "function", "name"), path(c, "function", "arguments")) for c in calls])
-        known["finish_reason"] = finish if finish in _ENDINGS else "tool_calls"
-    refusal = words(message.get("refusal")) or refusal
-    ending = _ENDINGS.get(finish or "")
-    if finish in BROKEN_OFF:
-        return Answer(text, **known, **broken_off(finish))
-    if ending is not None:
-        return Answer(text, **known, **failed(ending, refusal if ending == "refusal" else None))
-    if text:
-        return Answer(text, **known)
-    if refusal:
-        return Answer(refusal, **known, **failed("refusal", refusal))
-    return Answer(**known, **failed("empty_response"))
+
+    def plain(self, body: Any) -> tuple[Any, dict[str, Any]]:
+        """Which rows hold a plain success, and the columns read for those."""
+        choices = pc.struct_field(body, "choices")
+        text = first(choices, "message", "content")
+        finish = first(choices, "finish_reason")
+        ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF, "tool_calls"]))
+        columns = {
+            "text": text,
+            "finish_reason": finish,
+            "model": pc.struct_field(body, "model"),
+            "prompt_tokens": pc.struct_field(body, ["usage", "prompt_tokens"]),
+            "completion_tokens": pc.struct_field(body, ["usage", "completion_tokens"]),
+            "cached_tokens": pc.struct_field(body, ["usage", "prompt_tokens_details", "cached_tokens"]),
+            "reasoning_tokens": pc.struct_field(
+                body, ["usage", "completion_tokens_details", "reasoning_tokens"]
+            ),
+        }
+        calls = plural(first(choices, "message", "tool_calls"))
+        return true(pc.greater(pc.binary_length(text), 0)) & ~true(ended) & (calls == 0), columns
 
 
 def _text_of(content: Any) -> tuple[str | None, str | None]:
@@ -163,59 +192,4 @@ def _text_of(content: Any) -> tuple[str | None, str | None]:
     return "".join(texts) if texts else None, "".join(refusals) or None
 
 
-# The same for whole columns, where every row has one plain text ------------------------------------------
-
-BODY = pa.struct(
-    [
-        ("model", pa.string()),
-        (
-            "choices",
-            pa.list_(
-                pa.struct(
-                    [
-                        (
-                            "message",
-                            pa.struct(
-                                [
-                                    ("content", pa.large_string()),
-                                    ("tool_calls", pa.list_(pa.struct([("id", pa.string())]))),
-                                ]
-                            ),
-                        ),
-                        ("finish_reason", pa.string()),
-                    ]
-                )
-            ),
-        ),
-        (
-            "usage",
-            pa.struct(
-                [
-                    ("prompt_tokens", pa.int64()),
-                    ("completion_tokens", pa.int64()),
-                    ("prompt_tokens_details", pa.struct([("cached_tokens", pa.int64())])),
-                    ("completion_tokens_details", pa.struct([("reasoning_tokens", pa.int64())])),
-                ]
-            ),
-        ),
-    ]
-)
-
-
-def plain(body: Any) -> tuple[Any, dict[str, Any]]:
-    """Which rows hold a plain success, and the columns read for those."""
-    choices = pc.struct_field(body, "choices")
-    text = first(choices, "message", "content")
-    finish = first(choices, "finish_reason")
-    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF, "tool_calls"]))
-    columns = {
-        "text": text,
-        "finish_reason": finish,
-        "model": pc.struct_field(body, "model"),
-        "prompt_tokens": pc.struct_field(body, ["usage", "prompt_tokens"]),
-        "completion_tokens": pc.struct_field(body, ["usage", "completion_tokens"]),
-        "cached_tokens": pc.struct_field(body, ["usage", "prompt_tokens_details", "cached_tokens"]),
-        "reasoning_tokens": pc.struct_field(body, ["usage", "completion_tokens_details", "reasoning_tokens"]),
-    }
-    calls = plural(first(choices, "message", "tool_calls"))
-    return true(pc.greater(pc.binary_length(text), 0)) & ~true(ended) & (calls == 0), columns
+CHAT = _Chat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +10,11 @@ import pyarrow.compute as pc
 
 from .answer import (
     BROKEN_OFF,
+    INTEGER,
+    STRING,
+    TEXT,
     Answer,
+    arrow_type,
     broken_off,
     calls_as_text,
     count,
@@ -21,86 +26,11 @@ from .answer import (
     true,
     words,
 )
-from .limits import MESSAGES
+from .anthropic import ANTHROPIC
+from .endpoint import Endpoint
+from .parameters import COUNT, SHARE, Limit
 
-__all__ = [
-    "BODY",
-    "DEFAULTS",
-    "FORMS",
-    "LIMITS",
-    "LIMIT_NAMES",
-    "PROVIDER",
-    "PUBLISHED",
-    "RESERVED",
-    "ROLES",
-    "URL",
-    "VECTORS",
-    "claims",
-    "conversation",
-    "members",
-    "plain",
-    "problems",
-    "read_body",
-    "schema_members",
-]
-
-URL = "/v1/messages"
-PROVIDER = "anthropic"
-ROLES = frozenset({"system", "developer", "user", "assistant"})
-RESERVED = {
-    "messages": "give them as the prompt",
-    "system": "give it as system=",
-    "stream": "a batch does not stream",
-}
-DEFAULTS = {"max_tokens": 1024}
-"""The endpoint demands ``max_tokens``."""
-LIMITS = MESSAGES
-LIMIT_NAMES = ("max_tokens",)
-FORMS = ("tools", "tool_choice")
-PUBLISHED = VECTORS = False
-
-
-def members(prompt: Any, system: Any) -> dict[str, Any]:
-    """Put the question into ``messages``; every system text goes into ``system``, which is not a message here."""
-    conversation = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    systems = [] if system is None else [system]
-    systems += [message["content"] for message in conversation if _is_system(message)]
-    rest = [message for message in conversation if not _is_system(message)]
-    if not systems:
-        return {"messages": rest}
-    if len(systems) == 1:
-        return {"messages": rest, "system": systems[0]}
-    parts = [one if isinstance(one, list) else [{"type": "text", "text": one}] for one in systems]
-    return {"messages": rest, "system": [part for some in parts for part in some]}
-
-
-def _is_system(message: Any) -> bool:
-    return message.get("role") in ("system", "developer")
-
-
-def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
-    """Ask for an answer of a schema through a tool that must be called."""
-    return {
-        "tools": [{"name": "answer", "description": "Give the answer.", "input_schema": schema}],
-        "tool_choice": {"type": "tool", "name": "answer"},
-    }
-
-
-def problems(params: dict[str, Any], model: str = "") -> list[str]:
-    """Name what the endpoint would refuse."""
-    wrong = [name for name in ("max_completion_tokens", "max_output_tokens") if name in params]
-    found = [f"{name} is called max_tokens at this endpoint." for name in wrong]
-    if "n" in params:
-        found.append("n means nothing to this endpoint: samples=k asks k times.")
-    return found
-
-
-def conversation(body: dict[str, Any]) -> list[Any]:
-    """Return the messages of a request."""
-    messages = list(body.get("messages") or [])
-    system = body.get("system")
-    return messages if system is None else [{"role": "system", "content": system}, *messages]
-
+__all__ = ["MESSAGES"]
 
 _ENDINGS = {
     "max_tokens": "length",
@@ -110,94 +40,147 @@ _ENDINGS = {
 }
 
 
-# What an answer's body says --------------------------------------------------------------------------------
-
-
-def claims(body: dict[str, Any]) -> bool:
-    """Whether this body is of this endpoint."""
-    return body.get("type") == "message" or "stop_reason" in body
-
-
-def read_body(body: dict[str, Any]) -> Answer:
-    """Read one body of any shape."""
-    usage = body.get("usage")
-    cached = count(path(usage, "cache_read_input_tokens"))
-    prompt = count(path(usage, "input_tokens"))
-    if prompt is not None:
-        # Anthropic counts what the cache held apart from the rest; elsewhere it is part of the prompt.
-        prompt += (cached or 0) + (count(path(usage, "cache_creation_input_tokens")) or 0)
-    finish = words(body.get("stop_reason"))
-    known: dict[str, Any] = {
-        "finish_reason": finish,
-        "model": words(body.get("model")),
-        "prompt_tokens": count(prompt),
-        "completion_tokens": count(path(usage, "output_tokens")),
-        "cached_tokens": cached,
+class _Messages(Endpoint):
+    name, url, provider = "messages", ANTHROPIC.only_endpoint, ANTHROPIC
+    roles = frozenset({"system", "developer", "user", "assistant"})
+    reserved = {
+        "messages": "give them as the prompt",
+        "system": "give it as system=",
+        "stream": "a batch does not stream",
     }
-    content = body.get("content")
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    if not isinstance(content, list):
-        return Answer(**known, **failed("invalid_response"))
-    texts = [part["text"] for part in content if isinstance(path(part, "text"), str) and not is_thought(part)]
-    calls = [(part.get("name"), part.get("input")) for part in content if path(part, "type") == "tool_use"]
-    text = "".join(texts) if texts else None
-    if calls:
-        text = calls_as_text(calls)
-    ending = _ENDINGS.get(finish or "")
-    if finish in BROKEN_OFF:
-        return Answer(text, **known, **broken_off(finish))
-    if ending is not None:
-        return Answer(text, **known, **failed(ending, text if ending == "refusal" else None))
-    if calls:
-        return Answer(text, **{**known, "finish_reason": "tool_use"})
-    if text:
-        return Answer(text, **known)
-    return Answer(**known, **failed("empty_response"))
+    defaults = {"max_tokens": 1024}
+    limits = {
+        "max_tokens": COUNT,
+        "temperature": SHARE,
+        "top_p": SHARE,
+        "top_k": Limit(0, whole=True),
+    }
+    limit_names = ("max_tokens",)
+    forms = ("tools", "tool_choice")
+    strict = False
 
+    def members(self, prompt: Any, system: Any) -> dict[str, Any]:
+        """Put the question into ``messages``; every system text goes into ``system``, which is not a message here."""
+        conversation = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        systems = [] if system is None else [system]
+        systems += [message["content"] for message in conversation if _is_system(message)]
+        rest = [message for message in conversation if not _is_system(message)]
+        if not systems:
+            return {"messages": rest}
+        if len(systems) == 1:
+            return {"messages": rest, "system": systems[0]}
+        parts = [one if isinstance(one, list) else [{"type": "text", "text": one}] for one in systems]
+        return {"messages": rest, "system": [part for some in parts for part in some]}
 
-# The same for whole columns, where every row has one plain text ------------------------------------------
+    def schema_members(self, schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
+        """Ask for an answer of a schema through a tool that must be called."""
+        return {
+            "tools": [{"name": "answer", "description": "Give the answer.", "input_schema": schema}],
+            "tool_choice": {"type": "tool", "name": "answer"},
+        }
 
-BODY = pa.struct(
-    [
-        ("model", pa.string()),
-        ("id", pa.string()),
-        ("content", pa.list_(pa.struct([("type", pa.string()), ("text", pa.large_string())]))),
-        ("stop_reason", pa.string()),
-        (
-            "usage",
-            pa.struct(
-                [
-                    ("input_tokens", pa.int64()),
-                    ("output_tokens", pa.int64()),
-                    ("cache_read_input_tokens", pa.int64()),
-                    ("cache_creation_input_tokens", pa.int64()),
-                ]
-            ),
-        ),
-    ]
-)
+    def problems(self, params: Mapping[str, Any], model: str = "") -> list[str]:
+        """Name what the endpoint would refuse."""
+        wrong = [name for name in ("max_completion_tokens", "max_output_tokens") if name in params]
+        found = [f"{name} is called max_tokens at this endpoint." for name in wrong]
+        if "n" in params:
+            found.append("n means nothing to this endpoint: samples=k asks k times.")
+        return found
 
+    def conversation(self, body: Mapping[str, Any]) -> list[Any]:
+        """Return the messages of a request."""
+        messages = list(body.get("messages") or [])
+        system = body.get("system")
+        return messages if system is None else [{"role": "system", "content": system}, *messages]
 
-def plain(body: Any) -> tuple[Any, dict[str, Any]]:
-    """Which rows hold a plain success, and the columns read for those."""
-    content = pc.struct_field(body, "content")
-    text = first(content, "text")
-    finish = pc.struct_field(body, "stop_reason")
-    ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF]))
-    cached = pc.struct_field(body, ["usage", "cache_read_input_tokens"])
-    created = pc.struct_field(body, ["usage", "cache_creation_input_tokens"])
-    prompt = pc.struct_field(body, ["usage", "input_tokens"])
-    ok = (
-        true(pc.equal(first(content, "type"), "text"))
-        & (plural(content) == 1)
-        & true(pc.greater(pc.binary_length(text), 0))
+    # What an answer's body says.
+
+    body = arrow_type(
+        {
+            "model": STRING,
+            "id": STRING,
+            "content": [{"type": STRING, "text": TEXT}],
+            "stop_reason": STRING,
+            "usage": {
+                "input_tokens": INTEGER,
+                "output_tokens": INTEGER,
+                "cache_read_input_tokens": INTEGER,
+                "cache_creation_input_tokens": INTEGER,
+            },
+        }
     )
-    return ok & ~true(ended), {
-        "text": text,
-        "finish_reason": finish,
-        "model": pc.struct_field(body, "model"),
-        "prompt_tokens": pc.add(prompt, pc.add(pc.fill_null(cached, 0), pc.fill_null(created, 0))),
-        "completion_tokens": pc.struct_field(body, ["usage", "output_tokens"]),
-        "cached_tokens": cached,
-    }
+
+    def claims(self, body: Mapping[str, Any]) -> bool:
+        """Whether this body is of this endpoint."""
+        return body.get("type") == "message" or "stop_reason" in body
+
+    def read_body(self, body: Mapping[str, Any]) -> Answer:
+        """Read one body of any shape."""
+        usage = body.get("usage")
+        cached = count(path(usage, "cache_read_input_tokens"))
+        prompt = count(path(usage, "input_tokens"))
+        if prompt is not None:
+            # Anthropic counts what the cache held apart from the rest; elsewhere it is part of the prompt.
+            prompt += (cached or 0) + (count(path(usage, "cache_creation_input_tokens")) or 0)
+        finish = words(body.get("stop_reason"))
+        known: dict[str, Any] = {
+            "finish_reason": finish,
+            "model": words(body.get("model")),
+            "prompt_tokens": count(prompt),
+            "completion_tokens": count(path(usage, "output_tokens")),
+            "cached_tokens": cached,
+        }
+        content = body.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        if not isinstance(content, list):
+            return Answer(**known, **failed("invalid_response"))
+        texts = [
+            part["text"] for part in content if isinstance(path(part, "text"), str) and not is_thought(part)
+        ]
+        calls = [
+            (part.get("name"), part.get("input")) for part in content if path(part, "type") == "tool_use"
+        ]
+        text = "".join(texts) if texts else None
+        if calls:
+            text = calls_as_text(calls)
+        ending = _ENDINGS.get(finish or "")
+        if finish in BROKEN_OFF:
+            return Answer(text, **known, **broken_off(finish))
+        if ending is not None:
+            return Answer(text, **known, **failed(ending, text if ending == "refusal" else None))
+        if calls:
+            return Answer(text, **{**known, "finish_reason": "tool_use"})
+        if text:
+            return Answer(text, **known)
+        return Answer(**known, **failed("empty_response"))
+
+    def plain(self, body: Any) -> tuple[Any, dict[str, Any]]:
+        """Which rows hold a plain success, and the columns read for those."""
+        content = pc.struct_field(body, "content")
+        text = first(content, "text")
+        finish = pc.struct_field(body, "stop_reason")
+        ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF]))
+        cached = pc.struct_field(body, ["usage", "cache_read_input_tokens"])
+        created = pc.struct_field(body, ["usage", "cache_creation_input_tokens"])
+        prompt = pc.struct_field(body, ["usage", "input_tokens"])
+        ok = (
+            true(pc.equal(first(content, "type"), "text"))
+            & (plural(content) == 1)
+            & true(pc.greater(pc.binary_length(text), 0))
+        )
+        return ok & ~true(ended), {
+            "text": text,
+            "finish_reason": finish,
+            "model": pc.struct_field(body, "model"),
+            "prompt_tokens": pc.add(prompt, pc.add(pc.fill_null(cached, 0), pc.fill_null(created, 0))),
+            "completion_tokens": pc.struct_field(body, ["usage", "output_tokens"]),
+            "cached_tokens": cached,
+        }
+
+
+def _is_system(message: Any) -> bool:
+    return message.get("role") in ("system", "developer")
+
+
+MESSAGES = _Messages()

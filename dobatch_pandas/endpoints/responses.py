@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,194 +11,171 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.codes import failure
 
-from .answer import Answer, calls_as_text, count, failed, first, is_thought, path, true, words
-from .limits import RESPONSES
-
-__all__ = [
-    "BODY",
-    "DEFAULTS",
-    "FORMS",
-    "LIMITS",
-    "LIMIT_NAMES",
-    "PROVIDER",
-    "PUBLISHED",
-    "RESERVED",
-    "ROLES",
-    "URL",
-    "VECTORS",
-    "claims",
-    "conversation",
-    "members",
-    "plain",
-    "problems",
-    "read_body",
-    "schema_members",
-]
-
-URL = "/v1/responses"
-PROVIDER = "openai"
-ROLES = frozenset({"system", "developer", "user", "assistant"})
-RESERVED = {
-    "input": "give it as the prompt",
-    "instructions": "give them as system=",
-    "stream": "a batch does not stream",
-    "background": "a batch is that already",
-}
-DEFAULTS: dict[str, Any] = {}
-LIMITS = RESPONSES
-LIMIT_NAMES = ("max_output_tokens",)
-FORMS = ("text", "tools", "tool_choice")
-PUBLISHED = VECTORS = False
-
-
-def members(prompt: Any, system: Any) -> dict[str, Any]:
-    """Put the question into ``input`` and the system text into ``instructions``."""
-    return {"input": prompt} if system is None else {"input": prompt, "instructions": system}
-
-
-def schema_members(schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
-    """Ask for JSON of a schema."""
-    return {"text": {"format": {"type": "json_schema", "name": "answer", "strict": strict, "schema": schema}}}
-
-
-def problems(params: dict[str, Any], model: str = "") -> list[str]:
-    """Name what the endpoint would refuse."""
-    wrong = [name for name in ("max_tokens", "max_completion_tokens") if name in params]
-    return [f"{name} is called max_output_tokens at this endpoint." for name in wrong]
-
-
-def conversation(body: dict[str, Any]) -> list[Any]:
-    """Return the messages of a request."""
-    asked = body.get("input")
-    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or [])
-    system = body.get("instructions")
-    return messages if system is None else [{"role": "system", "content": system}, *messages]
-
-
-# What an answer's body says --------------------------------------------------------------------------------
-
-
-def claims(body: dict[str, Any]) -> bool:
-    """Whether this body is of this endpoint."""
-    return "output" in body or body.get("object") == "response"
-
-
-def read_body(body: dict[str, Any]) -> Answer:
-    """Read one body of any shape."""
-    usage = body.get("usage")
-    status = words(body.get("status"))
-    reason = words(path(body.get("incomplete_details"), "reason"))
-    known: dict[str, Any] = {
-        "finish_reason": reason or status,
-        "model": words(body.get("model")),
-        "prompt_tokens": count(path(usage, "input_tokens")),
-        "completion_tokens": count(path(usage, "output_tokens")),
-        "cached_tokens": count(path(usage, "input_tokens_details", "cached_tokens")),
-        "reasoning_tokens": count(path(usage, "output_tokens_details", "reasoning_tokens")),
-    }
-    output = body.get("output")
-    if not isinstance(output, list):
-        return Answer(**known, **failed("invalid_response"))
-    texts: list[str] = []
-    refusals: list[str] = []
-    calls = []
-    for item in output:
-        if path(item, "type") == "function_call":
-            calls.append((item.get("name"), item.get("arguments")))
-        parts = path(item, "content") if path(item, "type") == "message" else None
-        for part in parts if isinstance(parts, list) else [{"text": parts}]:
-            said, refusal = path(part, "text"), path(part, "refusal")
-            if isinstance(said, str) and not is_thought(part):
-                texts.append(said)
-            elif isinstance(refusal, str):
-                refusals.append(refusal)
-    text = "".join(texts) if texts else None
-    if calls:
-        text = calls_as_text(calls)
-    if reason == "content_filter":
-        return Answer(text, **known, **failed("content_filter"))
-    if status == "incomplete":
-        return Answer(text, **known, **failed("length"))
-    if status in ("failed", "cancelled"):
-        code, message = failure(None, body.get("error") or status)
-        return Answer(text, **known, code="cancelled" if status == "cancelled" else code, message=message)
-    if calls:
-        return Answer(text, **{**known, "finish_reason": "tool_calls"})
-    if text:
-        return Answer(text, **known)
-    if refusals:
-        refusal = "".join(refusals)
-        return Answer(refusal, **known, **failed("refusal", refusal))
-    return Answer(**known, **failed("empty_response"))
-
-
-# The same for whole columns, where every row has one plain text ------------------------------------------
-
-BODY = pa.struct(
-    [
-        ("status", pa.string()),
-        ("model", pa.string()),
-        ("incomplete_details", pa.struct([("reason", pa.string())])),
-        (
-            "output",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("type", pa.string()),
-                        (
-                            "content",
-                            pa.list_(pa.struct([("type", pa.string()), ("text", pa.large_string())])),
-                        ),
-                    ]
-                )
-            ),
-        ),
-        (
-            "usage",
-            pa.struct(
-                [
-                    ("input_tokens", pa.int64()),
-                    ("output_tokens", pa.int64()),
-                    ("input_tokens_details", pa.struct([("cached_tokens", pa.int64())])),
-                    ("output_tokens_details", pa.struct([("reasoning_tokens", pa.int64())])),
-                ]
-            ),
-        ),
-    ]
+from .answer import (
+    INTEGER,
+    STRING,
+    TEXT,
+    Answer,
+    arrow_type,
+    calls_as_text,
+    count,
+    failed,
+    first,
+    is_thought,
+    path,
+    true,
+    words,
 )
+from .endpoint import Endpoint
+from .openai import OPENAI
+from .parameters import COUNT, SHARE, Limit
+
+__all__ = ["RESPONSES"]
 
 
-def plain(body: Any) -> tuple[Any, dict[str, Any]]:
-    """Which rows hold a plain success (reasoning, then one message), and the columns read for those."""
-    output = pc.struct_field(body, "output")
-    bounds = output.offsets.to_numpy()
-    items = output.values
-    kind = pc.struct_field(items, "type")
-    content = pc.struct_field(items, "content")
-    reasoning = np.concatenate([[0], np.cumsum(true(pc.equal(kind, "reasoning")))])
-    thoughts = reasoning[bounds[1:]] - reasoning[bounds[:-1]]
-    counts = np.diff(bounds)
-    last = pa.array(bounds[1:] - 1, mask=counts == 0)
-    single = true(pc.and_(pc.equal(kind, "message"), pc.equal(pc.list_value_length(content), 1)))
-    text = first(content, "text")
-    single &= true(pc.equal(first(content, "type"), "output_text"))
-    if len(items) != len(body) or not (counts == 1).all():
-        text = text.take(last)
-        single = true(pa.array(single).take(last))
-    status = pc.struct_field(body, "status")
-    ok = (
-        single
-        & (thoughts == counts - 1)
-        & true(pc.greater(pc.binary_length(text), 0))
-        & true(pc.equal(status, "completed"))
-    )
-    ok &= ~true(pc.is_valid(pc.struct_field(body, ["incomplete_details", "reason"])))
-    return ok, {
-        "text": text,
-        "finish_reason": status,
-        "model": pc.struct_field(body, "model"),
-        "prompt_tokens": pc.struct_field(body, ["usage", "input_tokens"]),
-        "completion_tokens": pc.struct_field(body, ["usage", "output_tokens"]),
-        "cached_tokens": pc.struct_field(body, ["usage", "input_tokens_details", "cached_tokens"]),
-        "reasoning_tokens": pc.struct_field(body, ["usage", "output_tokens_details", "reasoning_tokens"]),
+class _Responses(Endpoint):
+    name, url, provider = "responses", "/v1/responses", OPENAI
+    roles = frozenset({"system", "developer", "user", "assistant"})
+    reserved = {
+        "input": "give it as the prompt",
+        "instructions": "give them as system=",
+        "stream": "a batch does not stream",
+        "background": "a batch is that already",
     }
+    limits = {
+        "max_output_tokens": COUNT,
+        "temperature": Limit(0, 2),
+        "top_p": SHARE,
+        "top_logprobs": Limit(0, 20, whole=True),
+    }
+    limit_names = ("max_output_tokens",)
+    forms = ("text", "tools", "tool_choice")
+
+    def members(self, prompt: Any, system: Any) -> dict[str, Any]:
+        """Put the question into ``input`` and the system text into ``instructions``."""
+        return {"input": prompt} if system is None else {"input": prompt, "instructions": system}
+
+    def schema_members(self, schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
+        """Ask for JSON of a schema."""
+        return {
+            "text": {"format": {"type": "json_schema", "name": "answer", "strict": strict, "schema": schema}}
+        }
+
+    def problems(self, params: Mapping[str, Any], model: str = "") -> list[str]:
+        """Name what the endpoint would refuse."""
+        wrong = [name for name in ("max_tokens", "max_completion_tokens") if name in params]
+        return [f"{name} is called max_output_tokens at this endpoint." for name in wrong]
+
+    def conversation(self, body: Mapping[str, Any]) -> list[Any]:
+        """Return the messages of a request."""
+        asked = body.get("input")
+        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked or [])
+        system = body.get("instructions")
+        return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+    # What an answer's body says.
+
+    body = arrow_type(
+        {
+            "status": STRING,
+            "model": STRING,
+            "incomplete_details": {"reason": STRING},
+            "output": [{"type": STRING, "content": [{"type": STRING, "text": TEXT}]}],
+            "usage": {
+                "input_tokens": INTEGER,
+                "output_tokens": INTEGER,
+                "input_tokens_details": {"cached_tokens": INTEGER},
+                "output_tokens_details": {"reasoning_tokens": INTEGER},
+            },
+        }
+    )
+
+    def claims(self, body: Mapping[str, Any]) -> bool:
+        """Whether this body is of this endpoint."""
+        return "output" in body or body.get("object") == "response"
+
+    def read_body(self, body: Mapping[str, Any]) -> Answer:
+        """Read one body of any shape."""
+        usage = body.get("usage")
+        status = words(body.get("status"))
+        reason = words(path(body.get("incomplete_details"), "reason"))
+        known: dict[str, Any] = {
+            "finish_reason": reason or status,
+            "model": words(body.get("model")),
+            "prompt_tokens": count(path(usage, "input_tokens")),
+            "completion_tokens": count(path(usage, "output_tokens")),
+            "cached_tokens": count(path(usage, "input_tokens_details", "cached_tokens")),
+            "reasoning_tokens": count(path(usage, "output_tokens_details", "reasoning_tokens")),
+        }
+        output = body.get("output")
+        if not isinstance(output, list):
+            return Answer(**known, **failed("invalid_response"))
+        texts: list[str] = []
+        refusals: list[str] = []
+        calls = []
+        for item in output:
+            if path(item, "type") == "function_call":
+                calls.append((item.get("name"), item.get("arguments")))
+            parts = path(item, "content") if path(item, "type") == "message" else None
+            for part in parts if isinstance(parts, list) else [{"text": parts}]:
+                said, refusal = path(part, "text"), path(part, "refusal")
+                if isinstance(said, str) and not is_thought(part):
+                    texts.append(said)
+                elif isinstance(refusal, str):
+                    refusals.append(refusal)
+        text = "".join(texts) if texts else None
+        if calls:
+            text = calls_as_text(calls)
+        if reason == "content_filter":
+            return Answer(text, **known, **failed("content_filter"))
+        if status == "incomplete":
+            return Answer(text, **known, **failed("length"))
+        if status in ("failed", "cancelled"):
+            code, message = failure(None, body.get("error") or status)
+            return Answer(text, **known, code="cancelled" if status == "cancelled" else code, message=message)
+        if calls:
+            return Answer(text, **{**known, "finish_reason": "tool_calls"})
+        if text:
+            return Answer(text, **known)
+        if refusals:
+            refusal = "".join(refusals)
+            return Answer(refusal, **known, **failed("refusal", refusal))
+        return Answer(**known, **failed("empty_response"))
+
+    def plain(self, body: Any) -> tuple[Any, dict[str, Any]]:
+        """Which rows hold a plain success (reasoning, then one message), and the columns read for those."""
+        output = pc.struct_field(body, "output")
+        bounds = output.offsets.to_numpy()
+        items = output.values
+        kind = pc.struct_field(items, "type")
+        content = pc.struct_field(items, "content")
+        reasoning = np.concatenate([[0], np.cumsum(true(pc.equal(kind, "reasoning")))])
+        thoughts = reasoning[bounds[1:]] - reasoning[bounds[:-1]]
+        counts = np.diff(bounds)
+        last = pa.array(bounds[1:] - 1, mask=counts == 0)
+        single = true(pc.and_(pc.equal(kind, "message"), pc.equal(pc.list_value_length(content), 1)))
+        text = first(content, "text")
+        single &= true(pc.equal(first(content, "type"), "output_text"))
+        if len(items) != len(body) or not (counts == 1).all():
+            text = text.take(last)
+            single = true(pa.array(single).take(last))
+        status = pc.struct_field(body, "status")
+        ok = (
+            single
+            & (thoughts == counts - 1)
+            & true(pc.greater(pc.binary_length(text), 0))
+            & true(pc.equal(status, "completed"))
+        )
+        ok &= ~true(pc.is_valid(pc.struct_field(body, ["incomplete_details", "reason"])))
+        return ok, {
+            "text": text,
+            "finish_reason": status,
+            "model": pc.struct_field(body, "model"),
+            "prompt_tokens": pc.struct_field(body, ["usage", "input_tokens"]),
+            "completion_tokens": pc.struct_field(body, ["usage", "output_tokens"]),
+            "cached_tokens": pc.struct_field(body, ["usage", "input_tokens_details", "cached_tokens"]),
+            "reasoning_tokens": pc.struct_field(body, ["usage", "output_tokens_details", "reasoning_tokens"]),
+        }
+
+
+RESPONSES = _Responses()

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns
 from dobatch_pandas.arrow.keyset import Keys, keys_of
-from dobatch_pandas.endpoints import READERS
+from dobatch_pandas.endpoints import ENDPOINT_AT
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
 
@@ -146,7 +146,7 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
     """
     source = source_of(job, recipe)
     answers = AnswerFinder(folder.result_files())
-    output = _Output(json.loads(job.source or "{}")["output"], vectors=READERS[recipe.endpoint].VECTORS)
+    output = _Output(json.loads(job.source or "{}")["output"], vectors=ENDPOINT_AT[recipe.endpoint].vectors)
     with pq.ParquetFile(folder.manifest) as manifest:
         asked = _Blocks(manifest)
         for batch in source.batches():

@@ -183,7 +183,7 @@ class Workers:
             case Create(number, file_id, request_id):
                 batch = job.client.create_batch(
                     file_id,
-                    provider="anthropic" if job.record.provider == "anthropic" else "openai",
+                    provider=job.record.provider,
                     endpoint=job.record.endpoint,
                     request_id=request_id,
                     metadata=job.recipe.metadata,

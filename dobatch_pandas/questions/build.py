@@ -13,8 +13,10 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from dobatch_pandas.endpoints import ENDPOINTS, endpoint_for
-from dobatch_pandas.endpoints.limits import meant
+from dobatch_pandas.endpoints import endpoint_for
+from dobatch_pandas.endpoints.chat import CHAT
+from dobatch_pandas.endpoints.endpoint import Endpoint
+from dobatch_pandas.endpoints.parameters import meant
 from dobatch_pandas.errors import InputError, Problem
 
 from .problems import frame_problems
@@ -97,31 +99,31 @@ def build_recipe(
         answer_schema = answer_schema_of(schema)
     except InputError as error:
         problems += error.problems
-    module = ENDPOINTS["chat"]  # takes everything: no other complaint follows from an endpoint that is wrong
+    target: Endpoint = CHAT  # takes everything: no other complaint follows from an endpoint that is wrong
     try:
         if isinstance(model, str):
-            module = endpoint_for(endpoint, provider, model)
-            problems += param_problems(module, given, model)
+            target = endpoint_for(endpoint, provider, model)
+            problems += param_problems(target, given, model)
     except InputError as error:
         problems += error.problems
     try:
-        asked = _question(prompt, module.ROLES)
-        members = {} if answer_schema is None else module.schema_members(answer_schema.sent)
+        asked = _question(prompt, target.roles)
+        members = {} if answer_schema is None else target.schema_members(answer_schema.sent)
         clash = sorted(set(members) & set(given))
         problems += [f"{name} is set by schema; leave out one of them." for name in clash]
     except InputError as error:
         problems += error.problems
     kind, kept, live = asked
     # A parameter that stood in for the question would hide what is wrong with that.
-    usable = {n: _plain_json(v) for n, v in given.items() if not (problems and n in module.RESERVED)}
+    usable = {n: _plain_json(v) for n, v in given.items() if not (problems and n in target.reserved)}
     recipe = Recipe(
         kind=kind,
         prompt=kept,
         model=model,
         into=into,
         system=system if isinstance(system, str) else None,
-        endpoint=module.URL,
-        provider=module.PROVIDER,
+        endpoint=target.url,
+        provider=target.provider.name,
         schema=answer_schema,
         custom_id=custom_id if isinstance(custom_id, Hashable) else None,
         missing=missing,
@@ -129,7 +131,7 @@ def build_recipe(
         samples=samples if isinstance(samples, int) and samples > 0 else 1,
         metadata=dict(metadata) if isinstance(metadata, Mapping) and metadata else None,
         flatten=bool(flatten),
-        params={**module.DEFAULTS, **usable},
+        params={**target.defaults, **usable},
         live=live,
     )
     names = Counter([*recipe.answer_names, *recipe.error_names])
@@ -148,7 +150,7 @@ def build_recipe(
         problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise InputError(problems)
-    if recipe.schema is not None and recipe.schema.loose and recipe.provider == "openai":
+    if recipe.schema is not None and recipe.schema.loose and target.strict:
         reasons = "; ".join(recipe.schema.loose[:5])
         warnings.warn(
             f"The schema is sent with strict: false, since strict decoding has no form for this: {reasons}. Answers are "
@@ -203,22 +205,22 @@ def option_problems(
     return problems
 
 
-def param_problems(module: Any, params: Mapping[str, Any], model: str = "") -> list[Problem | str]:
+def param_problems(endpoint: Endpoint, params: Mapping[str, Any], model: str = "") -> list[Problem | str]:
     """Say what is wrong with parameters of the body."""
     problems: list[Problem | str] = [
-        f"{name} cannot be given: {module.RESERVED[name]}."
+        f"{name} cannot be given: {endpoint.reserved[name]}."
         for name, value in params.items()
-        if name in module.RESERVED and not (value is False or (name == "n" and value == 1))
+        if name in endpoint.reserved and not (value is False or (name == "n" and value == 1))
     ]
     problems += [
         f"{name} is no parameter that a body takes: did you mean {near}?"
         for name in params
         if (near := meant(name))
     ]
-    problems += module.problems({**module.DEFAULTS, **params}, model)
+    problems += endpoint.problems({**endpoint.defaults, **params}, model)
     problems += [
         f"{name} is {params[name]!r:.60}; it takes {limit}."
-        for name, limit in module.LIMITS.items()
+        for name, limit in endpoint.limits.items()
         if not isinstance(params.get(name), (Column, type(None))) and not limit.holds(params[name])
     ]
     for name, value in params.items():
@@ -227,7 +229,7 @@ def param_problems(module: Any, params: Mapping[str, Any], model: str = "") -> l
         except TypeError as error:
             problems.append(f"{name} is not JSON: {error}. One value a row is dobatch.col('column').")
             continue
-        if name not in module.LIMITS and not all(map(math.isfinite, numbers_in(value))):
+        if name not in endpoint.limits and not all(map(math.isfinite, numbers_in(value))):
             problems.append(f"{name} is {value!r:.200}; JSON has no word for nan or inf.")
     return problems
 

@@ -354,7 +354,7 @@ class _Questions:
     ) -> None:
         self._recipe, self._piece, self._present, self._faulty = recipe, piece, present, faulty
         self._read = read
-        self._module = endpoint_for(recipe.endpoint, recipe.provider, recipe.model)
+        self._endpoint = endpoint_for(recipe.endpoint, recipe.provider, recipe.model)
         self._system = None if recipe.system is None else template(recipe.system, "system text")
 
     def members(self, start: int) -> pa.Array:
@@ -391,13 +391,13 @@ class _Questions:
             prompt = ""
         if not isinstance(prompt, str):
             prompt = list(prompt) if isinstance(prompt, (tuple, np.ndarray)) else prompt
-            problem = messages_problem(prompt, self._module.ROLES)
+            problem = messages_problem(prompt, self._endpoint.roles)
             if problem is not None:
                 self._faulty.add("The prompt is neither a text nor messages", label, problem)
                 return None
         try:
             system = None if self._system is None else _rendered(self._system, row or {})
-            members = self._module.members(prompt, system)
+            members = self._endpoint.members(prompt, system)
             if not all(map(math.isfinite, numbers_in(members))):
                 raise ValueError("it holds a number that JSON has no word for (nan or inf)")
             return orjson.dumps(members, option=_NUMPY)[1:-1]

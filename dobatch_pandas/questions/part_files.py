@@ -16,11 +16,11 @@ import pyarrow as pa
 from dobatch_pandas.arrow.jsonl import Lines, blocks
 from dobatch_pandas.arrow.keyset import HEX_DIGITS
 from dobatch_pandas.arrow.threads import Threads
+from dobatch_pandas.endpoints import PROVIDERS
+from dobatch_pandas.endpoints.provider import FileLimits
 
 __all__ = [
-    "FILE_LIMITS",
     "START",
-    "FileLimits",
     "HandedOn",
     "Part",
     "PartFiles",
@@ -34,17 +34,6 @@ __all__ = [
 START = b'{"custom_id":"'  # of every line of ours
 READ_BYTES = 4_000_000
 _SPECIAL = np.frombuffer(b'"\\', np.uint8)
-
-
-@dataclass(frozen=True)
-class FileLimits:
-    """What one request file may hold: so many requests, so many bytes."""
-
-    requests: int
-    bytes: int
-
-
-FILE_LIMITS = {"openai": FileLimits(50_000, 200_000_000), "anthropic": FileLimits(100_000, 200_000_000)}
 
 
 @dataclass(frozen=True)
@@ -314,7 +303,7 @@ def copy_lines(
         Number of the first new part.
     """
     written: list[Part] = []
-    files = PartFiles(directory, limits or FILE_LIMITS[recipe.provider], first_part, written.append)
+    files = PartFiles(directory, limits or PROVIDERS[recipe.provider].file_limits, first_part, written.append)
     left = set(ids.to_pylist())
     held: list[bytes] = []
     names: list[str] = []

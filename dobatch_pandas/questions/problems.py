@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
-from dobatch_pandas.endpoints import endpoint_for
+from dobatch_pandas.endpoints import PROVIDERS, endpoint_for
 from dobatch_pandas.errors import Problem
 
 from .freeze import NAMED, encodable, id_texts, missing_in
@@ -21,7 +21,6 @@ from .recipe import Recipe
 __all__ = ["NO_ROWS", "IdFaults", "frame_problems"]
 
 NO_ROWS = "The frame has no rows."
-_ANTHROPIC_ID = r"[a-zA-Z0-9_-]{1,64}"
 
 
 def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
@@ -57,7 +56,7 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
 def _beyond_limits(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
     """Values of a parameter's column that the service is known to refuse."""
     problems = []
-    limits = endpoint_for(recipe.endpoint, recipe.provider, recipe.model).LIMITS
+    limits = endpoint_for(recipe.endpoint, recipe.provider, recipe.model).limits
     for name, limit in limits.items():
         place = recipe.params.get(name)
         if not isinstance(place, Column) or list(frame.columns).count(place.name) != 1:
@@ -158,15 +157,12 @@ class IdFaults:
         self._recipe, self._seen = recipe, seen
         last = recipe.samples
         self._more = f", also with the number of a sample ('-{last}') behind it" if last > 1 else ""
-        legal = (
-            "1 to 64 letters, digits, '_' or '-'"
-            if recipe.provider == "anthropic"
-            else "a text that is not empty"
-        )
+        provider = PROVIDERS[recipe.provider]
+        self._pattern = provider.id_pattern
         self._found: dict[str, _Found] = {
             "are missing: every row needs an id": _Found(),
             f"stand in several rows{self._more}: ids must be unique, or leave out custom_id to have them made": _Found(),
-            f"are not legal: an id must be {legal}{self._more}": _Found(),
+            f"are not legal: an id must be {provider.id_words}{self._more}": _Found(),
             "hold half of a surrogate pair, which no request can carry": _Found(),
         }
 
@@ -182,10 +178,7 @@ class IdFaults:
         repeated = every.duplicated(keep=False).to_numpy(copy=True)
         if self._seen is not None:
             repeated |= ~self._seen.add_new(keys_of(pa.array(every.tolist(), pa.string())))
-        if self._recipe.provider == "anthropic":
-            fine = every.str.fullmatch(_ANTHROPIC_ID).to_numpy(bool)
-        else:
-            fine = (every != "").to_numpy(bool)
+        fine = (every != "" if self._pattern is None else every.str.fullmatch(self._pattern)).to_numpy(bool)
         illegal = ~fine.reshape(samples, -1).all(axis=0)
         sound = ~gone & ~broken
         masks = (gone, repeated.reshape(samples, -1).any(axis=0) & sound, illegal & sound, broken)

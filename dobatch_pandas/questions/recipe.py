@@ -70,16 +70,17 @@ class Recipe:
     @cached_property
     def body(self) -> dict[str, Any]:
         """A request's body, with `Template`, `Column` and `MEMBERS` where a row's values go."""
-        module = endpoint_for(self.endpoint, self.provider, self.model)
+        endpoint = endpoint_for(self.endpoint, self.provider, self.model)
         system = None if self.system is None else template(self.system, "system text")
+        question: dict[Any, Any]
         if self.kind == "template":
-            question = module.members(template(self.prompt), system)
+            question = endpoint.members(template(self.prompt), system)
         elif self.kind == "messages":
-            question = module.members([message_templates(message) for message in self.prompt], system)
+            question = endpoint.members([message_templates(message) for message in self.prompt], system)
         else:
-            module.members("", system)
+            endpoint.members("", system)
             question = {MEMBERS: True}
-        schema = {} if self.schema is None else module.schema_members(self.schema.sent, self.schema.strict)
+        schema = {} if self.schema is None else endpoint.schema_members(self.schema.sent, self.schema.strict)
         return {"model": self.model, **question, **schema, **self.params}
 
     @cached_property

@@ -25,12 +25,12 @@ import pyarrow.compute as pc
 from dobatch_pandas.arrow.json_text import escaped
 from dobatch_pandas.arrow.keyset import HEX_DIGITS, Keys, KeySet, keys_of, mixed
 from dobatch_pandas.codes import Fate
+from dobatch_pandas.endpoints import PROVIDERS
+from dobatch_pandas.endpoints.provider import FileLimits
 
 from .freeze import freeze
 from .part_files import (
-    FILE_LIMITS,
     START,
-    FileLimits,
     HandedOn,
     Part,
     PartFiles,
@@ -81,7 +81,8 @@ class RequestWriter:
         on_lines: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self._recipe, self._renderer = recipe, Renderer(recipe)
-        self._limits = limits or FILE_LIMITS[recipe.provider]
+        provider = PROVIDERS[recipe.provider]
+        self._limits = limits or provider.file_limits
         self._sent = KeySet() if sent is None else sent
         self._answered = KeySet() if answered is None else answered
         self._sink: PartFiles | HandedOn | None = None
@@ -91,11 +92,11 @@ class RequestWriter:
             self._sink = HandedOn(self._limits, on_lines)
         self._own_ids = recipe.custom_id is not None
         self._met, self._repeats = KeySet(), dict[int, int]()
-        around = b'","params":'
-        if recipe.provider == "openai":
-            around = b'","method":"POST","url":' + orjson.dumps(recipe.endpoint) + b',"body":'
         # A line: START, the id, what follows it, what is of the row, and the end.
-        self._follows, self._end = around + self._renderer.first, self._renderer.last + _END
+        self._follows, self._end = (
+            provider.before_body(recipe.endpoint) + self._renderer.first,
+            self._renderer.last + _END,
+        )
         self._each = len(START) + len(self._follows) + len(self._end)
         # An id takes what all bodies begin with once, however long the instructions are.
         self._states = [_state(self._renderer.first, sample) for sample in range(recipe.samples)]

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dobatch_pandas import config
+from dobatch_pandas.endpoints import provider_called
 from dobatch_pandas.errors import BadRequest, Conflict, ConnectionFailed, InputError, LinkRefused, NotReady
 
 from . import transfer
@@ -25,7 +26,6 @@ from .wire import (
     Batch,
     BatchPage,
     FileIntent,
-    Provider,
     ResultLinks,
     read_batch,
     read_file_intent,
@@ -209,7 +209,7 @@ class Client:
         self,
         file_id: str,
         *,
-        provider: Provider,
+        provider: str,
         endpoint: str | None = None,
         request_id: str,
         metadata: Mapping[str, Any] | None = None,
@@ -237,21 +237,22 @@ class Client:
             "completion_window": "24h",
             "request_id": request_id,
         }
-        if provider == "openai" and endpoint is not None:
+        # A provider with one endpoint has none to name, says the later documentation.
+        only = provider_called(provider).only_endpoint
+        if only is None and endpoint is not None:
             body["endpoint"] = endpoint
         if metadata:
             body["metadata"] = dict(metadata)
         try:
             answer = self._caller.call("POST", "/v1/batches", operation, body)
         except BadRequest as refusal:
-            if provider != "anthropic":
+            if only is None:
                 raise
             first = refusal
         else:
             return _known(read_batch(answer), operation)
-        # The first documentation wants an endpoint for this provider too, the later one forbids it, and a refusal need
-        # not say what it is about.
-        with_endpoint = {**body, "endpoint": endpoint or "/v1/messages"}
+        # The first documentation wants it all the same, and a refusal need not say what it is about.
+        with_endpoint = {**body, "endpoint": endpoint or only}
         try:
             answer = self._caller.call("POST", "/v1/batches", operation, with_endpoint)
         except BadRequest as refusal:
@@ -393,7 +394,7 @@ class Client:
             network=self._network,
         )
 
-    def infer(self, endpoint: str, body: Mapping[str, Any], *, provider: Provider) -> dict[str, Any]:
+    def infer(self, endpoint: str, body: Mapping[str, Any], *, provider: str) -> dict[str, Any]:
         """
         Return the answer to one request at once, at the price of real-time inference.
 
@@ -407,7 +408,7 @@ class Client:
             Whose body it is.
         """
         operation = f"ask {endpoint}"
-        headers = {"anthropic-version": "2023-06-01"} if provider == "anthropic" else {}
+        headers = provider_called(provider).headers
         # Not repeated where it may have run: every run is paid for.
         answer = self._caller.call("POST", endpoint, operation, body, headers=headers, idempotent=False)
         if not isinstance(answer, dict):

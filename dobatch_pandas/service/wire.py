@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any
 
 __all__ = [
     "TERMINAL",
@@ -20,7 +20,6 @@ __all__ = [
     "BatchError",
     "BatchPage",
     "FileIntent",
-    "Provider",
     "RequestCounts",
     "ResultLinks",
     "parse_time",
@@ -29,8 +28,6 @@ __all__ = [
     "read_page",
     "read_result_links",
 ]
-
-Provider = Literal["openai", "anthropic"]
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 

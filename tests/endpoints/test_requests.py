@@ -8,7 +8,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from dobatch_pandas.endpoints import ENDPOINTS, chat, embeddings, endpoint_for, messages, responses
+from dobatch_pandas.endpoints import ENDPOINTS, endpoint_for
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze
@@ -32,28 +32,28 @@ def body_of(prompt: Any = "Say {x}", *, endpoint: str, x: Any = "hi", **options:
 
 
 @pytest.mark.parametrize(
-    ("model", "module"),
+    ("model", "name"),
     [
-        ("gpt-4.1-mini", chat),
-        ("openai-gpt-oss-120b", chat),
-        ("llama3.3-70b-instruct", chat),
-        ("my-own-model", chat),
-        ("claude-sonnet-4", messages),
-        ("anthropic-claude-opus-4", messages),
-        ("anthropic/claude-3.5-haiku", messages),
-        ("text-embedding-3-small", embeddings),
-        ("BAAI/bge-m3", embeddings),
-        ("all-MiniLM-L6-v2", embeddings),
-        ("gte-large-en-v1.5", embeddings),
-        ("e5-mistral", embeddings),
-        ("qwen3-embedding-0.6b", embeddings),
+        ("gpt-4.1-mini", "chat"),
+        ("openai-gpt-oss-120b", "chat"),
+        ("llama3.3-70b-instruct", "chat"),
+        ("my-own-model", "chat"),
+        ("claude-sonnet-4", "messages"),
+        ("anthropic-claude-opus-4", "messages"),
+        ("anthropic/claude-3.5-haiku", "messages"),
+        ("text-embedding-3-small", "embeddings"),
+        ("BAAI/bge-m3", "embeddings"),
+        ("all-MiniLM-L6-v2", "embeddings"),
+        ("gte-large-en-v1.5", "embeddings"),
+        ("e5-mistral", "embeddings"),
+        ("qwen3-embedding-0.6b", "embeddings"),
     ],
 )
-def test_the_endpoint_follows_from_the_model(model, module):
+def test_the_endpoint_follows_from_the_model(model, name):
     """
     Where nothing is said, the model's name says it.
     """
-    assert endpoint_for(None, None, model) is module
+    assert endpoint_for(None, None, model).name == name
 
 
 @pytest.mark.parametrize("name", list(ENDPOINTS))
@@ -61,20 +61,20 @@ def test_an_endpoint_is_named_by_a_word_or_its_path(name):
     """
     "chat", "/v1/chat/completions" and "chat/completions" are the same endpoint.
     """
-    module = ENDPOINTS[name]
-    for word in (name, module.URL, module.URL.removeprefix("/v1/")):
-        assert endpoint_for(word, None, "my-own-model") is module
-        assert endpoint_for(word, module.PROVIDER, "my-own-model") is module
+    endpoint = ENDPOINTS[name]
+    for word in (name, endpoint.url, endpoint.url.removeprefix("/v1/")):
+        assert endpoint_for(word, None, "my-own-model") is endpoint
+        assert endpoint_for(word, endpoint.provider.name, "my-own-model") is endpoint
 
 
 def test_an_explicit_word_wins():
     """
     A provider that is named is believed, whatever the model is called.
     """
-    assert endpoint_for(None, "openai", "claude-sonnet-4") is chat
-    assert endpoint_for("chat", "openai", "claude-sonnet-4") is chat
-    assert endpoint_for(None, "anthropic", "my-own-model") is messages
-    assert endpoint_for("responses", None, "my-own-model") is responses
+    assert endpoint_for(None, "openai", "claude-sonnet-4").name == "chat"
+    assert endpoint_for("chat", "openai", "claude-sonnet-4").name == "chat"
+    assert endpoint_for(None, "anthropic", "my-own-model").name == "messages"
+    assert endpoint_for("responses", None, "my-own-model").name == "responses"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import pyarrow.dataset as ds
 import pytest
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import InputError, JobFailed
 from dobatch_pandas.job import output
 from dobatch_pandas.job.process import close_home
-from dobatch_pandas.questions import part_files, source
+from dobatch_pandas.questions import source
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def files(tmp_path):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Several batches, several output files, and blocks that end in the middle of them."""
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(400, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(400, 200_000_000))
     monkeypatch.setattr(output, "ROWS_A_FILE", 700)
     monkeypatch.setattr(output, "ROWS_AT_ONCE", 300)
     monkeypatch.setattr(source, "ROWS_AT_ONCE", 300)

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -22,7 +24,6 @@ from dobatch_pandas.errors import (
 )
 from dobatch_pandas.job.process import close_home
 from dobatch_pandas.job.submit import submit_frame
-from dobatch_pandas.questions import part_files
 
 FRAME = pd.DataFrame({"word": [f"word {n}" for n in range(30)]})
 
@@ -294,7 +295,7 @@ def test_retry_sends_what_failed_and_nothing_else(serve, monkeypatch):
     """
     What succeeded stays; failures that cannot change are left alone.
     """
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(10, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(10, 200_000_000))
     server = serve(fail_share=0.5, fail_kinds=("server_error", "bad_request"), fail_times=1)
     job = ask().wait()
     before = job.errors()
@@ -441,7 +442,7 @@ def test_a_row_too_large_for_any_file_fails_alone(server, monkeypatch):
     """
     One oversized row is a failed row, not a failed job.
     """
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(100, 5_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(100, 5_000))
     frame = pd.DataFrame({"word": ["a", "b" * 6_000, "c"]})
     out = frame.dobatch.join(ask(frame))
     assert list(out["said_error"].fillna("")) == ["", "too_large", ""]

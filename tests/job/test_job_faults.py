@@ -11,9 +11,10 @@ import pytest
 from proxy import Proxy
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import ConnectionFailed, JobFailed, Unauthorized
 from dobatch_pandas.job import process, work
-from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.part_files import compress_part
 
 FRAME = pd.DataFrame({"n": range(90)})
@@ -21,7 +22,7 @@ FRAME = pd.DataFrame({"n": range(90)})
 
 @pytest.fixture
 def three_parts(monkeypatch):
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(30, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(30, 200_000_000))
 
 
 def ask(**options):
@@ -58,7 +59,7 @@ def test_passing_faults_are_survived(operation, fault, server, monkeypatch):
     """
     # One batch is looked up by itself, several are listed.
     rows = len(FRAME) if operation == "get_batch" else 30
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(rows, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(rows, 200_000_000))
     if operation == "list_batches":
         fault = {**fault, "skip": 1}  # the first list is the knock at the door, in the user's own cell
     server.faults.add(operation, **fault)
@@ -109,7 +110,7 @@ def test_ten_thousand_rows_through_a_network_that_drops_one_connection_in_five(s
     """
     All joined, nothing executed twice.
     """
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(500, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(500, 200_000_000))
     server = serve()
     frame = pd.DataFrame({"n": range(10_000)})
     with Proxy(server.url, reset_share=0.2) as proxy:

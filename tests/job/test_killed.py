@@ -11,7 +11,8 @@ import killed
 import pytest
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.questions import part_files
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_a_killed_job_ends_as_if_undisturbed(point, way, kind, server, home, mon
     """
     Kill -9 anywhere, then attach or run the cell again: the same rows, each request executed once.
     """
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(killed.PART, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(killed.PART, 200_000_000))
     script = Path(killed.__file__)
     ended = subprocess.run(
         [sys.executable, script, home, server.url, point, kind],

@@ -116,9 +116,10 @@ def test_a_job_is_split_over_as_many_batches_as_it_takes(server, monkeypatch):
     """
     The limits of one file never reach the user.
     """
-    from dobatch_pandas.questions import part_files
+    from dobatch_pandas.endpoints.openai import OPENAI
+    from dobatch_pandas.endpoints.provider import FileLimits
 
-    monkeypatch.setitem(part_files.FILE_LIMITS, "openai", part_files.FileLimits(30, 200_000_000))
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(30, 200_000_000))
     frame = pd.DataFrame({"n": range(100)})
     job = frame.dobatch.submit("{n}", model="echo")
     answered = frame.dobatch.join(job)

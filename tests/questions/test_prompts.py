@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dobatch_pandas.endpoints import chat
+from dobatch_pandas.endpoints.chat import CHAT
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.questions.prompts import (
     MEMBERS,
@@ -167,7 +167,7 @@ def test_messages_that_are_none_say_why(messages, says):
     """
     A list that no endpoint would take is found here, not after the upload.
     """
-    assert says in str(messages_problem(messages, chat.ROLES))
+    assert says in str(messages_problem(messages, CHAT.roles))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_messages_of_every_legal_form_pass(messages):
     """
     Parts, tool calls, items of the responses endpoint and columns are messages, too.
     """
-    assert messages_problem(messages, chat.ROLES) is None
+    assert messages_problem(messages, CHAT.roles) is None
 
 
 def test_what_differs_from_row_to_row_is_found_anywhere():

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
 from dobatch_pandas.codes import Fate
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze
 from dobatch_pandas.questions.part_files import (
-    FileLimits,
     Part,
     compress_part,
     copy_lines,

@@ -1,18 +1,15 @@
-"""What values the parameters of a body may have, as the services document it: what is outside is refused for every row."""
+"""The parameters of a body: between which numbers a value may lie, and what a misspelt name must mean."""
 
 from __future__ import annotations
 
 import difflib
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["CHAT", "EMBEDDINGS", "MESSAGES", "RESPONSES", "Limit", "meant", "takes_completion_tokens"]
-
-_REASONING = re.compile(r"(^|[/-])(o[1-9](-|$)|gpt-5)", re.IGNORECASE)
+__all__ = ["COUNT", "SHARE", "Limit", "meant"]
 
 
 @dataclass(frozen=True)
@@ -36,31 +33,8 @@ class Limit:
         return f"{kind} from {self.least:g} {'on' if self.most == math.inf else f'to {self.most:g}'}"
 
 
-_COUNT = Limit(1, whole=True)
-_SHARE = Limit(0, 1)
-
-CHAT = {
-    "max_tokens": _COUNT,
-    "max_completion_tokens": _COUNT,
-    "temperature": Limit(0, 2),
-    "top_p": _SHARE,
-    "frequency_penalty": Limit(-2, 2),
-    "presence_penalty": Limit(-2, 2),
-    "top_logprobs": Limit(0, 20, whole=True),
-}
-RESPONSES = {
-    "max_output_tokens": _COUNT,
-    "temperature": Limit(0, 2),
-    "top_p": _SHARE,
-    "top_logprobs": Limit(0, 20, whole=True),
-}
-MESSAGES = {
-    "max_tokens": _COUNT,
-    "temperature": _SHARE,
-    "top_p": _SHARE,
-    "top_k": Limit(0, whole=True),
-}
-EMBEDDINGS = {"dimensions": _COUNT}
+COUNT = Limit(1, whole=True)
+SHARE = Limit(0, 1)
 
 # fmt: off
 _PARAMETERS = (
@@ -89,8 +63,3 @@ def meant(name: str) -> str | None:
         return None
     near = difflib.get_close_matches(plain, _SPELT, n=1, cutoff=_MISSPELT)
     return _SPELT[near[0]] if near else None
-
-
-def takes_completion_tokens(model: str) -> bool:
-    """Whether a model refuses ``max_tokens`` and takes ``max_completion_tokens``."""
-    return bool(_REASONING.search(model))
