@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 import pyarrow as pa
 
 from .answers.join import joined
 from .endpoints import ENDPOINTS
-from .errors import DobatchError, InputError, JobError
-from .job.job import Job, attach
+from .errors import DobatchError, InputError, JobError, JobFailed, WaitTimeout
+from .exit_codes import Exit, exit_of_error, exit_of_status
+from .job.job import Job, attach, follow
 from .job.listing import jobs
 from .job.process import home_here
 from .questions.options import SENDING, Typed, typed_options
 from .questions.source import Source
+from .service import Client
 
 __all__ = ["main"]
 
@@ -34,6 +38,7 @@ examples:
                                                    the first 20 rows only
   dobatch jobs                                     every job that this machine knows
   dobatch watch 261126-vccb3d                      follow one of them until it is over
+  dobatch wait 261126-vccb3d --timeout 600 --json  the same for a script: 0 when it is over, 75 when it is not
 
 The service needs a token in the environment variable DIGITALOCEAN_TOKEN.
 `dobatch COMMAND --help` explains the options of a command.
@@ -41,20 +46,41 @@ The service needs a token in the environment variable DIGITALOCEAN_TOKEN.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 an error that is ours, 2 wrong usage, 130 stopped."""
+    """Run one command; returns the exit status, one of `Exit`."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.run is None:
         parser.print_help()
-        return 0
-    try:
-        return int(arguments.run(arguments) or 0)
-    except DobatchError as error:
-        print(f"dobatch: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stop:
-        print(f"\n{stop}" if str(stop) else "", file=sys.stderr)
-        return 130
+        return Exit.DONE
+    told: dict[str, Any] = {}
+    out = sys.stdout
+    with contextlib.ExitStack() as stack:
+        if arguments.json:
+            # What is for people stays to be seen, and out of the way of what is for programs.
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        try:
+            code = arguments.run(arguments, told)
+        except DobatchError as error:
+            print(f"dobatch: {error}", file=sys.stderr)
+            code = _exit_of(error)
+            told["error"] = str(error)
+            told.setdefault("id", getattr(error, "job_id", None))
+        except KeyboardInterrupt as stop:
+            print(f"\n{stop}" if str(stop) else "", file=sys.stderr)
+            code = Exit.STOPPED
+    if arguments.json and not told.pop("said", False):
+        _print_json(
+            {"command": arguments.command, "exit": int(code), "meaning": Exit(code).name, **told}, out
+        )
+    return int(code)
+
+
+def _print_json(told: dict[str, Any], out: TextIO) -> None:
+    """One object on one line, whatever it holds."""
+    import orjson
+
+    line = orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY, default=str)
+    print(line.decode(), file=out, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dobatch-pandas {_version()}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, json=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="classify real reviews on the embedded server, without a token")
@@ -94,18 +120,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--estimate", action="store_true", help="say what it would send and cost, and send nothing"
     )
+    _add_no_wait(run)
     run.set_defaults(run=_run)
 
     listing = commands.add_parser("jobs", help="list every job that this machine knows")
     listing.set_defaults(run=_jobs)
     for name, action, text in (
         ("watch", _watch, "follow a job until it is over, moving it on where needed"),
+        ("wait", _wait, "the same for scripts: without a bar, and with a status that says how it stands"),
         ("cancel", _cancel, "cancel a job; what has been answered stays"),
         ("retry", _retry, "send again what failed for a reason that can change"),
         ("forget", _forget, "delete a job with everything it has on disk"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("id", help="the job's id, as `dobatch jobs` lists it")
+        if name in ("watch", "wait"):
+            command.add_argument(
+                "--timeout",
+                type=_seconds,
+                default=None,
+                metavar="SECONDS",
+                help="stop waiting then, with status 75; 0 does what can be done now. The job goes on",
+            )
+        if name in ("cancel", "retry"):
+            _add_no_wait(command)
         command.set_defaults(run=action)
 
     evaluate = commands.add_parser("eval", help="score answers against gold, and fail where they fall short")
@@ -115,7 +153,20 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("model", nargs="?", default="smollm2", help="smollm2 (text) or minilm (embeddings)")
     fetch.set_defaults(run=_fetch_model)
     _add_serve(serve)
+    for name, command in commands.choices.items():
+        command.add_argument(
+            "--json", action="store_true", help="one line of JSON on stdout, the rest on stderr"
+        )
+        command.set_defaults(command=name)
     return parser
+
+
+def _add_no_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="do what can be done now and end, with status 75 where the job is not over; the same command goes on later",
+    )
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Typed) -> None:
@@ -140,7 +191,18 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     from .server import command
 
     command.add_arguments(parser)
-    parser.set_defaults(run=command.run)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    from .server import command
+
+    if not arguments.json:
+        return command.run(arguments)
+    out = sys.__stdout__ or sys.stderr
+    # At its start: whoever started it waits for the address.
+    told["said"] = True
+    return command.run(arguments, lambda ready: _print_json({"command": "serve", **ready}, out))
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
@@ -150,16 +212,26 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_eval)
 
 
-def _eval(arguments: argparse.Namespace) -> int:
+def _eval(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     from .evals import command
 
-    return command.run(_read(arguments.input)[0], arguments)
+    return command.run(_read(arguments.input)[0], arguments, told)
 
 
-def _demo(arguments: argparse.Namespace) -> None:
+def _demo(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     from .demo import run_demo
 
-    run_demo(rows=arguments.rows, model=arguments.model)
+    answered = run_demo(rows=arguments.rows, model=arguments.model)
+    told["rows"] = len(answered)
+    told["failed"] = int(answered["sentiment_error"].notna().sum())
+    return Exit.DONE
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return seconds
 
 
 def _version() -> str:
@@ -175,7 +247,7 @@ def _at_least_one(text: str) -> int:
     return number
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     if arguments.out is None and not arguments.estimate:
         raise InputError("--out is missing: name the .parquet or .csv file that the answers go to.")
     if arguments.out is not None:
@@ -194,11 +266,18 @@ def _run(arguments: argparse.Namespace) -> int:
     sending = {name: given.pop(name) for name in SENDING if name in given}
     plan = frame.dobatch.plan(arguments.prompt, **given, **body)
     if arguments.estimate:
-        print(plan.estimate().summary())
-        return 0
+        estimate = plan.estimate()
+        print(estimate.summary())
+        told["estimate"] = dataclasses.asdict(estimate)
+        return Exit.DONE
     job = plan.submit(**sending)
+    told["id"] = job.id
     print(f"Job {job.id}", file=sys.stderr)
-    answers = job.join(frame)
+    code = _moved(job, told, no_wait=arguments.no_wait, display=None)
+    now = job.snapshot()
+    if code == Exit.NOT_YET or (not now.over and not now.completed + now.reused):
+        return code
+    answers = job.join(frame, wait=False)
     try:
         # A CSV file gets its own texts back, not what their types made of them.
         rows = as_it_stands if _kind(arguments.out) == ".csv" else frame
@@ -208,8 +287,9 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.out} cannot be written: {error}. The answers are kept: run the same command again.",
             job.id,
         ) from error
+    told["out"] = str(arguments.out)
     print(_summary(job, len(frame), arguments.out), file=sys.stderr)
-    return 0
+    return code
 
 
 def _summary(job: Job, rows: int, out: Path) -> str:
@@ -294,44 +374,143 @@ def _json(text: str, name: str) -> Any:
         raise InputError(f"{name} is not JSON: {error}") from error
 
 
-def _jobs(arguments: argparse.Namespace) -> None:
+def _jobs(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     listed = jobs()
+    told["jobs"] = _records(listed)
     if listed.empty:
         print("No job yet. `dobatch demo` makes one.")
-        return
+        return Exit.DONE
     listed["created"] = listed["created"].dt.strftime("%Y-%m-%d %H:%M")
     print(listed.to_string())
+    return Exit.DONE
 
 
-def _watch(arguments: argparse.Namespace) -> None:
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = frame.reset_index().astype(object)
+    return [
+        {str(name): None if pd.isna(value) else _plain(value) for name, value in row.items()}
+        for row in rows.where(rows.notna(), None).to_dict("records")
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, pd.Timestamp) else value
+
+
+def _watch(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    return _awaited(arguments, told, "bar")
+
+
+def _wait(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    return _awaited(arguments, told, False)
+
+
+def _awaited(arguments: argparse.Namespace, told: dict[str, Any], display: Any) -> int:
+    told["id"] = arguments.id
     job = attach(arguments.id)
-    job.wait(display="bar")
+    code = _moved(job, told, no_wait=arguments.timeout == 0, timeout=arguments.timeout, display=display)
     print(job)
+    return code
 
 
-def _cancel(arguments: argparse.Namespace) -> None:
+def _cancel(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    told["id"] = arguments.id
     job = attach(arguments.id).cancel()
-    job.wait(display="bar")
+    code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
     print(job)
+    return Exit.DONE if job.snapshot().over else code
 
 
-def _retry(arguments: argparse.Namespace) -> None:
+def _retry(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    told["id"] = arguments.id
     job = attach(arguments.id)
-    print(f"{job.retry():,} requests are sent again.")
-    job.wait(display="bar")
+    if job.snapshot().over:
+        _need_service()
+    told["sent_again"] = sent = job.retry()
+    print(f"{sent:,} requests are sent again.")
+    code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
     print(job)
+    return code
 
 
-def _forget(arguments: argparse.Namespace) -> None:
+def _forget(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    told["id"] = arguments.id
     # Not attach: what is to be deleted need not be moved on, and its service may be gone.
     Job(home_here(), arguments.id).forget()
     print(f"Job {arguments.id} is deleted from this machine.")
+    return Exit.DONE
 
 
-def _fetch_model(arguments: argparse.Namespace) -> None:
+# -- how a job stands
+
+
+def _moved(
+    job: Job, told: dict[str, Any], *, no_wait: bool, display: Any, timeout: float | None = None
+) -> int:
+    """Wait for a job, or do what can be done now, and return how it stands."""
+    if not job.snapshot().over:
+        try:
+            _need_service()
+            if no_wait:
+                job.advance()
+            else:
+                follow(job, timeout, display=display)
+        except WaitTimeout as error:
+            print(f"dobatch: {error}", file=sys.stderr)
+        except DobatchError:
+            told.update(_facts(job))
+            raise
+    now = job.snapshot()
+    told.update(_facts(job))
+    if now.problem:
+        print(f"dobatch: {now.problem}", file=sys.stderr)
+        if not now.over:
+            # Why it does not move may be that the service is away, or the token: then that is the answer.
+            _need_service()
+    elif no_wait and not now.over:
+        print(f"Job {job.id} is not over ({now.state}): the same command goes on later.", file=sys.stderr)
+    return exit_of_status(now.state, answered=bool(now.completed + now.reused) or not now.requests)
+
+
+def _need_service() -> None:
+    """Find out now that the service cannot be reached, or does not accept the token; raises what is wrong."""
+    with Client(retries=1) as client:
+        client.list_batches(limit=1)
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """How a job stands, for programs."""
+    now = job.snapshot()
+    return {
+        "id": job.id,
+        "status": now.state,
+        "over": now.over,
+        "model": now.model,
+        "rows": now.rows,
+        "requests": now.requests,
+        "completed": now.completed + now.reused,
+        "failed": now.failed,
+        "reused": now.reused,
+        "skipped": now.skipped,
+        "errors": {group.code: group.count for group in now.errors},
+        "cost": now.cost,
+        "problem": now.problem,
+    }
+
+
+def _exit_of(error: DobatchError) -> Exit:
+    if isinstance(error, JobFailed) and error.job_id is not None:
+        with contextlib.suppress(DobatchError):
+            return Exit.FAILED if Job(home_here(), error.job_id).snapshot().over else Exit.HELD
+    return exit_of_error(error)
+
+
+def _fetch_model(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     from .server.weights import fetch
 
-    print(fetch(arguments.model))
+    told["path"] = path = fetch(arguments.model)
+    print(path)
+    return Exit.DONE
 
 
 if __name__ == "__main__":

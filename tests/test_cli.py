@@ -145,7 +145,7 @@ def test_jobs_watch_and_forget(server, capsys):
     assert job.id in capsys.readouterr().out
     assert main(["retry", job.id]) == 0
     assert main(["forget", job.id]) == 0
-    assert main(["watch", job.id]) == 1
+    assert main(["watch", job.id]) == 66
     assert "No job" in capsys.readouterr().err
 
 

@@ -21,7 +21,19 @@ _spec.loader.exec_module(import_graph)
 
 # Folders, and files at the root: each imports only what stands after it.
 ORDER = [
-    *["__init__", "cli", "demo", "dask", "magics", "accessor", "plan", "job", "trial", "estimate"],
+    *[
+        "__init__",
+        "cli",
+        "exit_codes",
+        "demo",
+        "dask",
+        "magics",
+        "accessor",
+        "plan",
+        "job",
+        "trial",
+        "estimate",
+    ],
     *["evals", "server", "datasets", "prices", "tokens", "answers", "questions", "service", "display"],
     *["endpoints", "arrow", "codes", "config", "errors"],
 ]

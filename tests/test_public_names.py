@@ -52,6 +52,7 @@ SIGNATURES = {
     "Plan.submit": "*, fresh=False, display=None, max_cost=None",
     "Plan.join": "results",
     "Job.wait": "timeout=None, *, display=None",
+    "Job.advance": "timeout=None",
     "Job.cancel": "",
     "Job.retry": "codes=None",
     "Job.result": "*, wait=True",

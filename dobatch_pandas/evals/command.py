@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -54,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(frame: pd.DataFrame, said: argparse.Namespace) -> int:
-    """Score, report, require, save; what falls short is raised as `RequirementNotMet`."""
+def run(frame: pd.DataFrame, said: argparse.Namespace, told: dict[str, Any] | None = None) -> int:
+    """Score, report, require, save; what falls short is raised as `RequirementNotMet`. `told` takes what is for programs."""
+    told = {} if told is None else told
     least = dict(_requirement(text) for text in said.require)
     if said.key is not None:
         if said.key not in frame.columns:
@@ -73,6 +75,12 @@ def run(frame: pd.DataFrame, said: argparse.Namespace) -> int:
     low, high = found.interval
     print(
         f"{found.headline}: {found.accuracy:.1%} [{low:.1%}, {high:.1%}]; {found.correct_words}; {found.failed_words}"
+    )
+    told.update(
+        metrics=found.metrics.to_dict(),
+        interval=[low, high],
+        correct=found.correct_words,
+        failed=found.failed_words,
     )
     print(found.table.to_string(float_format=lambda value: f"{value:.4f}", na_rep=""))
     for note in found.notes:

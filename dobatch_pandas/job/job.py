@@ -48,7 +48,7 @@ from .rows import RowRecord
 from .status import snapshot_of, word_of
 from .work import OpenJob
 
-__all__ = ["Job", "attach"]
+__all__ = ["Job", "attach", "follow"]
 
 log = logging.getLogger("dobatch_pandas")
 
@@ -240,14 +240,42 @@ class Job:
         StoppedWaiting
             A KeyboardInterrupt, on Ctrl+C or the stop button; the job continues.
         """
+        self._waited(_is_still, timeout, display)
+        return self._checked()
+
+    @_in_words
+    def advance(self, timeout: float | None = None) -> Job:
+        """
+        Do all that can be done for the job at this moment, and return it: for scripts that come back later.
+
+        What is left is sent, each batch is looked at once, and what has ended is brought in. Where another process moves
+        the job on, nothing is done.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; None takes as long as the sending takes.
+
+        Raises
+        ------
+        WaitTimeout
+            It is still being sent or brought in; the job goes on.
+        """
+        live = self.resume()
+        if live is not None and not live.elsewhere:
+            wake(live)
+            asked = time.monotonic()
+            self._wait_until(lambda live: _is_still(live) or _is_up_to_date(live, asked), timeout)
+        return self
+
+    def _waited(self, enough: Callable[[Live], bool], timeout: float | None, display: Any) -> None:
         from dobatch_pandas.display import progress
 
         try:
             with progress(self, display):
-                self._wait_until(_is_still, timeout)
+                self._wait_until(enough, timeout)
         except KeyboardInterrupt:
             raise StoppedWaiting(self._stopped_waiting()) from None
-        return self._checked()
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
         if timeout is not None and (
@@ -674,6 +702,18 @@ def _is_still_for_good(state: State) -> bool:
     return state.rendered and bool(held) and len(held) == len(left)
 
 
+def _is_up_to_date(live: Live, asked: float) -> bool:
+    """Whether all that was due at some moment, in ticks, is done or has failed for now."""
+    if live.elsewhere or live.disk is not None:
+        return True
+    state = live.state
+    parts = [part for part in state.parts.values() if not part.final]
+    if state.doing is not None or any(part.doing is not None for part in parts):
+        return False
+    waits = [part.due for part in parts] + ([] if state.rendered and parts else [state.due])
+    return all(due > asked for due in waits)
+
+
 def _is_sent(live: Live) -> bool:
     state = live.state
     return state.rendered and not any(part.unsent for part in state.parts.values())
@@ -696,6 +736,12 @@ def _restored(home: str, job_id: str) -> Job:
     """Return what a pickle stands for: in the home it was in, or that of the process that reads it."""
     here = home_here()
     return Job(here if not Path(home).exists() else Home(Path(home)), job_id)
+
+
+def follow(job: Job, timeout: float | None = None, *, display: Any = None) -> None:
+    """Wait as `Job.wait` does, but not for a person who could act only in this very process; only `WaitTimeout` is raised."""
+    with disk_in_words(job._folder.root):
+        job._waited(lambda live: _is_still(live) or problem_of(live.state)[1], timeout, display)
 
 
 def attach(job_id: str) -> Job:

@@ -145,13 +145,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted; return the exit status."""
+def run(args: argparse.Namespace, ready: Callable[[dict[str, Any]], None] | None = None) -> int:
+    """Serve until interrupted; return the exit status. `ready` hears the address and the token once it is up."""
     if args.record and args.replay:
         raise ServerProblem("Give --record or --replay, not both.")
     with contextlib.ExitStack() as stack:
         if args.record or args.replay:
-            return _run_tape(args, stack)
+            return _run_tape(args, stack, ready)
         server = _server(args, stack)
         for operation, settings in [*args.fault, *_from_files(args.fault_file)]:
             server.faults.add(operation, **settings)
@@ -163,6 +163,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             server.start()
             _greet(server, args)
+            if ready is not None:
+                ready({"url": server.url, "token": server.token, "model": args.model})
             threading.Thread(target=_show_model, args=[server, ends.first], daemon=True).start()
             ends.wait()
             _drain(server, ends)
@@ -174,7 +176,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_tape(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+def _run_tape(
+    args: argparse.Namespace, stack: contextlib.ExitStack, ready: Callable[[dict[str, Any]], None] | None
+) -> int:
     """Record or play until interrupted."""
     certificate, log = _certificate_and_log(args, stack)
     tape = TapeServer(
@@ -195,6 +199,8 @@ def _run_tape(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         print(f"{what} at {tape.url}. Ctrl+C ends it.\n\n    export DOBATCH_BASE_URL={tape.url}")
         words = "Your own token of the service goes along, and is not kept."
         print(words if args.record else f"    export DIGITALOCEAN_TOKEN={tape.token}", flush=True)
+        if ready is not None:
+            ready({"url": tape.url, "token": None if args.record else tape.token})
         ends.wait()
     print("Stopped.", flush=True)
     return 0
