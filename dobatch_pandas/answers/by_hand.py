@@ -50,7 +50,7 @@ def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
         bad: list[bytes] = []
         try:
             found = results_of(path, on_bad_line=bad.append)
-        except (pa.ArrowException, OSError, UnicodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeError, TypeError) as error:
             problems.append(f"{path} cannot be read: {error}.")
             continue
         if not len(found) and bad:
@@ -61,6 +61,8 @@ def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
             tables.append(found)
             if bad:
                 _warn(path, bad)
+        elif _is_hollow(path):
+            problems.append(f"{path} holds nothing but zeros: it was given its size, and was never written.")
         elif bad:
             problems.append(f"{path} holds no result: {_what(bad[0])}")
     if problems:
@@ -76,6 +78,12 @@ def _warn(path: Any, bad: list[bytes]) -> None:
         f"{bad[0][:120].decode(errors='replace')!r}. Their rows have the code missing_result.",
         stacklevel=3,
     )
+
+
+def _is_hollow(path: Any) -> bool:
+    """Whether a file without a line has zeros all the same."""
+    with open(path, "rb") as file:
+        return file.read(4096).strip()[:1] == b"\0"
 
 
 def _what(line: bytes) -> str:

@@ -26,7 +26,24 @@ _NEWLINE = ord("\n")
 _BLANK = b" \t\r\f\v\0"  # NULs stand where a file was given its size before its bytes
 _SPACES = np.frombuffer(_BLANK, dtype=np.uint8)
 _BOM = b"\xef\xbb\xbf"
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
+_FOREIGN = {b"PK\x03\x04": "a zip archive", b"\xfd7zX": "packed with xz", b"7z\xbc\xaf": "a 7z archive"}
+# Where a file is not UTF-8, by its mark or by where the zeros of its first character are.
+_CODINGS = {
+    b"\xff\xfe\0\0": "utf-32-le",
+    b"\0\0\xfe\xff": "utf-32-be",
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+}
+_ZEROS: dict[tuple[int, ...], str] = {
+    (1, 0, 0, 0): "utf-32-le",
+    (0, 0, 0, 1): "utf-32-be",
+    (1, 0, 1, 0): "utf-16-le",
+    (0, 1, 0, 1): "utf-16-be",
+}
+_BETWEEN = (
+    " \t\r\n\f\v\0,[]\x1e\ufeff\xa0"  # what may stand around values: of an array, or of files glued together
+)
 _ROW = re.compile(r" in row (\d+)")
 _FEW = 64  # lines that are read one by one rather than looked at again
 
@@ -35,19 +52,19 @@ def opened(source: str | os.PathLike[str]) -> Any:
     """
     A binary stream of a file's lines: unpacked where its first bytes say that it is packed, and UTF-8.
 
-    PowerShell's ``>`` writes UTF-16, and a download may have lost the ending that told how it is packed.
+    PowerShell's ``>`` writes UTF-16, and a download may have lost the ending that told how it is packed. Raises
+    OSError where it is packed in a way that is not read.
     """
     with open(source, "rb") as file:
         first = file.read(4)
+    for magic, what in _FOREIGN.items():
+        if first.startswith(magic):
+            raise OSError(f"it is {what}: unpack it first")
     packed = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
     stream = pa.input_stream(os.fspath(source), compression=packed)
-    if packed is None and (
-        first[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(first) == 4 and 0 in (first[1], first[0]))
-    ):
-        big = first[:2] == b"\xfe\xff" or (first[0] == 0 and first[1] != 0)
-        if first[:2] in (b"\xff\xfe", b"\xfe\xff") or any(first):
-            return pa.transcoding_input_stream(stream, "utf-16-be" if big else "utf-16-le", "utf-8")
-    return stream
+    coding = next((name for mark, name in _CODINGS.items() if first.startswith(mark)), None)
+    coding = coding or _ZEROS.get(tuple(int(byte > 0) for byte in first))
+    return stream if coding is None else pa.transcoding_input_stream(stream, coding, "utf-8")
 
 
 def blocks(stream: Any, size: int) -> Iterator[Any]:
@@ -95,12 +112,14 @@ def load(line: bytes) -> tuple[list[Any], bool]:
     """
     Every JSON value of one line, and whether something that is not JSON follows them.
 
-    There should be one. Two stand there where files were glued together that did not end in a newline. What
+    There should be one. Two stand there where files were glued together that did not end in a newline, or where they
+    are the items of an array. What
     only a strict reader minds (half of a surrogate pair, bytes that are no UTF-8, control characters)
     costs the characters concerned, not the line.
     """
     try:
-        return [orjson.loads(line)], False
+        value = orjson.loads(line)
+        return value if isinstance(value, list) else [value], False
     except orjson.JSONDecodeError:
         pass
     text = line.decode("utf-8", "replace")
@@ -108,7 +127,7 @@ def load(line: bytes) -> tuple[list[Any], bool]:
     values: list[Any] = []
     at = 0
     while True:
-        while at < len(text) and text[at] in " \t\r\n\0":
+        while at < len(text) and text[at] in _BETWEEN:
             at += 1
         if at == len(text):
             return values, False

@@ -13,20 +13,24 @@ import pyarrow.compute as pc
 from dobatch_pandas.codes import EXPLANATIONS
 
 __all__ = [
-    "BROKEN_OFF",
+    "ENDINGS",
     "INTEGER",
     "STRING",
     "TEXT",
     "Answer",
     "arrow_type",
-    "broken_off",
     "calls_as_text",
     "count",
+    "cut_short",
+    "ending_of",
     "failed",
     "first",
+    "is_cut_short",
     "is_thought",
     "path",
     "plural",
+    "saying",
+    "says",
     "true",
     "words",
 ]
@@ -52,19 +56,44 @@ class Answer(NamedTuple):
     embedding: Any = None
 
 
-BROKEN_OFF = {
-    "abort": "provider_error",
-    "error": "provider_error",
-    "insufficient_system_resource": "provider_error",
-    "cancelled": "cancelled",
-    "canceled": "cancelled",
+_BY_CODE = {
+    "length": "length max_tokens max_output_tokens max_length model_length context_length_exceeded "
+    "model_context_window_exceeded",
+    "content_filter": "content_filter safety sensitive blocklist prohibited_content recitation spii",
+    "refusal": "refusal",
+    "cancelled": "cancelled canceled",
+    "provider_error": "abort aborted error failed timeout network_error insufficient_system_resource pause_turn "
+    "in_progress queued malformed_function_call",
 }
-"""Endings of servers that stopped amid an answer, and the code of such a row."""
+ENDINGS = {ending: code for code, endings in _BY_CODE.items() for ending in endings.split()}
+"""How servers say that what came is not the whole answer, in lower case, and the code of such a row."""
 
 
-def broken_off(ending: str) -> dict[str, Any]:
-    """The two fields of an `Answer` that was broken off."""
-    return failed(BROKEN_OFF[ending], f"The service broke the answer off: it ended with {ending!r}.")
+def ending_of(finish: str | None) -> str | None:
+    """The code that an ending gives to a row; None where the answer came to its end."""
+    return ENDINGS.get((finish or "").lower())
+
+
+def cut_short(code: str, finish: str | None, refusal: str | None) -> dict[str, Any]:
+    """The two fields of an `Answer` that did not come to its end."""
+    if code in ("provider_error", "cancelled"):
+        return failed(code, f"The service broke the answer off: it ended with {finish!r}.")
+    return failed(code, refusal if code == "refusal" else None)
+
+
+def is_cut_short(finish: Any) -> Any:
+    """Which endings of a column `ending_of` has a code for, as numpy."""
+    return true(pc.is_in(pc.ascii_lower(finish), value_set=pa.array(list(ENDINGS))))
+
+
+def says(text: str | None) -> bool:
+    """Whether a text says anything: one of blanks alone is no answer."""
+    return bool(text) and not str(text).isspace()
+
+
+def saying(texts: Any) -> Any:
+    """Which texts of a column say anything, as numpy."""
+    return true(pc.and_(pc.greater(pc.binary_length(texts), 0), pc.invert(pc.utf8_is_space(texts))))
 
 
 def failed(code: str, message: str | None = None) -> dict[str, Any]:

@@ -10,20 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .answer import (
-    BROKEN_OFF,
     INTEGER,
     STRING,
     TEXT,
     Answer,
     arrow_type,
-    broken_off,
     calls_as_text,
     count,
+    cut_short,
+    ending_of,
     failed,
     first,
+    is_cut_short,
     is_thought,
     path,
     plural,
+    saying,
+    says,
     true,
     words,
 )
@@ -35,14 +38,6 @@ __all__ = ["CHAT"]
 
 # Models that refuse max_tokens and take max_completion_tokens.
 _REASONING = re.compile(r"(^|[/-])(o[1-9](-|$)|gpt-5)", re.IGNORECASE)
-
-_ENDINGS = {
-    "length": "length",
-    "max_tokens": "length",
-    "content_filter": "content_filter",
-    "model_length": "length",
-    "refusal": "refusal",
-}
 
 
 class _Chat(Endpoint):
@@ -138,19 +133,21 @@ class _Chat(Endpoint):
         if not isinstance(message, dict):
             return Answer(**known, **failed("invalid_response"))
         text, refusal = _text_of(message.get("content"))
+        ending = ending_of(finish)
         calls = message.get("tool_calls")
+        if not calls and isinstance(
+            message.get("function_call"), dict
+        ):  # as calls were before there were tools
+            calls = [{"function": message["function_call"]}]
         if isinstance(calls, list) and calls:
             text = calls_as_text(
                 [(path(c, "function", "name"), path(c, "function", "arguments")) for c in calls]
             )
-            known["finish_reason"] = finish if finish in _ENDINGS else "tool_calls"
+            known["finish_reason"] = "tool_calls" if ending is None else finish
         refusal = words(message.get("refusal")) or refusal
-        ending = _ENDINGS.get(finish or "")
-        if finish in BROKEN_OFF:
-            return Answer(text, **known, **broken_off(finish))
         if ending is not None:
-            return Answer(text, **known, **failed(ending, refusal if ending == "refusal" else None))
-        if text:
+            return Answer(text, **known, **cut_short(ending, finish, refusal))
+        if says(text):
             return Answer(text, **known)
         if refusal:
             return Answer(refusal, **known, **failed("refusal", refusal))
@@ -161,7 +158,7 @@ class _Chat(Endpoint):
         choices = pc.struct_field(body, "choices")
         text = first(choices, "message", "content")
         finish = first(choices, "finish_reason")
-        ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF, "tool_calls"]))
+        called = true(pc.is_in(finish, value_set=pa.array(["tool_calls", "function_call"])))
         columns = {
             "text": text,
             "finish_reason": finish,
@@ -174,7 +171,7 @@ class _Chat(Endpoint):
             ),
         }
         calls = plural(first(choices, "message", "tool_calls"))
-        return true(pc.greater(pc.binary_length(text), 0)) & ~true(ended) & (calls == 0), columns
+        return saying(text) & ~is_cut_short(finish) & ~called & (calls == 0), columns
 
 
 def _text_of(content: Any) -> tuple[str | None, str | None]:

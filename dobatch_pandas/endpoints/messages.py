@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from .answer import (
-    BROKEN_OFF,
     INTEGER,
     STRING,
     TEXT,
     Answer,
     arrow_type,
-    broken_off,
     calls_as_text,
     count,
+    cut_short,
+    ending_of,
     failed,
     first,
+    is_cut_short,
     is_thought,
     path,
     plural,
+    saying,
+    says,
     true,
     words,
 )
@@ -31,13 +33,6 @@ from .endpoint import Endpoint
 from .parameters import COUNT, SHARE, Limit
 
 __all__ = ["MESSAGES"]
-
-_ENDINGS = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "refusal",
-    "content_filter": "content_filter",
-}
 
 
 class _Messages(Endpoint):
@@ -144,14 +139,12 @@ class _Messages(Endpoint):
         text = "".join(texts) if texts else None
         if calls:
             text = calls_as_text(calls)
-        ending = _ENDINGS.get(finish or "")
-        if finish in BROKEN_OFF:
-            return Answer(text, **known, **broken_off(finish))
+        ending = ending_of(finish)
         if ending is not None:
-            return Answer(text, **known, **failed(ending, text if ending == "refusal" else None))
+            return Answer(text, **known, **cut_short(ending, finish, text))
         if calls:
             return Answer(text, **{**known, "finish_reason": "tool_use"})
-        if text:
+        if says(text):
             return Answer(text, **known)
         return Answer(**known, **failed("empty_response"))
 
@@ -160,16 +153,11 @@ class _Messages(Endpoint):
         content = pc.struct_field(body, "content")
         text = first(content, "text")
         finish = pc.struct_field(body, "stop_reason")
-        ended = pc.is_in(finish, value_set=pa.array([*_ENDINGS, *BROKEN_OFF]))
         cached = pc.struct_field(body, ["usage", "cache_read_input_tokens"])
         created = pc.struct_field(body, ["usage", "cache_creation_input_tokens"])
         prompt = pc.struct_field(body, ["usage", "input_tokens"])
-        ok = (
-            true(pc.equal(first(content, "type"), "text"))
-            & (plural(content) == 1)
-            & true(pc.greater(pc.binary_length(text), 0))
-        )
-        return ok & ~true(ended), {
+        ok = true(pc.equal(first(content, "type"), "text")) & (plural(content) == 1) & saying(text)
+        return ok & ~is_cut_short(finish), {
             "text": text,
             "finish_reason": finish,
             "model": pc.struct_field(body, "model"),

@@ -19,10 +19,14 @@ from .answer import (
     arrow_type,
     calls_as_text,
     count,
+    cut_short,
+    ending_of,
     failed,
     first,
     is_thought,
     path,
+    saying,
+    says,
     true,
     words,
 )
@@ -113,6 +117,10 @@ class _Responses(Endpoint):
         texts: list[str] = []
         refusals: list[str] = []
         calls = []
+        # What is said on the way to the answer is marked as such, where there is an answer beside it.
+        final = [item for item in output if path(item, "phase") != "commentary"]
+        if any(path(item, "type") == "message" for item in final):
+            output = final
         for item in output:
             if path(item, "type") == "function_call":
                 calls.append((item.get("name"), item.get("arguments")))
@@ -133,9 +141,12 @@ class _Responses(Endpoint):
         if status in ("failed", "cancelled"):
             code, message = failure(None, body.get("error") or status)
             return Answer(text, **known, code="cancelled" if status == "cancelled" else code, message=message)
+        ending = ending_of(status)
+        if ending is not None:
+            return Answer(text, **known, **cut_short(ending, status, None))
         if calls:
             return Answer(text, **{**known, "finish_reason": "tool_calls"})
-        if text:
+        if says(text):
             return Answer(text, **known)
         if refusals:
             refusal = "".join(refusals)
@@ -160,12 +171,7 @@ class _Responses(Endpoint):
             text = text.take(last)
             single = true(pa.array(single).take(last))
         status = pc.struct_field(body, "status")
-        ok = (
-            single
-            & (thoughts == counts - 1)
-            & true(pc.greater(pc.binary_length(text), 0))
-            & true(pc.equal(status, "completed"))
-        )
+        ok = single & (thoughts == counts - 1) & saying(text) & true(pc.equal(status, "completed"))
         ok &= ~true(pc.is_valid(pc.struct_field(body, ["incomplete_details", "reason"])))
         return ok, {
             "text": text,

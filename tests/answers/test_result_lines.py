@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from collections.abc import Iterable
 from itertools import pairwise
@@ -40,6 +42,7 @@ import dobatch_pandas as dobatch
 from dobatch_pandas.answers import result_lines
 from dobatch_pandas.answers.by_hand import table_of
 from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results, read_block, read_lines
+from dobatch_pandas.endpoints.answer import ENDINGS
 from dobatch_pandas.errors import InputError
 
 
@@ -314,6 +317,49 @@ def test_a_failed_row_has_its_code_and_never_an_answer(line: Any, code: str, tex
     assert row["error_message"]
 
 
+@pytest.mark.parametrize("ending", [ending for known in ENDINGS for ending in (known, known.upper())])
+def test_half_an_answer_is_no_answer_at_any_endpoint(ending: str) -> None:
+    """
+    However a server says that it stopped amid an answer, the row has a code, and what came is kept.
+    """
+    code = ENDINGS[ending.lower()]
+    for line in (answered("a", chat("half", ending)), result("a", message=message("half", stop=ending))):
+        row = row_of(line)
+        assert (row["status"], row["error_code"], row["text"]) == ("failed", code, "half")
+        assert row["finish_reason"] == ending
+
+
+@pytest.mark.parametrize("status", ["in_progress", "queued", "cancelled", "failed"])
+def test_a_response_that_was_not_completed_is_no_answer(status: str) -> None:
+    """
+    A body of the responses endpoint whose status is not completed has a code.
+    """
+    row = row_of(answered("a", responses("half", status=status)))
+    assert row["status"] == "failed"
+    assert row["text"] == "half"
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t \u2003", "\u200a\x0b"])
+def test_a_text_of_blanks_is_an_empty_answer(blank: str) -> None:
+    """
+    What says nothing is empty_response, null or blanks alike.
+    """
+    lines = [answered("a", chat(blank)), answered("a", responses(blank)), result("a", message=message(blank))]
+    assert {row_of(line)["error_code"] for line in lines} == {"empty_response"}
+
+
+def test_what_is_said_on_the_way_is_not_the_answer() -> None:
+    """
+    Of messages that are marked as commentary and as the final answer, the final answer counts.
+    """
+    said = [
+        {"type": "message", "phase": phase, "content": [{"type": "output_text", "text": text}]}
+        for phase, text in [("commentary", "let me see"), ("final_answer", "yes")]
+    ]
+    assert row_of(answered("a", responses(output=said)))["text"] == "yes"
+    assert row_of(answered("a", responses(output=said[:1])))["text"] == "let me see"
+
+
 def test_the_providers_words_are_in_the_message() -> None:
     """
     The message says what the provider said, the provider's own code included.
@@ -508,6 +554,82 @@ def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl.gz"
     path.write_bytes(gzip.compress(jsonl([answered(str(i), chat("x" * 1000)) for i in range(3000)])))
     assert len(dobatch.read_results(path)) == 3000
+
+
+LINES = [orjson.dumps(answered(name, chat("é🙂"))).decode() for name in "abc"]
+WHOLE = "\n".join(LINES) + "\n"
+WRITTEN = {
+    **{
+        f"{coding}, {'marked' if mark else 'bare'}": (mark + WHOLE).encode(coding)
+        for coding in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+        for mark in ("", "\ufeff")
+    },
+    "two marks": ("\ufeff\ufeff" + WHOLE).encode(),
+    "marks before and after": "".join(f"\ufeff{line}\ufeff\n" for line in LINES).encode(),
+    "UTF-16, CRLF": ("\ufeff" + WHOLE.replace("\n", "\r\n")).encode("utf-16-le"),
+    "CR alone": WHOLE.replace("\n", "\r").encode(),
+    "glued": "".join(LINES).encode(),
+    "glued and blank": (LINES[0] + LINES[1] + "\n\n \n" + LINES[2]).encode(),
+    "NUL at both ends": b"\0" * 50 + WHOLE.encode() + b"\0" * 50,
+    "record separators": "".join(f"\x1e{line}\n" for line in LINES).encode(),
+    "commas": ",\n".join(LINES).encode(),
+    "array": f"[{','.join(LINES)}]".encode(),
+    "array over lines": f"[\n{','.join(LINES)}\n]".encode(),
+    "no-break spaces": f"\u00a0{WHOLE}\u00a0".encode(),
+    "pretty": "\n".join(json.dumps(json.loads(line), indent=2) for line in LINES).encode(),
+    "pretty array": json.dumps([json.loads(line) for line in LINES], indent=2).encode(),
+    "gzip": gzip.compress(WHOLE.encode()),
+    "gzip in two pieces": gzip.compress(WHOLE[:90].encode()) + gzip.compress(WHOLE[90:].encode()),
+    "zstd": pa.compress(WHOLE.encode(), codec="zstd", asbytes=True),
+    "bz2": bz2.compress(WHOLE.encode()),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+@pytest.mark.filterwarnings("error")
+def test_a_file_is_read_however_it_was_kept(tmp_path: Path, how: str) -> None:
+    """
+    Editors, shells and tools write and pack files in many ways; all lines are read, and nothing is said to be lost.
+    """
+    path = tmp_path / "results"
+    path.write_bytes(WRITTEN[how])
+    assert dobatch.read_results(path)[["custom_id", "text"]].to_numpy().tolist() == [
+        [n, "é🙂"] for n in "abc"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"PK\x03\x04" + WHOLE.encode(), "a zip archive: unpack it"),
+        (lzma.compress(WHOLE.encode()), "packed with xz: unpack it"),
+        (gzip.compress(random.Random(0).randbytes(9000))[:-500], "Truncated"),
+        (b"\0" * 900, "nothing but zeros"),
+        (b"<?xml version='1.0'?><Error/>", "a page, not results"),
+        (b'{"error": {"message": "expired"}}', "holds no result"),
+        (b"custom_id,text\na,b\n", "holds no result"),
+        (repr(json.loads(LINES[0])).encode(), "holds no result"),
+        (b'{"custom_id": "a", "params": {"model": "m"}}', "it holds requests"),
+        (LINES[0][:60].encode(), "holds no result"),
+    ],
+)
+def test_a_file_without_any_result_is_refused_in_words(tmp_path: Path, data: bytes, said: str) -> None:
+    """
+    What cannot be results is told as an error that says what it seems to be.
+    """
+    path = tmp_path / "results"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=said):
+        dobatch.read_results(path)
+
+
+@pytest.mark.parametrize("path", [None, 7.5, "nowhere.jsonl", "."])
+def test_a_path_that_is_none_is_told(path: Any) -> None:
+    """
+    A file that is not there, a folder, or no path at all: one error of ours.
+    """
+    with pytest.raises(InputError, match="cannot be read"):
+        dobatch.read_results(path)
 
 
 def test_reading_can_be_given_up_half_way(tmp_path: Path) -> None:
