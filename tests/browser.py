@@ -283,21 +283,21 @@ def open_lab(folder: Path) -> Iterator[Lab]:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1",
-                f"--ServerApp.port={_free_port()}", "--ServerApp.port_retries=50", "--allow-root",
+                f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50", "--allow-root",
                 f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={places['notebooks']}",
                 "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
                 "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
             ],
             env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=places["notebooks"],
         )  # fmt: skip
-        stack.callback(_end, process)
+        stack.callback(end, process)
         url = _url_when_up(places["runtime"], token, process, folder / "lab.log")
         lab = Lab(url, token, places["notebooks"], stack.enter_context(chromium()))
         stack.callback(lab.close_windows)
         yield lab
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -320,7 +320,7 @@ def _url_when_up(runtime: Path, token: str, process: subprocess.Popen[bytes], lo
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(timeout=20)

@@ -95,7 +95,8 @@ def test_the_root_holds_doors_and_ground_only():
 
 
 @pytest.mark.parametrize(
-    ("library", "home"), [("ipywidgets", {"display.panel"}), ("anywidget", {"evals.explore"})]
+    ("library", "home"),
+    [("ipywidgets", {"display.panel"}), ("anywidget", {"evals.explore", "display.marimo_panel"})],
 )
 def test_a_widget_library_has_one_importer(library, home):
     """
@@ -125,6 +126,7 @@ def test_importing_the_package_loads_nothing_optional():
         "matplotlib",
         "dask",
         "IPython",
+        "marimo",
     ]
     code = f"import sys, dobatch_pandas; print(*[m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

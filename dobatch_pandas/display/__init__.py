@@ -30,7 +30,12 @@ def front_end(display: Any = None) -> FrontEnd:
         return "none"
     if display == "widget" or display == "bar":
         return "widget" if display == "widget" else "bar"
-    return "widget" if _in_notebook() else "bar"
+    return "widget" if _in_notebook() or _in_marimo() else "bar"
+
+
+def _in_marimo() -> bool:
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
 
 
 def _in_notebook() -> bool:
@@ -50,11 +55,20 @@ def show(job: Any, display: Any = None) -> None:
         As `front_end` takes it. A job that is shown by name is never silent: False draws words.
     """
     if front_end(display) == "widget":
-        from .panel import show_panel
-
-        show_panel(job)
+        _page().show_panel(job)
     elif sys.stdout is not None:
         print(repr(job))
+
+
+def _page() -> Any:
+    """What puts panels on the page here."""
+    if _in_marimo():
+        from . import marimo_panel
+
+        return marimo_panel
+    from . import panel
+
+    return panel
 
 
 @contextmanager
@@ -72,13 +86,12 @@ def progress(job: Any, display: Any = None) -> Iterator[None]:
     if chosen == "none" or job.snapshot().over:
         yield
     elif chosen == "widget":
-        from .panel import settle, show_panel
-
-        show_panel(job, again=False)
+        page = _page()
+        page.show_panel(job, again=False)
         try:
             yield
         finally:
-            settle(job)
+            page.settle(job)
     else:
         from .bar import TqdmBar
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dobatch_pandas.codes import RETRYABLE
-from dobatch_pandas.errors import JobNotFound
+from dobatch_pandas.errors import DobatchError, JobNotFound
 
 from . import html, text
+from .preview import last_words
 from .snapshot import NEVER_RUN, Snapshot
 
 __all__ = ["BUTTONS", "Drawing", "Follower"]
@@ -330,17 +331,27 @@ class Follower:
         failed = self.job.errors(wait=False)
         failed = failed[~failed["error_code"].isin([*NEVER_RUN, "pending"])]
         first = failed.head(MOST_ROWS)
-        columns = ["error_code", "error_message", "text"]
+        try:
+            asked = self.job.requests(first["custom_id"].dropna())
+        except (DobatchError, OSError, ValueError):
+            asked = {}  # the files of requests are damaged: the errors are worth more than the prompts
         rows = [
-            {"row": str(label), **values}
-            for label, values in zip(first.index, first[columns].to_dict("records"), strict=True)
+            {
+                "row": str(label),
+                "asked": last_words(asked[row["custom_id"]])[:ASKED] if row["custom_id"] in asked else None,
+                "code": html.Code(row["error_code"]),
+                "message": row["error_message"],
+                "answer": row["text"],
+            }
+            for label, row in zip(first.index, first.to_dict("records"), strict=True)
         ]
+        columns = ["row", "asked", "code", "message", "answer"]
         if first["text"].isna().all():
-            columns.remove("text")
+            columns.remove("answer")
         more = f"; job.errors() has all {len(failed):,}" if len(failed) > MOST_ROWS else ""
         counts = f"{text.counted(self._last.refused, 'request')}, {text.counted(len(failed), 'row')}"
         caption = f"Rows that failed ({counts}){more}"
-        self._error_rows = html.table_html(rows, ["row", *columns], caption=caption)
+        self._error_rows = html.table_html(rows, columns, caption=caption)
 
     def _act(self, name: str, work: Callable[[], Any]) -> None:
         """Do what a button says, away from the handler; what goes wrong is said in the panel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
 from typing import Any
@@ -89,6 +90,15 @@ class Code(str):
     """A word of a table that is not broken over lines: an id, an amount with its unit."""
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A cell of a table that is drawn: how many of some requests are answered, and have failed."""
+
+    answered: int
+    failed: int
+    total: int
+
+
 def plain(value: Any, limit: int | None = LONGEST_CELL) -> str:
     """
     Any value as HTML that shows as just its text: no markup, and no LaTeX for the page to typeset.
@@ -149,11 +159,23 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return plain(value)
+    if isinstance(value, Bar):
+        return _small_bar(value.answered, value.failed, value.total)
     if isinstance(value, Integral):
         return f"{int(value):,}"
     if isinstance(value, Code):
         return f'<span style="white-space:nowrap">{plain(value)}</span>'
     return f"{float(value):,.6g}" if isinstance(value, Real) else plain(value)
+
+
+def _small_bar(answered: int, failed: int, total: int) -> str:
+    portions = text.Portions(answered, failed, 0, 0, max(0, total - answered - failed), 0)
+    share = min(1.0, (answered + failed) / max(total, 1))
+    return (
+        f'<span style="white-space:nowrap"><span aria-hidden="true" style="display:inline-flex;width:80px;height:8px;'
+        f'border-radius:4px;overflow:hidden;background:{_TRACK}">{_segments_html(portions, share)}</span> '
+        f"{text.percent(share)}</span>"
+    )
 
 
 def words_html(words: str) -> str:

@@ -1,37 +1,140 @@
-"""Every job of a home as a table to look at."""
+"""
+Every job of a home as a table to look at.
+
+In a Jupyter notebook the table follows the jobs that are not over: a thread draws it anew, in place, for as long as
+one of them moves. It needs no widget, so a saved notebook keeps what was drawn last.
+"""
 
 from __future__ import annotations
 
+import contextvars
+import sys
+import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from . import html, text
+from . import front_end, html, text
 
 __all__ = ["JobList"]
 
 MOST = 200  # jobs in one table
+TICK = 1.0  # seconds between two looks, more where nothing moves
+SLOWEST = 10.0
+MOST_LISTS = 4  # that follow; the cell may be run many times
+OVER = ("completed", "failed", "expired", "cancelled")
+
+_COLUMNS = {"created", "status", "rows", "requests", "reused", "completed", "failed", "model", "into", "cost"}
+
+Look = Callable[[], pd.DataFrame]
+
+_following: deque[_Following] = deque()
 
 
 class JobList(pd.DataFrame):
-    """A frame of jobs that a notebook shows for people. Whatever is made of it is an ordinary frame."""
+    """
+    A frame of jobs that a notebook shows for people. Whatever is made of it is an ordinary frame.
+
+    Attributes
+    ----------
+    look : callable, optional
+        Returns the frame as it is now, for a picture that follows the jobs.
+    """
+
+    look: Look | None = None
 
     @property
     def _constructor(self) -> Callable[..., pd.DataFrame]:
         return pd.DataFrame
 
     def _repr_html_(self) -> str:
-        now = time.time()
-        rows = [
-            _row(str(label), values, now)
-            for label, values in zip(self.index, self.to_dict("records"), strict=True)
-        ]
-        more = f"<div>and {len(rows) - MOST:,} more</div>" if len(rows) > MOST else ""
-        columns = ["job", "started", "status", "rows", "answered", "failed", "cost", "model", "into"]
-        caption = f"{text.counted(len(rows), 'job')}; dobatch.attach(id) opens one"
-        return html.table_html(rows[:MOST], columns, caption=caption) + more
+        if not set(self.columns) >= _COLUMNS:  # changed in place: a frame of somebody's own
+            return str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]
+        return jobs_html(self)
+
+    def _ipython_display_(self) -> None:
+        if front_end(True) != "widget":
+            if sys.stdout is not None:
+                print(repr(self))
+            return
+        _Following(self).show()
+
+    def _display_(self) -> pd.DataFrame:
+        """What marimo shows: its own table, with search and sorting."""
+        return pd.DataFrame(self)
+
+
+class _Following:
+    """One picture of a list of jobs, and the thread that keeps it true."""
+
+    def __init__(self, jobs: JobList) -> None:
+        self._look, self._shown = jobs.look, jobs
+        self._id = uuid.uuid4().hex
+        self._ended = threading.Event()
+
+    def show(self) -> None:
+        self._publish()
+        if self._look is not None and "status" in self._shown and not _all_over(self._shown):
+            # ipykernel 7.0 finds the session of its messages in the context that the thread was started from.
+            _following.append(self)
+            while len(_following) > MOST_LISTS:
+                _following.popleft()._ended.set()
+            run = contextvars.copy_context().run
+            threading.Thread(target=run, args=(self._follow,), name="dobatch-jobs", daemon=True).start()
+
+    def _publish(self, *, update: bool = False) -> None:
+        from IPython.display import publish_display_data
+
+        bundle = {"text/html": self._shown._repr_html_(), "text/plain": repr(self._shown)}
+        publish_display_data(bundle, transient={"display_id": self._id}, update=update)  # type: ignore[no-untyped-call]
+
+    def _follow(self) -> None:
+        assert self._look is not None
+        pause = TICK
+        # What another process does to a job has no event here.
+        while not self._ended.wait(pause) and not _all_over(self._shown):
+            pause = min(1.2 * pause, SLOWEST)
+            try:
+                now = self._look()
+            except Exception:  # noqa: BLE001  the home is gone: in a thread, it would be printed into whatever cell ran last
+                return
+            # The same jobs: whoever wants newer ones runs the cell again.
+            now = now.loc[now.index.intersection(self._shown.index, sort=False)]
+            if not now.equals(self._shown):
+                pause = TICK
+                self._shown = JobList(now)
+                self._publish(update=True)
+
+
+def _all_over(jobs: pd.DataFrame) -> bool:
+    return bool(jobs["status"].isin(OVER).all())
+
+
+def jobs_html(jobs: pd.DataFrame) -> str:
+    """
+    Draw jobs, one a line.
+
+    Parameters
+    ----------
+    jobs : pandas.DataFrame
+        As ``dobatch.jobs()`` returns it.
+    """
+    if jobs.empty:
+        return html.words_html("There is no job in this home yet; df.dobatch.submit(...) starts one.")
+    now = time.time()
+    first = jobs.head(MOST)
+    rows = [
+        _row(str(label), values, now)
+        for label, values in zip(first.index, first.to_dict("records"), strict=True)
+    ]
+    more = f"<div>and {len(jobs) - MOST:,} more</div>" if len(jobs) > MOST else ""
+    columns = ["job", "started", "status", "progress", "rows", "answered", "failed", "cost", "model", "into"]
+    caption = f"{text.counted(len(jobs), 'job')}; dobatch.attach(id) opens one"
+    return html.table_html(rows, columns, caption=caption) + more
 
 
 def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
@@ -46,6 +149,10 @@ def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
         "job": html.Code(label),
         "started": html.Code(text.moment(values["created"].timestamp(), now)),
         "status": html.Code(status),
+        # What was never run counts as failed in the list, and is none: the panel tells them apart.
+        "progress": html.Bar(
+            done, 0 if status in ("cancelled", "expired") else failed, int(values["requests"])
+        ),
         "rows": int(values["rows"]),
         "answered": done,
         "failed": failed,

@@ -231,8 +231,8 @@ class Panel(Follower):
         for name, (words, there) in drawing.buttons.items():
             _set(self._buttons[name], "description", words)
             _set(self._buttons[name].layout, "display", None if there else "none")
-        there = [name for name, (_, there) in drawing.buttons.items() if there and name != "more"]
-        _set(self._row.layout, "display", "flex" if there else "none")
+        any_there = any(there for name, (_, there) in drawing.buttons.items() if name != "more")
+        _set(self._row.layout, "display", "flex" if any_there else "none")
         _set(self._top.layout, "display", "flex" if drawing.compact else "none")
         _set(self.widget.layout, "max_width", "960px" if drawing.compact else "760px")
         (self.widget.add_class if drawing.compact else self.widget.remove_class)("dobatch-compact")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from . import html
 
-__all__ = ["Preview", "preview_html"]
+__all__ = ["Preview", "last_words", "preview_html"]
 
 MOST_TEXT = 4_000  # characters of a message
 MOST_ROWS = 20
@@ -27,6 +27,8 @@ class Preview(pd.DataFrame):
         return pd.DataFrame
 
     def _repr_html_(self) -> str:
+        if "custom_id" not in self.columns or not self.columns.is_unique:  # changed in place
+            return str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]
         return preview_html(self)
 
 
@@ -58,7 +60,7 @@ def preview_html(frame: pd.DataFrame, caption: str = "") -> str:
         if name not in ("custom_id", *_SPOKEN, *constant)
     ]
     rows = [
-        {"row": str(label), "asks": _last_words(request), **{n: request.get(n) for n in varying},
+        {"row": str(label), "asks": last_words(request), **{n: request.get(n) for n in varying},
          "custom_id": html.Code(str(request.get("custom_id") or "not sent")[:ID])}
         for label, request in zip(frame.index[:MOST_ROWS], requests, strict=False)
     ]  # fmt: skip
@@ -106,7 +108,8 @@ def _words(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, default=str)
 
 
-def _last_words(request: Mapping[str, Any]) -> str:
+def last_words(request: Mapping[str, Any]) -> str:
+    """What a request says last, in one line: of a chat, the question of this row."""
     spoken = _messages(request)
     return " ".join(spoken[-1][1].split()) if spoken else "not sent"
 

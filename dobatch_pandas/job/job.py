@@ -32,7 +32,7 @@ from dobatch_pandas.errors import (
 )
 from dobatch_pandas.estimate import check_max_cost
 from dobatch_pandas.prices import Usage, usage_of
-from dobatch_pandas.questions.part_files import copy_lines
+from dobatch_pandas.questions.part_files import copy_lines, find_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
@@ -214,6 +214,12 @@ class Job:
         from dobatch_pandas.display import show
 
         show(self)
+
+    def _display_(self) -> Any:
+        """What marimo shows."""
+        from dobatch_pandas.display.marimo_panel import view
+
+        return view(self)
 
     # -- waiting
 
@@ -608,6 +614,26 @@ class Job:
         """Return the rows of `responses` that failed."""
         responses = self.responses(wait=wait)
         return responses[responses["error_code"].notna()]
+
+    @_in_words
+    def requests(self, custom_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """
+        Return what was asked: the bodies of some requests, as they were sent.
+
+        Parameters
+        ----------
+        custom_ids : collection of str
+            As `responses` and `errors` have them.
+
+        Returns
+        -------
+        dict of str to dict
+            An id that this job has not sent is left out.
+        """
+        parts = [self._folder.part(number) for number in self._state.parts]
+        lines = find_lines([part for part in parts if part.exists()], custom_ids)
+        bodies = {name: orjson.loads(line) for name, line in lines.items()}
+        return {name: body.get("body", body.get("params")) for name, body in bodies.items()}
 
     @_in_words
     def usage(self) -> Usage:

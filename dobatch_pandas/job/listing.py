@@ -64,12 +64,19 @@ def jobs() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
-        cost (US dollars, null where unknown), batches. A notebook shows it for people.
+        cost (US dollars, null where unknown), batches. A notebook shows it for people, and its picture follows the
+        jobs that run; the frame itself stays as it was.
     """
     from dobatch_pandas.display.job_list import JobList
 
-    found = home_here().rows()
-    return JobList(
+    home = home_here()
+    jobs = JobList(_frame_of(home.rows()))
+    jobs.look = lambda: _frame_of(home.rows())
+    return jobs
+
+
+def _frame_of(found: list[JobRow]) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "created": pd.to_datetime([row.created for row in found], unit="s", utc=True).floor("s"),
             "status": pd.array([row.status for row in found], dtype="string"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = [
     "PartFiles",
     "compress_part",
     "copy_lines",
+    "find_lines",
     "ids_of_part",
     "lines_of_part",
     "sync_folder",
@@ -222,6 +223,30 @@ def ids_of_part(path: Path) -> pa.Array:
             made = _made_ids(lines)
             found.append(pa.array(map(_id_of, lines), pa.string()) if made is None else made)
     return pa.concat_arrays(found)
+
+
+def find_lines(paths: Iterable[Path], ids: Collection[str]) -> dict[str, bytes]:
+    """
+    Return the request lines of some ids; an id that no part has is left out.
+
+    Parameters
+    ----------
+    paths : iterable of pathlib.Path
+        Parts, compressed or not.
+    ids : collection of str
+    """
+    left, found = set(ids), dict[str, bytes]()
+    for path in paths:
+        if not left:
+            break
+        for line in lines_of_part(path):
+            name = _id_of(line)
+            if name in left:
+                found[name] = line
+                left.discard(name)
+                if not left:
+                    break
+    return found
 
 
 def _made_ids(lines: Lines) -> pa.Array | None:

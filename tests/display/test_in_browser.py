@@ -259,3 +259,16 @@ def test_the_keyboard_lands_on_the_answer_that_changes_nothing(lab):
     for expected in ("No, let it run", "Cancel"):
         shown.page.keyboard.press("Enter")
         shown.page.wait_for_function("(words) => document.activeElement.textContent === words", arg=expected)
+
+
+def test_the_list_of_jobs_follows_what_runs(lab):
+    """
+    The table of one cell goes from running to done while others run, without another look.
+    """
+    cells = [start(more=HOLD), SUBMIT, "dobatch.jobs()", "server.release()", "dobatch.jobs().status.tolist()"]
+    shown = lab.open(cells)
+    shown.run_cell(0).run_cell(1).run_cell(2)
+    shown.output(2).locator("td", has_text="running").wait_for()
+    shown.run_cell(3)
+    shown.output(2).locator("td", has_text=re.compile("^done$")).wait_for()
+    assert shown.output(2).locator("td", has_text="100 %").count() == 1
