@@ -18,6 +18,7 @@ from .answers.join import joined
 from .endpoints import ENDPOINTS
 from .errors import DobatchError, InputError, JobError, JobFailed, WaitTimeout
 from .exit_codes import Exit, exit_of_error, exit_of_status
+from .job.ending import facts_of
 from .job.job import Job, attach, follow
 from .job.listing import jobs
 from .job.process import home_here
@@ -481,21 +482,7 @@ def _need_service() -> None:
 def _facts(job: Job) -> dict[str, Any]:
     """How a job stands, for programs."""
     now = job.snapshot()
-    return {
-        "id": job.id,
-        "status": now.state,
-        "over": now.over,
-        "model": now.model,
-        "rows": now.rows,
-        "requests": now.requests,
-        "completed": now.completed + now.reused,
-        "failed": now.failed,
-        "reused": now.reused,
-        "skipped": now.skipped,
-        "errors": {group.code: group.count for group in now.errors},
-        "cost": now.cost,
-        "problem": now.problem,
-    }
+    return {**facts_of(now), "problem": now.problem}
 
 
 def _exit_of(error: DobatchError) -> Exit:

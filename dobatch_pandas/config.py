@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from .errors import ConfigurationError, DobatchError
 
@@ -21,6 +22,8 @@ BASE_URL = "https://inference.do-ai.run"
 TOKEN_VARIABLES = ("DIGITALOCEAN_TOKEN", "MODEL_ACCESS_KEY", "DIGITAL_OCEAN_MODEL_ACCESS_KEY")
 
 Display = bool | Literal["widget", "bar"] | None
+OnEnd = Callable[[Any], object] | str
+"""A function that takes the job, a URL, or "desktop"."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Settings:
         Whose jobs these are; None tells it by the token.
     same_account : bool
         The token is a new one of the account that was used before.
+    on_end : callable, str or None
+        What hears of a job's end: a function, a URL, or "desktop".
+    on_end_key : str or None
+        What is sent to a URL is signed with it; never shown.
     """
 
     token: str | None = field(repr=False)
@@ -56,6 +63,8 @@ class Settings:
     prices: Mapping[str, Any]
     account: str | None = None
     same_account: bool = False
+    on_end: OnEnd | None = field(default=None, repr=False)
+    on_end_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class _Chosen:
     prices: Mapping[str, Any] = field(default_factory=dict)
     account: str | None = None
     same_account: bool = False
+    on_end: OnEnd | None = field(default=None, repr=False)
+    on_end_key: str | None = field(default=None, repr=False)
 
 
 _chosen = _Chosen()
@@ -86,6 +97,8 @@ def configure(
     allow_http: bool | None = _UNCHANGED,
     prices: Mapping[str, Any] | None = _UNCHANGED,
     account: str | None = _UNCHANGED,
+    on_end: OnEnd | None = _UNCHANGED,
+    on_end_key: str | None = _UNCHANGED,
 ) -> None:
     """
     Set what every later call falls back to; what is left out stays, None goes back to the environment.
@@ -109,6 +122,11 @@ def configure(
         Whose jobs these are: jobs and answers of one account are never picked up or given out under another. Else
         ``DOBATCH_ACCOUNT``, else each token is an account of its own. With a new token, ``account="same"`` says that it
         is of the account that was used before in this home, and the home remembers that.
+    on_end : callable, str, optional
+        What hears of the end of each job that this process has seen running: a function that takes the job, a URL that gets
+        JSON, or ``"desktop"``. Else ``DOBATCH_ON_END``, where that is a URL or ``desktop``.
+    on_end_key : str, optional
+        Key that what is sent to a URL is signed with. Else ``DOBATCH_ON_END_KEY``.
 
     Raises
     ------
@@ -124,6 +142,8 @@ def configure(
         "allow_http": allow_http,
         "prices": prices,
         "account": account,
+        "on_end": on_end,
+        "on_end_key": on_end_key,
     }
     changes = _checked({name: value for name, value in given.items() if value is not _UNCHANGED})
     with _lock:
@@ -175,6 +195,10 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError(
             f'display is {changes["display"]!r}; it takes True, False, None, "widget" or "bar".'
         )
+    if changes.get("on_end") is not None:
+        changes["on_end"] = checked_on_end(changes["on_end"], bool(changes.get("allow_http")))
+    if "on_end_key" in changes and not isinstance(changes["on_end_key"], (str, type(None))):
+        raise ConfigurationError("on_end_key takes a text, or None.")
     if "prices" in changes:
         changes["prices"] = dict(changes["prices"] or {})
     return changes
@@ -189,6 +213,39 @@ def checked_token(token: str | None) -> str | None:
     if token and (not token.isascii() or not token.isprintable() or " " in token):
         raise ConfigurationError("The token holds a space, a line break or the like. Copy it again.")
     return token or None
+
+
+def checked_on_end(on_end: Any, allow_http: bool = False) -> OnEnd:
+    """Return what may hear of a job's end; raise ConfigurationError where it cannot."""
+    if callable(on_end) or on_end == "desktop":
+        return on_end  # type: ignore[no-any-return]
+    takes = 'it takes a function, a URL, "desktop" or None'
+    if not isinstance(on_end, str):
+        raise ConfigurationError(f"on_end is {on_end!r}; {takes}.")
+    try:
+        parts = urlsplit(on_end)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    # Nothing of the path is quoted: it may be what protects the address.
+    if not host or parts.scheme not in ("http", "https") or not on_end.isprintable() or " " in on_end:
+        raise ConfigurationError(f"on_end is a text that is no http address; {takes}.")
+    if parts.username or parts.password:
+        raise ConfigurationError(
+            f"on_end is an address of {host} with a user in it; sign with on_end_key instead."
+        )
+    near = host in ("localhost", "::1") or host.startswith("127.")
+    if parts.scheme == "http" and not near and not (allow_http or _chosen.allow_http):
+        raise ConfigurationError(
+            f"on_end goes to {host} over plain http, where others can read and change it. Use https, or allow it "
+            "with dobatch.configure(allow_http=True)."
+        )
+    return on_end
+
+
+def place_of(on_end: Any) -> str:
+    """Name where something is told, without what may be secret in it."""
+    return on_end if on_end == "desktop" else urlsplit(on_end).hostname or "nobody"
 
 
 def _account(name: Any) -> str | None:
@@ -255,7 +312,14 @@ def settings() -> Settings:
         prices=chosen.prices,
         account=chosen.account or _account(os.environ.get("DOBATCH_ACCOUNT") or None),
         same_account=chosen.same_account,
+        on_end=chosen.on_end or _on_end_of_environment(),
+        on_end_key=chosen.on_end_key or os.environ.get("DOBATCH_ON_END_KEY") or None,
     )
+
+
+def _on_end_of_environment() -> OnEnd | None:
+    found = os.environ.get("DOBATCH_ON_END", "").strip()
+    return checked_on_end(found) if found else None
 
 
 def _default_home() -> Path:

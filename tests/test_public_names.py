@@ -19,7 +19,8 @@ ASKED = (
 )
 
 SIGNATURES = {
-    "configure": "token=..., base_url=..., home=..., display=..., allow_http=..., prices=..., account=...",
+    "configure": "token=..., base_url=..., home=..., display=..., allow_http=..., prices=..., account=..., "
+    "on_end=..., on_end_key=...",
     "attach": "job_id",
     "jobs": "",
     "batches": "limit=100, status=None",
@@ -53,6 +54,8 @@ SIGNATURES = {
     "Plan.join": "results",
     "Job.wait": "timeout=None, *, display=None",
     "Job.advance": "timeout=None",
+    "Job.stream": "timeout=None",
+    "Job.on_end": "on_end",
     "Job.cancel": "",
     "Job.retry": "codes=None",
     "Job.result": "*, wait=True",

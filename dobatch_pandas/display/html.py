@@ -236,6 +236,8 @@ def progress_html(snapshot: Snapshot) -> str:
     sentence = (
         "" if told else f'<div style="margin-top:4px">{plain(text.progress_line(snapshot), None)}</div>'
     )
+    for note in snapshot.notes:
+        sentence += f'<div style="margin-top:4px;overflow-wrap:anywhere">{plain(note, 1000)}</div>'
     if not snapshot.problem:
         return sentence
     colour = RED if snapshot.state in ("failed", "expired") else AMBER

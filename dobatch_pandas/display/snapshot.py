@@ -117,6 +117,8 @@ class Snapshot:
         The answers go to files, not onto a frame.
     problem : str or None
         Why it failed or paused, in words, with what to do.
+    notes : tuple of str
+        What else is to be said, each in a sentence.
     """
 
     job_id: str
@@ -151,6 +153,7 @@ class Snapshot:
     errors: tuple[ErrorGroup, ...] = ()
     batches: tuple[BatchRow, ...] = ()
     problem: str | None = None
+    notes: tuple[str, ...] = ()
     attached_elsewhere: bool = False
 
     @property

@@ -405,6 +405,8 @@ def describe(snapshot: Snapshot, now: float | None = None) -> str:
         line += f", about {duration(left)} left"
     if snapshot.problem:
         line += f" ({snapshot.problem.rstrip('.')})"
+    for note in snapshot.notes:
+        line += f" ({ascii_words(note).rstrip('.')})"
     return f"{line}; {ascii_words(headline(snapshot))}"
 
 

@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,7 +17,7 @@ import orjson
 import pandas as pd
 
 from dobatch_pandas.codes import EXPLANATIONS, RETRYABLE
-from dobatch_pandas.config import settings
+from dobatch_pandas.config import OnEnd, settings
 from dobatch_pandas.display.snapshot import BatchRow, Snapshot
 from dobatch_pandas.errors import (
     BudgetExceeded,
@@ -37,13 +37,14 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
 from .budget import bound_of
+from .ending import tell_at_the_end
 from .engine import Live
 from .folder import JobFolder, disk_in_words
 from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
-from .row_answers import JobAnswers
+from .row_answers import Arrivals, JobAnswers
 from .rows import RowRecord
 from .status import snapshot_of, word_of
 from .work import OpenJob
@@ -191,6 +192,21 @@ class Job:
                     job.listeners.remove(listener)
 
         return unsubscribe
+
+    def on_end(self, on_end: OnEnd) -> Job:
+        """
+        Have the end of the job told, once; at once where it is over already.
+
+        What this takes its time, is down, or raises: the job goes on all the same, and its picture says so.
+
+        Parameters
+        ----------
+        on_end : callable or str
+            A function that takes the job, called in a thread of its own; a URL that gets JSON; or ``"desktop"``.
+        """
+        self.resume()
+        tell_at_the_end(self._home, self.id, on_end, over=lambda: self._state.ended is not None)
+        return self
 
     def __repr__(self) -> str:
         from dobatch_pandas.display.text import describe
@@ -662,6 +678,45 @@ class Job:
             raise InputError(f"job.join takes a DataFrame, not {type(frame).__name__}.")
         self._ready(wait)
         return self._answers.for_frame(frame)
+
+    def stream(self, timeout: float | None = None) -> Iterator[pd.DataFrame]:
+        """
+        Yield the rows of the submitted frame as their answers come, each row once.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds for all of it; None waits as long as it takes.
+
+        Yields
+        ------
+        pandas.DataFrame
+            Rows that have come since: the answer columns, as `result` has them, on the labels of the frame. First those
+            that wait for nothing (reused, not asked), then those of each part that ends.
+
+        Raises
+        ------
+        WaitTimeout
+            Not all have come; the job goes on, and a new stream begins with all that is there.
+        JobFailed, BudgetExceeded
+            As of `wait`, after what is there was yielded.
+        """
+        began, arrivals = time.monotonic(), Arrivals()
+        while True:
+            live = self.resume()
+            still = live is None or _is_still(live)
+            with disk_in_words(self._folder.root):
+                state = self._state
+                rows = arrivals.take(
+                    JobAnswers(self._folder, self._record, self.recipe, state, self._rows), state
+                )
+            if rows is not None:
+                yield rows
+            if still:
+                break
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+            self._wait_until(lambda live: _is_still(live) or arrivals.news(live.state), left)
+        self._checked()
 
     def _ready(self, wait: bool) -> None:
         """See to it that the answers can be read: all of them, or with `wait` False those that are there."""

@@ -31,7 +31,7 @@ from .render import part_ids
 from .result_files import TOKENS, Tally, failed_results, read_part_into
 from .rows import RowRecord, index_of
 
-__all__ = ["JobAnswers", "read_results_of"]
+__all__ = ["Arrivals", "JobAnswers", "read_results_of"]
 
 
 def read_results_of(folder: JobFolder, recipe: Recipe, part: Part, code: str, message: str) -> Tally:
@@ -101,6 +101,26 @@ class JobAnswers:
             results = reading.result()
         return answer_columns(ids, fates, results, index=frame.index, **self._answer_options())
 
+    def of_places(self, wanted: Any, parts: Collection[int] | None) -> pd.DataFrame:
+        """
+        Return the answer columns of some rows of the submitted frame.
+
+        Parameters
+        ----------
+        wanted : numpy.ndarray of bool
+            Which rows.
+        parts : collection of int, optional
+            In which parts their answers are, beside those that were reused; all by default.
+        """
+        ids, fates, index = self._asked()
+        each = pa.array(np.repeat(wanted, self._recipe.samples))
+        index = index[wanted]
+        results = self._table(ANSWER_COLUMNS, parts)
+        columns = answer_columns(
+            ids.filter(each), fates.filter(each), results, index=index, **self._answer_options()
+        )
+        return pd.DataFrame(columns, index=index)
+
     def failed_with(self, codes: Collection[str]) -> pa.Array:
         """Return the ids of the requests that failed with one of some codes."""
         results = self._table(["custom_id", "status", "error_code"])
@@ -114,11 +134,18 @@ class JobAnswers:
         """Return the columns that hold tokens, of what this job paid for itself."""
         return [table for file, table in self._results(TOKENS) if file != self._folder.reused]
 
-    def _results(self, columns: list[str] | None) -> list[tuple[Path, pa.Table]]:
+    def _results(
+        self, columns: list[str] | None, parts: Collection[int] | None = None
+    ) -> list[tuple[Path, pa.Table]]:
         """Read every file of results; one that is gone or damaged is made again from the files of its batch."""
         files = dict.fromkeys(self._folder.result_files())
+        if parts is not None:
+            wanted = {self._folder.reused, *map(self._folder.result, parts)}
+            files = dict.fromkeys(file for file in files if file in wanted)
         of_part = {
-            self._folder.result(part.number): part for part in self._state.parts.values() if part.final
+            self._folder.result(part.number): part
+            for part in self._state.parts.values()
+            if part.final and (parts is None or part.number in parts)
         }
         found = []
         for file in [*files, *(file for file in of_part if file not in files)]:
@@ -142,10 +169,10 @@ class JobAnswers:
             "absent": self._absent(),
         }
 
-    def _table(self, columns: list[str] | None = None) -> pa.Table:
-        """One result for each request that was sent, is to be sent, or was reused."""
-        tables = [table for _, table in self._results(columns)]
-        awaited = [part.number for part in self._state.parts.values() if not part.final]
+    def _table(self, columns: list[str] | None = None, parts: Collection[int] | None = None) -> pa.Table:
+        """One result for each request that was sent, is to be sent, or was reused; of some parts only, where they are given."""
+        tables = [table for _, table in self._results(columns, parts)]
+        awaited = [part.number for part in self._state.parts.values() if not part.final and parts is None]
         for number in awaited:
             if not self._folder.result(number).exists():
                 ids = part_ids(self._folder, number)
@@ -248,6 +275,49 @@ class JobAnswers:
         )
         found = pc.fill_null(one_array(fates).take(at), int(Fate.CHANGED))
         return one_array(ids).take(at), found
+
+
+class Arrivals:
+    """
+    The rows of a job in the order in which their answers come, each row once.
+
+    A row has come when no part that is still open asks for it: what a retry sends again is not there yet.
+    """
+
+    def __init__(self) -> None:
+        self._left: Any = None
+        self._read: frozenset[int] = frozenset()
+        self.seen: tuple[bool, frozenset[int]] | None = None
+
+    def news(self, state: State) -> bool:
+        """Whether something has come since `take`."""
+        return self.seen != _come(state)
+
+    def take(self, answers: JobAnswers, state: State) -> pd.DataFrame | None:
+        """Return the rows that have come since; None where there are none."""
+        self.seen = _come(state)
+        if not state.rendered:
+            return None
+        ids, _, index = answers._asked()
+        every = answers._recipe.samples
+        if self._left is None:
+            self._left = np.ones(len(index), bool)
+        open_parts = [part.number for part in state.parts.values() if not part.final]
+        awaited = pa.chunked_array([part_ids(answers._folder, n) for n in open_parts], pa.string())
+        waits = pc.fill_null(pc.is_in(ids, value_set=awaited), False).to_numpy(zero_copy_only=False)
+        come = self._left & ~waits.reshape(-1, every).any(axis=1)
+        if not come.any():
+            return None
+        self._left &= ~come
+        done = self.seen[1]
+        # The samples of a row may come from several parts.
+        parts = None if every > 1 else done - self._read
+        self._read = done
+        return answers.of_places(come, parts)
+
+
+def _come(state: State) -> tuple[bool, frozenset[int]]:
+    return state.rendered, frozenset(part.number for part in state.parts.values() if part.final)
 
 
 def _outside() -> int:

@@ -14,6 +14,7 @@ from dobatch_pandas.display.snapshot import BatchRow, Expected, Snapshot
 from dobatch_pandas.display.snapshot import State as Word
 from dobatch_pandas.questions.part_files import lines_of_part
 
+from .ending import notes_of
 from .engine import Live
 from .folder import JobFolder, JobRecord
 from .home import status_of
@@ -90,6 +91,7 @@ def snapshot_of(
         errors=errors,
         batches=tuple(_row(p) for p in parts),
         problem=problem,
+        notes=notes_of(folder.root),
         attached_elsewhere=live.elsewhere if live is not None else False,
     )
 

@@ -28,6 +28,7 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 from dobatch_pandas.service.wire import Batch, ResultLinks
 
+from .ending import heard
 from .engine import Live, Lock
 from .faults import fault_of
 from .folder import JobFolder, JobRecord
@@ -138,6 +139,7 @@ class Workers:
             listeners = list(job.listeners)
         for listener in listeners:
             listener.notify()
+        heard(live)
 
     def start(self, live: Live, action: Action) -> None:
         job: OpenJob = live.job
