@@ -27,9 +27,9 @@ from .prompts import (
     Column,
     Field,
     Template,
+    json_default,
     messages_problem,
     numbers_in,
-    ordered,
     plain,
     template,
 )
@@ -329,7 +329,7 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
         try:
             if not all(map(math.isfinite, numbers_in(value))):
                 raise TypeError(f"{value!r:.60} is or holds nan or inf, and JSON has no such number")
-            out.append(orjson.dumps(value, default=_sorted_set, option=_NUMPY | orjson.OPT_NON_STR_KEYS))
+            out.append(orjson.dumps(value, default=json_default, option=_NUMPY | orjson.OPT_NON_STR_KEYS))
         except TypeError as error:
             out.append(None)
             faulty.add(f"The value of {values.name!r} is not JSON", values.index[number], error)
@@ -338,12 +338,6 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
 
 def _values(values: pd.Series) -> Iterator[tuple[Any, bool]]:
     return zip(_objects(values), missing_in(values).tolist(), strict=True)
-
-
-def _sorted_set(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return ordered(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 class _Questions:

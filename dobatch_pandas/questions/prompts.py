@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import string
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
@@ -26,6 +28,7 @@ __all__ = [
     "Field",
     "Template",
     "col",
+    "json_default",
     "message_templates",
     "messages_problem",
     "numbers_in",
@@ -178,32 +181,60 @@ def plain(value: Any) -> str:
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
         return str(value.date())
-    if isinstance(value, (set, frozenset)):
-        value = ordered(value)
-    if isinstance(value, (list, tuple, dict, np.ndarray)):
+    kind: Any = type(value)
+    if isinstance(value, (list, tuple, dict)) or _is_listed(value):
         if any(math.isinf(number) for number in numbers_in(value)):
             raise TypeError("it holds an infinite number, which JSON has no word for")
-        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS).decode()
-    kind: Any = type(value)
+        try:
+            return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError as error:
+            raise TypeError(str(error.__cause__ or error)) from error
     if callable(value) or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):
         raise TypeError(f"a {kind.__name__} has no text of its own")
-    return str(value)
+    text = str(value)
+    # An address in memory is another one in the next kernel, and a frame is cut to what fits a screen.
+    if _ADDRESS.fullmatch(text) or hasattr(value, "iterrows"):
+        raise TypeError(f"a {kind.__name__} has no text of its own")
+    return text
 
 
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
+_ADDRESS = re.compile(r"<.* at 0x[0-9A-Fa-f]+>", re.DOTALL)
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether it is one of those that JSON has as a list: sets, views, arrays and columns."""
+    return isinstance(value, (Set, ValuesView)) or (hasattr(value, "tolist") and hasattr(value, "dtype"))
+
+
+def json_default(value: Any) -> Any:
+    """What JSON has no word for as something that it has one for; TypeError where that is not clear."""
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, tuple):
+        return list(value)
     if isinstance(value, (np.float32, np.float16)):
         return float(str(value))
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, Set):
         return ordered(value)
-    return plain(value)
+    if _is_listed(value):
+        return list(value) if isinstance(value, ValuesView) else value.tolist()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _jsonable(value: Any) -> Any:
+    """As `json_default`; within a text, what has a text of its own is that."""
+    try:
+        return json_default(value)
+    except TypeError:
+        return plain(value)
 
 
 def ordered(values: Set[Any]) -> list[Any]:
     """A set as a list that is the same in every process; numbers by size, other things by their text."""
+    if isinstance(values, KeysView):  # in the order of its dict
+        return list(values)
     try:
         return sorted(values)
     except TypeError:

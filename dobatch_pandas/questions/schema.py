@@ -19,10 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 
 from dobatch_pandas.errors import InputError
 
+from .prompts import ordered
 from .schema_check import resolve, schema_problems
 from .strict import strict_form
 
@@ -162,6 +164,11 @@ def answer_schema_of(schema: Any) -> AnswerSchema | None:
     problems = schema_problems(given)
     if problems:
         raise InputError(problems)
+    if "properties" not in given and given.get("type") is None and given.keys() & {"anyOf", "oneOf"}:
+        raise InputError(
+            "The schema is a choice between several. An answer is an object of named fields: make the choice one of them, "
+            '{"answer": {"anyOf": [...]}}.'
+        )
     if "properties" not in given and given.keys() & {"$ref", "allOf"}:
         # A model that refers to itself stands among its own definitions.
         kept: dict[str, Any] = {name: given[name] for name in ("$defs", "definitions") if name in given}
@@ -190,8 +197,12 @@ def _unwrapped(schema: Any) -> tuple[Any, list[str]]:
     loose: list[str] = []
     if not isinstance(schema, Mapping):
         return schema, loose
-    inner = schema.get("response_format", schema.get("format")) if len(schema) == 1 else None
-    if isinstance(inner, Mapping) and ("type" in inner or "json_schema" in inner):
+    inner = schema
+    while len(inner) == 1 and isinstance(
+        below := inner.get("response_format", inner.get("text", inner.get("format"))), Mapping
+    ):
+        inner = below
+    if inner is not schema and isinstance(inner, Mapping) and ("type" in inner or "json_schema" in inner):
         schema = inner
     kind = schema.get("type")
     if kind == "json_object" and len(schema) == 1:
@@ -265,6 +276,10 @@ def _is_json_schema(schema: Mapping[str, Any]) -> bool:
         isinstance(schema.get("properties"), Mapping)
         or isinstance(schema.get("$ref"), str)
         or isinstance(schema.get("type"), str)
+        or (
+            set(schema) <= {"anyOf", "oneOf", "$defs", "title", "description"}
+            and _is_json_schema_inside(schema)
+        )
     )
 
 
@@ -321,6 +336,9 @@ def _object(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _field(kind: Any, path: str) -> dict[str, Any]:
+    if not isinstance(kind, type) and (hasattr(kind, "tolist") or isinstance(kind, (set, frozenset))):
+        # Labels as a frame or a set holds them.
+        return _enum(list(dict.fromkeys(kind.tolist())) if hasattr(kind, "tolist") else ordered(kind), path)
     if kind in (types.NoneType, None):
         return {"type": "null"}
     if kind is Any:
@@ -368,7 +386,7 @@ def _field(kind: Any, path: str) -> dict[str, Any]:
 
 
 def _is_choice(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool))
+    return isinstance(value, (str, int, float, bool, np.generic))
 
 
 def _whole_numbers(numbers: range, path: str) -> dict[str, Any]:
@@ -411,9 +429,10 @@ def _annotated(kind: Any, notes: Sequence[Any], path: str) -> dict[str, Any]:
 def _enum(choices: Sequence[Any], path: str) -> dict[str, Any]:
     if not choices:
         raise InputError(f"{path} is an empty list of choices.")
+    choices = [choice.item() if isinstance(choice, np.generic) else choice for choice in choices]
     for kind, word in ((str, "string"), (bool, "boolean"), (int, "integer"), (float, "number")):
         if all(isinstance(choice, kind) for choice in choices):
-            return {"type": word, "enum": list(choices)}
+            return {"type": word, "enum": list(dict.fromkeys(choices))}
     raise InputError(f"{path} mixes types in its choices: {list(choices)!r}.")
 
 

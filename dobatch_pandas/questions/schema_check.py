@@ -10,6 +10,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 __all__ = ["Check", "checker", "compiled", "moment", "resolve", "schema_problems"]
 
@@ -41,20 +42,26 @@ def moment(text: str, form: str) -> datetime | None:
         return None
 
 
+def pointed_at(reference: str, root: Mapping[str, Any]) -> Any:
+    """What a reference into the same document points at; None where that is nothing."""
+    target: Any = root
+    steps = reference.lstrip("#").strip("/").split("/") if reference.startswith("#") else [reference]
+    for step in filter(None, steps):
+        step = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, list):
+            target = target[int(step)] if step.isdecimal() and int(step) < len(target) else None
+        else:
+            target = target.get(step) if isinstance(target, Mapping) else None
+    return target
+
+
 def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema with a ``$ref`` into the same document, or an ``allOf`` of one, followed; empty where it leads nowhere."""
     seen = 0
     while isinstance(schema, Mapping) and seen < 64:
         seen += 1
         if "$ref" in schema:
-            target: Any = root
-            reference = str(schema["$ref"])
-            for key in (
-                reference.lstrip("#").strip("/").split("/") if reference.startswith("#") else [reference]
-            ):
-                key = key.replace("~1", "/").replace("~0", "~")
-                if key:
-                    target = target.get(key) if isinstance(target, Mapping) else None
+            target = pointed_at(str(schema["$ref"]), root)
             extra = {key: value for key, value in schema.items() if key != "$ref"}
             schema = {**(target if isinstance(target, Mapping) else {}), **extra}
         elif isinstance(schema.get("allOf"), list) and len(schema["allOf"]) == 1:
@@ -74,7 +81,25 @@ def schema_problems(schema: Mapping[str, Any]) -> list[str]:
     except SchemaError as error:
         place = "".join(f"[{key!r}]" for key in error.absolute_path)
         return [f"schema{place} is not JSON Schema: {error.message[:_SHOWN]}."]
-    return [f"schema refers to {name!r}, and there is nothing of that name." for name in _lost(schema)]
+    return [f"schema refers to {name!r}, and there is nothing of that name." for name in _lost(schema)] or [
+        f"schema refers to {name!r}, which refers to itself and says nothing." for name in dict.fromkeys(_circling(schema))
+    ]
+
+
+def _circling(schema: Any, root: Any = None) -> Iterator[str]:
+    """References that lead to themselves by way of nothing but references."""
+    root = schema if root is None else root
+    for part in (
+        schema if isinstance(schema, list) else schema.values() if isinstance(schema, Mapping) else ()
+    ):
+        yield from _circling(part, root)
+    seen: list[str] = []
+    while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and schema is not root:
+        if schema["$ref"] in seen:
+            yield schema["$ref"]
+            return
+        seen.append(schema["$ref"])
+        schema = pointed_at(schema["$ref"], root)
 
 
 def _lost(schema: Mapping[str, Any]) -> Iterator[str]:

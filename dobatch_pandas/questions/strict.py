@@ -76,7 +76,39 @@ def strict_form(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         Why it cannot be done: parts of the schema that strict decoding has no form for.
     """
     loose: list[str] = []
-    return _rewritten(dict(given), given, "schema", loose), loose
+    sent = _rewritten(dict(given), given, "schema", loose)
+    fields, choices, depth = _size_of(sent)
+    if fields > _FIELDS:
+        loose.append(f"it has {fields:,} fields, more than {_FIELDS:,}")
+    if choices > _CHOICES:
+        loose.append(f"it has {choices:,} choices, more than {_CHOICES:,}")
+    if depth > _DEPTH:
+        loose.append(f"objects stand {depth} deep in each other, more than {_DEPTH}")
+    return sent, loose
+
+
+# As the documentation of strict decoding has them.
+_FIELDS, _CHOICES, _DEPTH = 5000, 1000, 10
+
+
+def _size_of(schema: Any) -> tuple[int, int, int]:
+    """How many fields and choices a schema has, and how deep its objects stand in each other."""
+    if isinstance(schema, list):
+        parts = [_size_of(part) for part in schema]
+    elif isinstance(schema, Mapping):
+        parts = [_size_of(part) for key, part in schema.items() if key not in ("enum", "const")]
+    else:
+        return 0, 0, 0
+    fields, choices, depth = (
+        [sum(part[0] for part in parts), sum(part[1] for part in parts), max(part[2] for part in parts)]
+        if parts
+        else [0, 0, 0]
+    )
+    if isinstance(schema, Mapping):
+        fields += len(schema["properties"]) if isinstance(schema.get("properties"), Mapping) else 0
+        choices += len(schema["enum"]) if isinstance(schema.get("enum"), list) else 0
+        depth += isinstance(schema.get("properties"), Mapping)
+    return fields, choices, depth
 
 
 def _rewritten(schema: Any, root: Mapping[str, Any], path: str, loose: list[str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import typing
 
 import numpy as np
 import pandas as pd
@@ -204,3 +205,47 @@ def test_what_differs_from_row_to_row_is_found_anywhere():
     }
     assert list(places_of(body)) == [template("{a}"), template("{b}"), Column("c"), MEMBERS]
     assert all(isinstance(place, Template) for place in list(places_of(body))[:2])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([pd.NA, 1], "[null,1]"),
+        ({"at": pd.NaT}, '{"at":null}'),
+        ([np.float32("nan")], "[null]"),
+        (typing.NamedTuple("P", [("a", int), ("b", str)])(1, "x"), '[1,"x"]'),
+        ([(1, {2, 1})], "[[1,[1,2]]]"),
+        ({"b": 1, "a": 2}.keys(), '["b","a"]'),
+        ({"b": 1}.values(), "[1]"),
+        ({"b": 1}.items(), '[["b",1]]'),
+        (pd.Series([1, 2], index=["x", "y"]), "[1,2]"),
+        (pd.Index(["b", "a"]), '["b","a"]'),
+        (pd.Categorical(["b", "a"]), '["b","a"]'),
+        ([np.array([1.5, np.nan])], "[[1.5,null]]"),
+    ],
+)
+def test_what_is_inside_a_value_is_json(value, text):
+    """
+    Whatever holds values is a list or an object of JSON in a prompt, the same in every kernel.
+    """
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ((one for one in "ab"), "generator has no text"),
+        (iter([1]), "no text of its own"),
+        (pd.DataFrame({"a": [1]}), "DataFrame has no text"),
+        (pd.Series([1]).rolling(1).apply, "no text of its own"),
+        ([b"raw"], "bytes"),
+        ([object()], "no text of its own"),
+        ([float("inf")], "infinite"),
+    ],
+)
+def test_what_has_no_text_of_its_own_is_refused(value, says):
+    """
+    An address in memory would be asked, and paid, again in the next kernel.
+    """
+    with pytest.raises(TypeError, match=says):
+        plain(value)

@@ -8,6 +8,8 @@ import enum
 from typing import Any, Literal, Optional, Union
 
 import jsonschema
+import numpy as np
+import pandas as pd
 import pydantic
 import pytest
 from hypothesis import given
@@ -237,3 +239,107 @@ def test_any_short_form_is_strict_json_schema(short):
         if one.get("type") == "object":
             assert one["additionalProperties"] is False
     assert json_schema_of(schema) == schema
+
+
+LABELS = pd.Series(["neg", "pos", "neg"])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS,
+        LABELS.unique(),
+        list(LABELS.unique()),
+        LABELS.to_numpy(object),
+        pd.Index(LABELS),
+        pd.Categorical(LABELS),
+        LABELS.astype("category"),
+        LABELS.convert_dtypes(dtype_backend="pyarrow"),
+        {"pos", "neg"},
+        frozenset(LABELS),
+        tuple(map(np.str_, LABELS)),
+        (LABELS.unique(), "how it sounds"),
+    ],
+    ids=lambda labels: type(labels).__name__,
+)
+def test_labels_may_come_from_a_frame(labels):
+    """
+    Choices are given as the frame holds them: a column, its categories, an array or a set.
+    """
+    assert fields_of({"label": labels})["label"]["enum"] == ["neg", "pos"]
+
+
+@pytest.mark.parametrize(
+    "numbers", [pd.Series([3, 1]), np.array([3, 1]), list(np.array([3, 1])), pd.array([3, 1], dtype="Int64")]
+)
+def test_numbers_as_labels_may_come_from_a_frame(numbers):
+    """
+    The same for whole numbers.
+    """
+    assert fields_of({"stars": numbers})["stars"] == {"type": "integer", "enum": [3, 1]}
+
+
+OBJECT = {"type": "object", "properties": {"a": {"type": "integer"}}}
+FORMAT = {"type": "json_schema", "name": "x", "schema": OBJECT}
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": OBJECT}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": OBJECT}}},
+        FORMAT,
+        {"format": FORMAT},
+        {"text": {"format": FORMAT}},
+        {"type": "function", "function": {"name": "f", "parameters": OBJECT}},
+        {"name": "f", "input_schema": OBJECT},
+    ],
+)
+def test_a_pasted_format_is_understood(pasted):
+    """
+    What one of the services takes as its format may be given as the schema.
+    """
+    assert list(fields_of(pasted)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"$defs": {"A": {"$ref": "#/$defs/A"}}, "type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}},
+         "'#/\\$defs/A', which refers to itself"),
+        ({"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "type": "object",
+          "properties": {"a": {"type": "array", "items": {"$ref": "#/$defs/B"}}}}, "refers to itself"),
+        ({"anyOf": [OBJECT, {"type": "object", "properties": {"b": {"type": "string"}}}]}, "make the choice one of them"),
+        ({"oneOf": [OBJECT, {"type": "null"}]}, "make the choice one of them"),
+    ],
+)  # fmt: skip
+def test_a_schema_that_no_column_can_hold_says_why(schema, says):
+    """
+    References in a circle and choices at the root are refused before anything is sent.
+    """
+    with pytest.raises(InputError, match=says):
+        answer_schema_of(schema)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {"x": nested(depth - 1) if depth > 1 else {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (nested(10), None),
+        (nested(11), "11 deep"),
+        ({f"f{n}": int for n in range(5000)}, None),
+        ({f"f{n}": int for n in range(5001)}, "5,001 fields"),
+        ({"a": [str(n) for n in range(1000)]}, None),
+        ({"a": [str(n) for n in range(600)], "b": list(range(600))}, "1,200 choices"),
+        ({"type": "object", "properties": {"enum": {"enum": ["a"]}, "properties": {"type": "string"}}}, None),
+    ],
+)
+def test_what_is_too_large_for_strict_decoding_is_sent_without(schema, says):
+    """
+    The limits of strict decoding are known: beyond them a schema is a request, and answers are judged here.
+    """
+    loose = answer_schema_of(schema).loose
+    assert loose == [] if says is None else any(says in reason for reason in loose)
