@@ -82,7 +82,8 @@ def schema_problems(schema: Mapping[str, Any]) -> list[str]:
         place = "".join(f"[{key!r}]" for key in error.absolute_path)
         return [f"schema{place} is not JSON Schema: {error.message[:_SHOWN]}."]
     return [f"schema refers to {name!r}, and there is nothing of that name." for name in _lost(schema)] or [
-        f"schema refers to {name!r}, which refers to itself and says nothing." for name in dict.fromkeys(_circling(schema))
+        f"schema refers to {name!r}, which refers to itself and says nothing."
+        for name in dict.fromkeys(_circling(schema))
     ]
 
 
