@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from dobatch_pandas.questions.prompts import col
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import RequestWriter
 
-HISTORIES = 1_300  # for each of four kinds of prompt
+HISTORIES = 900  # for each of six kinds of prompt: more than 5,000 in all
 
 
 def base_frame() -> pd.DataFrame:
@@ -59,7 +61,9 @@ def series_of(frame: pd.DataFrame) -> pd.Series:
 
 PROMPTS: dict[str, Any] = {
     "template": lambda frame: "Say {text} {n}",
+    "messages": lambda frame: [{"role": "user", "content": "Say {text} {n}"}],
     "column": lambda frame: col("chat"),
+    "words": lambda frame: col("text"),
     "series": series_of,
     "function": lambda frame: lambda row: f"Say {row['text']} {row.n}",
 }
@@ -206,11 +210,37 @@ def through_parquet(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
     return pd.read_parquet(pa.BufferReader(sink.getvalue())), origin
 
 
-def through_csv(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
-    import io
+def through_feather(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
+    if frame.columns.duplicated().any():
+        return frame, origin
+    sink = pa.BufferOutputStream()
+    frame.reset_index(drop=True).to_feather(sink)
+    return pd.read_feather(pa.BufferReader(sink.getvalue())), origin
 
-    kept = frame.drop(columns="chat", errors="ignore")
+
+def through_pickle(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
+    return pickle.loads(pickle.dumps(frame)), origin
+
+
+def through_csv(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
+    # Lists become text; it is as JSON that one can read them again.
+    kept = frame.assign(chat=frame["chat"].map(as_json)) if "chat" in frame else frame
     return pd.read_csv(io.StringIO(kept.to_csv(index=False))), origin
+
+
+def through_excel(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
+    """A sheet: numbers have 15 digits, "01" may stay text, lists are text, there are no categories."""
+    if frame.columns.duplicated().any():
+        return frame, origin
+    kept = frame.assign(chat=frame["chat"].map(as_json)) if "chat" in frame else frame
+    sheet = io.BytesIO()
+    kept.to_excel(sheet, index=False, engine="openpyxl")
+    read = pd.read_excel(sheet, engine="openpyxl", dtype={"text": object} if n % 2 else None)
+    return read, origin
+
+
+def as_json(value: Any) -> Any:
+    return value if isinstance(value, str) else json.dumps([dict(one) for one in value])
 
 
 def changed(frame: pd.DataFrame, origin: np.ndarray, n: int) -> State:
@@ -237,9 +267,19 @@ STEPS = [
         dropped,
         added,
     ),
-    *(retyped, through_parquet, through_csv, changed),
+    *(retyped, through_parquet, through_feather, through_pickle, through_csv, changed),
 ]
-histories = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 30)), max_size=6)
+steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 30))
+# A sheet takes as long to write as ten other steps: one in every fourth history is enough.
+sheets = st.tuples(st.just(through_excel), st.integers(0, 30))
+with_a_sheet = st.builds(
+    lambda before, sheet, after: [*before, sheet, *after],
+    st.lists(steps, max_size=2),
+    sheets,
+    st.lists(steps, max_size=3),
+)
+plain_history = st.lists(steps, max_size=6)
+histories = st.integers(0, 3).flatmap(lambda n: plain_history if n else with_a_sheet)
 
 
 def same_contents(job: Asked, one: int, other: int) -> bool:
@@ -263,7 +303,10 @@ def wrong_rows(
         right = any(row == came or (came >= 0 and same_contents(job, row, came)) for row in askers)
         row = frame.iloc[place]
         if kind == "column":
-            right = next(iter(row["chat"]))["content"] == answer
+            chat = json.loads(row["chat"]) if isinstance(row["chat"], str) else row["chat"]
+            right = next(iter(chat))["content"] == answer
+        elif kind == "words":
+            right = str(row["text"]).removesuffix(".0") == answer
         elif kind != "series":
             # A row that was changed, or is new, may ask what another one asked; a template always asks what stands there.
             says = f"Say {row.get('text')} {row.get('n')}".removesuffix(".0") == answer
@@ -329,6 +372,8 @@ def test_rows_that_were_only_moved_have_their_answers(
             [retyped, added],
             [grown],
             [through_parquet, shuffled],
+            [through_feather, sorted_by],
+            [through_pickle, filtered],
         ):
             frame, origin = job.frame, np.arange(len(job.frame))
             for step in steps:
