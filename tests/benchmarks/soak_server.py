@@ -74,6 +74,7 @@ def soak(lines: int, batches: int, kills: int) -> None:
         first = memory(remote.process.pid)
         done = {}
         most = first
+        tenths: list[str] = []
         for turn in range(kills + 1):
             target = lines * (turn + 1) // (kills + 1)
             while True:
@@ -83,6 +84,8 @@ def soak(lines: int, batches: int, kills: int) -> None:
                 most = max(most, memory(remote.process.pid))
                 counts = [one["request_counts"] for one in done.values()]
                 now = sum(one["completed"] + one["failed"] for one in counts)
+                if now * 10 >= lines * (len(tenths) + 1):
+                    tenths.append(f"{memory(remote.process.pid):.0f}")
                 if all(one["status"] == "completed" for one in done.values()) or (
                     turn < kills and now >= target
                 ):
@@ -101,7 +104,7 @@ def soak(lines: int, batches: int, kills: int) -> None:
         print(
             f"{lines:,} lines in {batches} batches, {kills} kills: {took:.0f} s, {first:.0f} MB after the uploads, "
             f"{most:.0f} MB at most, {memory(remote.process.pid):.0f} MB after downloads; "
-            f"batches in which not every id came once: {wrong}",
+            f"batches in which not every id came once: {wrong}; MB at each tenth of the lines: {' '.join(tenths)}",
             flush=True,
         )
 
