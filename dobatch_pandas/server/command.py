@@ -24,7 +24,6 @@ from .certificate import Certificate, given_certificate, make_certificate
 from .faults import FAILURES, Faults
 from .local import LocalServer
 from .pace import NotNow
-from .tape import TapeServer
 from .wire import WIRES
 
 __all__ = ["add_arguments", "run", "serve"]
@@ -181,6 +180,8 @@ def _run_tape(
 ) -> int:
     """Record or play until interrupted."""
     certificate, log = _certificate_and_log(args, stack)
+    from .tape import TapeServer
+
     tape = TapeServer(
         args.record or args.replay,
         args.service if args.record else None,

@@ -8,7 +8,7 @@ from typing import Any
 from .plain import from_json, to_json
 from .shapes import CHAT, MESSAGES, RESPONSES, Reply, Usage, error_reply, messages_body, responses_body
 
-__all__ = ["answer_by_chat", "chat_request"]
+__all__ = ["answer_by_chat", "chat_request", "from_chat"]
 
 # Fields that mean the same in chat.
 _SAME = {
@@ -47,7 +47,11 @@ def answer_by_chat(endpoint: str, body: Mapping[str, Any], ask: Callable[[dict[s
         request = chat_request(endpoint, body)
     except ValueError as problem:
         return error_reply(endpoint, 400, str(problem))
-    reply = ask(request)
+    return from_chat(endpoint, body, ask(request))
+
+
+def from_chat(endpoint: str, body: Mapping[str, Any], reply: Reply) -> Reply:
+    """The answer of a chat completion as the answer to the request that was turned into it."""
     if endpoint == CHAT:
         return reply
     if reply.status != 200:

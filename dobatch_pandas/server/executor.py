@@ -1,7 +1,13 @@
-"""Runs batches in the background, and real-time calls: a few threads for all that is asked of the model."""
+"""
+Runs batches in the background, and real-time calls.
+
+What computes is asked in a few threads. What is only waited for, a model behind HTTP, is asked in one event loop,
+which thousands of requests a second cost little; the threads do the rest.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -11,18 +17,20 @@ import uuid
 import zlib
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .clock import Clock
-from .faults import Faults
+from .faults import Failure, Faults
 from .lines import Outcome, failed, outcome, request_of
-from .models import Model, ask
+from .loop import Loop
+from .models import AsyncModel, Model, ask, ask_async
 from .pace import NotNow, Pace
 from .run import Run
+from .shapes import Reply
 from .state import Batch, State
 from .storage import Objects
 from .validation import FileLimits, inspect, line_offsets
@@ -42,12 +50,14 @@ _MISHAPS = 3
 _PUSHED = 20
 # Real-time calls that may wait for their turn.
 _WAITING = 1000
+# A model that answers quicker than this many seconds gets so many requests of a batch handed out at a time.
+_QUICK, _HANDFUL = 0.02, 8
 
 
 class _Task(NamedTuple):
-    """What a thread does next; ``asks`` says whether it asks the model."""
+    """What is done next, in a thread or in the loop; ``asks`` says whether it asks the model."""
 
-    work: Callable[[], None]
+    work: Callable[[], Coroutine[Any, Any, None] | None]
     run: Run | None
     asks: bool
 
@@ -66,7 +76,7 @@ class Executor:
         What it works on.
     folder : pathlib.Path
         Where result files grow.
-    model : Model
+    model : Model or AsyncModel
     limits : FileLimits
     concurrency : int, optional
         Requests that are at the model at once, those of batches and real-time calls together; by default as
@@ -81,7 +91,7 @@ class Executor:
         inputs: Objects,
         outputs: Objects,
         folder: Path,
-        model: Model,
+        model: Model | AsyncModel,
         faults: Faults,
         clock: Clock,
         limits: FileLimits,
@@ -96,6 +106,13 @@ class Executor:
         self._runs: dict[str, Run] = {}
         self._held: dict[str, int] = {}
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        # Where the model is asked in a loop: the loop, and what only the loop touches.
+        self._loop = Loop("dobatch-server-loop") if isinstance(model, AsyncModel) else None
+        self._due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._kept: dict[Run, tuple[list[Outcome], asyncio.Future[None]]] = {}
+        self._took = 1.0
+        self._running: set[asyncio.Task[None]] = set()
         self._stopping, self._dropped = threading.Event(), threading.Event()
         self._wake = threading.Condition()
         self.pace = Pace(concurrency or model.concurrency)
@@ -104,7 +121,7 @@ class Executor:
         self._threads = [
             threading.Thread(target=self._work, name=f"dobatch-server-{number}", daemon=True)
             # Two more than ask the model at once: files are looked at and put in place meanwhile.
-            for number in range(max(8, self.pace.most) + 2)
+            for number in range(8 if self._loop is not None else max(8, self.pace.most) + 2)
         ]
 
     def start(self) -> None:
@@ -113,6 +130,15 @@ class Executor:
             self.add(batch)
         for thread in self._threads:
             thread.start()
+        with self._wake:
+            self._notify()
+
+    def _notify(self) -> None:
+        """There may be something to do; called with the lock held."""
+        self._wake.notify()
+        if self._loop is not None and not self._due:
+            self._due = True
+            self._loop.call(self._begin)
 
     def drain(self) -> None:
         """Begin nothing more; what is at the model goes on."""
@@ -120,6 +146,7 @@ class Executor:
         with self._wake:
             waiting = list(self._calls)
             self._calls.clear()
+            self._notify()
             self._wake.notify_all()
         for _, future in waiting:
             future.cancel()
@@ -138,9 +165,23 @@ class Executor:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with self._wake:
+            self._wake.wait_for(
+                lambda: not self._asking, None if deadline is None else max(0.0, deadline - time.monotonic())
+            )
         self._dropped.set()
         for run in list(self._runs.values()):
             run.close()
+
+    def close(self) -> None:
+        """Let go of the model, and of whatever still waits for it."""
+        model = self.model
+        if not isinstance(model, AsyncModel):
+            model.close()
+            return
+        assert self._loop is not None
+        self._loop.run(model.close()).result(5.0)
+        self._loop.close()
 
     @property
     def asking(self) -> int:
@@ -166,7 +207,7 @@ class Executor:
             if batch.batch_id in self._runs:
                 return
             self._runs[batch.batch_id] = run
-            self._wake.notify()
+            self._notify()
 
     def cancel(self, batch_id: str) -> None:
         """Hand out no more requests of a batch; it ends when those being executed have."""
@@ -174,11 +215,28 @@ class Executor:
             run = self._runs.get(batch_id)
             if run is not None:
                 run.why = "cancelled"
-                self._wake.notify()
+                self._notify()
 
-    def call(self, work: Callable[[], _T]) -> Future[_T]:
+    def ask(self, endpoint: str, body: dict[str, Any]) -> Future[Reply]:
+        """Let the model answer one request, as `call`."""
+        return self.call(partial(self._asked, endpoint, body))
+
+    def _asked(self, endpoint: str, body: dict[str, Any]) -> Reply | Awaitable[Reply]:
+        model = self.model
+        return (
+            ask_async(model, endpoint, body) if isinstance(model, AsyncModel) else ask(model, endpoint, body)
+        )
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Do something in the loop of a model that has one, at once."""
+        assert self._loop is not None
+        return self._loop.run(work)
+
+    def call(self, work: Callable[[], _T | Awaitable[_T]]) -> Future[_T]:
         """
         Do something with the model, in its turn: before batches, and never more at once than is asked for.
+
+        For a model that is asked in a loop it is called there, and may return something to await.
 
         Raises `NotNow` where the model is away, too much waits already, or the server is ending.
         """
@@ -192,25 +250,25 @@ class Executor:
             if len(self._calls) >= _WAITING:
                 raise NotNow("Too many requests wait already", 429, retry_after=1)
             self._calls.append((work, future))
-            self._wake.notify()
+            self._notify()
         return future
 
     def wake(self) -> None:
         """Look again: the clock was moved."""
         with self._wake:
-            self._wake.notify()
+            self._notify()
 
     def hold(self, stage: str, after: int) -> None:
         """Stop before a stage; in ``in_progress``, once ``after`` more requests were handed out."""
         with self._wake:
             self._held[stage] = after
-            self._wake.notify()
+            self._notify()
 
     def release(self) -> None:
         """Go on."""
         with self._wake:
             self._held.clear()
-            self._wake.notify()
+            self._notify()
 
     def reset(self) -> None:
         """Let go of every batch; what is at the model for them is nobody's when it comes."""
@@ -249,10 +307,9 @@ class Executor:
                     task.work()
                 finally:
                     with self._wake:
-                        self._busy -= 1
-                        self._asking -= task.asks
-                        if task.run is not None:
-                            task.run.busy -= 1
+                        self._count(task, -1)
+                        if self._loop is not None:
+                            self._notify()
             except BaseException:  # noqa: BLE001  a thread that ended would be missing for ever
                 _log.exception("An error that nothing expects")
                 self._dropped.wait(_RETRY)
@@ -261,16 +318,13 @@ class Executor:
         """Wait for something to do; None at the end."""
         with self._wake:
             while not self._stopping.is_set():
-                task = self._task()
+                task = self._task(asks=self._loop is None, steps=True)
                 if task is not None:
-                    self._busy += 1
-                    self._asking += task.asks
-                    if task.run is not None:
-                        task.run.busy += 1
+                    self._count(task, 1)
                     # There may be work for one more, who will ask the next.
                     self._wake.notify()
                     return task
-                alarm = self._next_alarm()
+                alarm = self._next_alarm(steps=True)
                 if alarm >= self._alarm:
                     # Another thread wakes in time for that.
                     self._wake.wait()
@@ -281,14 +335,20 @@ class Executor:
                     self._alarm = float("inf")
             return None
 
-    def _next_alarm(self) -> float:
-        """When something becomes possible by itself, in monotonic seconds."""
+    def _count(self, task: _Task, more: int) -> None:
+        self._busy += more
+        self._asking += more * task.asks
+        if task.run is not None:
+            task.run.busy += more
+
+    def _next_alarm(self, steps: bool) -> float:
+        """When something becomes possible by itself, in monotonic seconds; of steps of batches as well."""
         now = time.monotonic()
         alarms = [float("inf")]
         if closed := self.pace.closed_for():
             alarms.append(now + closed)
         for run in self._runs.values():
-            if run.why is None:
+            if steps and run.why is None:
                 alarms.append(now + max(0.0, run.expires_at - self._clock.now()))
             if run.not_before > now:
                 alarms.append(run.not_before)
@@ -299,33 +359,38 @@ class Executor:
         # A made-up delay costs no processor, so every thread may sit in one.
         return max(8, self.pace.most) if self._faults.latency else self.pace.limit
 
-    def _task(self) -> _Task | None:
-        """The next thing to do; called with the lock held."""
-        may_ask = self._asking < self._room() and not self.pace.closed_for()
+    def _task(self, asks: bool, steps: bool) -> _Task | None:
+        """The next thing to do, of what asks the model and of the steps of batches; called with the lock held."""
+        may_ask = asks and self._asking < self._room() and not self.pace.closed_for()
         while self._calls and may_ask:
             work, future = self._calls.popleft()
             if future.set_running_or_notify_cancel():
-                return _Task(partial(self._call, work, future), None, True)
+                call = self._call if self._loop is None else self._call_in_loop
+                return _Task(partial(call, work, future), None, True)
+        if not may_ask and not steps:
+            return None
         # The batch with the least left goes first: none waits for a larger one, and they end one by one.
         for run in sorted(self._runs.values(), key=lambda run: run.turn):
-            task = self._step(run, may_ask)
+            task = self._step(run, may_ask, steps)
             if task is not None:
                 return task
         return None
 
-    def _step(self, run: Run, may_ask: bool) -> _Task | None:
+    def _step(self, run: Run, may_ask: bool, steps: bool) -> _Task | None:
         if run.why is None and self._clock.now() >= run.expires_at:
             run.why = "expired"
         if run.not_before > time.monotonic():
             return None
-        if run.phase == "in_progress" and run.left and run.why is None:
+        if run.asks_on:
             if not may_ask:
                 return None
-            count = self._granted(min(run.left, 1 if self._faults.latency else self.model.chunk))
+            count = self._granted(min(run.left, self._handful(run)))
             if not count:
                 return None
-            numbers = run.take(count)
-            return _Task(lambda: self._execute(run, numbers), run, True)
+            execute = self._execute if self._loop is None else self._execute_in_loop
+            return _Task(partial(execute, run, run.take(count)), run, True)
+        if not steps:
+            return None
         held = run.phase in ("validating", "finalizing") and run.phase in self._held
         if run.busy or held or run.phase == "ended":
             return None
@@ -337,6 +402,15 @@ class Executor:
             "failing": self._end_failed,
         }[run.phase]
         return _Task(lambda: self._take_step(run, step), run, False)
+
+    def _handful(self, run: Run) -> int:
+        """How many requests are handed out together."""
+        if self._faults.latency:
+            return 1
+        if self._loop is None:
+            return int(getattr(self.model, "chunk", 1))
+        # The last ones go one by one, so that nobody holds some while others have none.
+        return max(1, min(_HANDFUL, run.left // (4 * self.pace.limit))) if self._took < _QUICK else 1
 
     def _granted(self, wanted: int) -> int:
         left = self._held.get("in_progress")
@@ -403,7 +477,7 @@ class Executor:
             run.hand_back(numbers)
             if "in_progress" in self._held:
                 self._held["in_progress"] += len(numbers)
-            self._wake.notify()
+            self._notify()
 
     # Asking the model.
 
@@ -469,29 +543,166 @@ class Executor:
 
     def _one(self, run: Run, number: int, custom_id: str, body: dict[str, Any]) -> Outcome | None:
         """What came of one request; None where the model could not take it."""
-        kind = None
-        if self._faults.fail_share:
-            kind = self._faults.failure(custom_id, self.executed[custom_id] if self.executed else 0)
+        kind = self._fault_of(custom_id)
         if self._faults.latency and self._stopping.wait(self._faults.latency):
             return None
         if kind is not None:
             return failed(run.provider, run.endpoint, custom_id, body["model"], kind)
-        begun = time.monotonic()
+        begun, model = time.monotonic(), self.model
+        assert not isinstance(model, AsyncModel)
         try:
-            reply = ask(self.model, run.endpoint, body)
+            reply = ask(model, run.endpoint, body)
         except NotNow as later:
-            self._pushed_back(later, begun)
-            count, answered = run.pushed.get(number, (0, -1))
-            # Pushed back with all others it is not to blame, however long that lasts.
-            count += answered not in (-1, self.pace.answered)
-            run.pushed[number] = (count, self.pace.answered)
-            if count < _PUSHED:
-                return None
-            reply = later.reply(run.endpoint)
-        else:
-            self._answer_came()
+            return self._not_taken(run, number, custom_id, later, begun)
+        return self._taken(run, number, custom_id, reply)
+
+    def _fault_of(self, custom_id: str) -> Failure | None:
+        if not self._faults.fail_share:
+            return None
+        return self._faults.failure(custom_id, self.executed[custom_id] if self.executed else 0)
+
+    def _taken(self, run: Run, number: int, custom_id: str, reply: Reply) -> Outcome:
+        self._answer_came()
         run.pushed.pop(number, None)
         return outcome(run.provider, run.endpoint, custom_id, reply)
+
+    def _not_taken(
+        self, run: Run, number: int, custom_id: str, later: NotNow, begun: float
+    ) -> Outcome | None:
+        self._pushed_back(later, begun)
+        count, answered = run.pushed.get(number, (0, -1))
+        # Pushed back with all others it is not to blame, however long that lasts.
+        count += answered not in (-1, self.pace.answered)
+        run.pushed[number] = (count, self.pace.answered)
+        if count < _PUSHED:
+            return None
+        run.pushed.pop(number, None)
+        return outcome(run.provider, run.endpoint, custom_id, later.reply(run.endpoint))
+
+    # The same in the loop.
+
+    def _begin(self) -> None:
+        """Begin whatever may be asked at this moment."""
+        tasks: list[_Task] = []
+        loop = asyncio.get_running_loop()
+        with self._wake:
+            self._due = False
+            while not self._stopping.is_set() and (task := self._task(asks=True, steps=False)):
+                self._count(task, 1)
+                tasks.append(task)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            wait = self._next_alarm(steps=False) - time.monotonic()
+            if wait < float("inf"):
+                self._timer = loop.call_later(min(max(0.0, wait), 3600.0), self._begin)
+        for task in tasks:
+            running = loop.create_task(self._through(task))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    async def _through(self, task: _Task) -> None:
+        run = task.run
+        try:
+            work = task.work()
+            assert work is not None
+            await work
+        except Exception:  # noqa: BLE001  nobody else would hear of it
+            _log.exception("An error that nothing expects")
+        finally:
+            with self._wake:
+                self._count(task, -1)
+                if self._stopping.is_set():
+                    self._wake.notify_all()
+                elif run is not None and not run.busy and not run.asks_on:
+                    # Its next step is for a thread.
+                    self._wake.notify()
+            self._begin()
+
+    async def _call_in_loop(self, work: Callable[[], Any], future: Future[Any]) -> None:
+        begun = time.monotonic()
+        try:
+            result = work()
+            if isinstance(result, Awaitable):
+                result = await result
+        except NotNow as later:
+            self._pushed_back(later, begun)
+            future.set_exception(later)
+        except BaseException as problem:
+            future.set_exception(problem if isinstance(problem, Exception) else RuntimeError(repr(problem)))
+            if not isinstance(problem, Exception):
+                raise
+        else:
+            self._answer_came()
+            future.set_result(result)
+
+    async def _execute_in_loop(self, run: Run, numbers: array[int]) -> None:
+        done = 0
+        try:
+            for number, line in zip(numbers, run.read(numbers), strict=True):
+                custom_id, body = request_of(line, run.provider)
+                one = await self._one_in_loop(run, number, custom_id, body)
+                if one is None:
+                    break
+                await self._keep(run, one)
+                done += 1
+                if self.executed is not None:
+                    self.executed[custom_id] += 1
+                if self._stopping.is_set() or self._calls or run.why or self._asking > self._room():
+                    break
+        except _Dropped:
+            pass
+        except Exception as problem:  # noqa: BLE001  it is told, and these requests are taken again
+            self._stumble(run, problem)
+        finally:
+            self._hand_back(run, numbers[done:])
+
+    async def _one_in_loop(
+        self, run: Run, number: int, custom_id: str, body: dict[str, Any]
+    ) -> Outcome | None:
+        kind = self._fault_of(custom_id)
+        if self._faults.latency:
+            await asyncio.sleep(self._faults.latency)
+            if self._stopping.is_set():
+                return None
+        if kind is not None:
+            return failed(run.provider, run.endpoint, custom_id, body["model"], kind)
+        begun, model = time.monotonic(), self.model
+        assert isinstance(model, AsyncModel)
+        try:
+            reply = await ask_async(model, run.endpoint, body)
+        except NotNow as later:
+            return self._not_taken(run, number, custom_id, later, begun)
+        self._took += 0.1 * (time.monotonic() - begun - self._took)
+        return self._taken(run, number, custom_id, reply)
+
+    async def _keep(self, run: Run, one: Outcome) -> None:
+        """Write an answer down, with all others that came at the same moment."""
+        loop = asyncio.get_running_loop()
+        if run not in self._kept:
+            self._kept[run] = ([], loop.create_future())
+            loop.call_soon(self._write, run)
+        outcomes, written = self._kept[run]
+        outcomes.append(one)
+        await written
+
+    def _write(self, run: Run) -> None:
+        outcomes, written = self._kept.pop(run)
+        loop = asyncio.get_running_loop()
+
+        def over(patient: asyncio.Future[None]) -> None:
+            if written.done():
+                return
+            problem = None if patient.cancelled() else patient.exception()
+            written.set_result(None) if problem is None else written.set_exception(problem)
+
+        try:
+            run.record(outcomes)
+        except OSError:
+            # That may last: a thread tries until it has passed.
+            loop.run_in_executor(None, self._record, run, outcomes).add_done_callback(over)
+        else:
+            written.set_result(None)
 
     # The steps of a batch.
 

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from dobatch_pandas.errors import ServerProblem
@@ -38,9 +38,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve_app(
-    app: Any, listener: socket.socket, tls: Certificate | None = None
+    app: Any,
+    listener: socket.socket,
+    tls: Certificate | None = None,
+    at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[threading.Thread, Callable[[], None]]:
-    """Answer calls in a thread; returns it, once calls are answered, and what ends it."""
+    """
+    Answer calls in a thread; returns it, once calls are answered, and what ends it.
+
+    ``at_end`` is awaited in its loop once no more calls are answered.
+    """
     import uvicorn
 
     from .protocol import Protocol, watch
@@ -80,6 +87,8 @@ def serve_app(
             await asyncio.sleep(0)
             if self.server_state.connections or self.server_state.tasks:
                 await super().shutdown(sockets)
+            if at_end is not None:
+                await at_end()
             for accepting in (*self.servers, *(sockets or ())):
                 accepting.close()
 

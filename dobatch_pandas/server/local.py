@@ -22,7 +22,7 @@ from .clock import Clock
 from .faults import FAILURES, Failure, Faults
 from .limits import RateLimiter
 from .listening import listen
-from .models import EchoModel, FunctionModel, Model, ModelFunction
+from .models import AsyncModel, EchoModel, FunctionModel, Model, ModelFunction
 from .state import Batch
 from .validation import FileLimits
 from .wire import WIRES, Wire
@@ -97,7 +97,7 @@ class LocalServer:
 
     def __init__(
         self,
-        model: str | ModelFunction | Model = "echo",
+        model: str | ModelFunction | Model | AsyncModel = "echo",
         *,
         wire: Wire = "A",
         port: int = 0,
@@ -137,7 +137,7 @@ class LocalServer:
             raise ValueError("token must be a text of ASCII characters without blanks, and not empty")
         if not url_lifetime >= 0:
             raise ValueError(f"url_lifetime must be seconds from 0, not {url_lifetime!r}")
-        for name in ("starlette", "uvicorn", "httptools"):
+        for name in ("starlette", "uvicorn", "httptools", "aiohttp"):
             if importlib.util.find_spec(name) is None:
                 raise MissingExtra("The embedded server", "server")
         from .service import Options
@@ -194,7 +194,7 @@ class LocalServer:
         if self._thread is not None:
             return self
         listener = listen(*self._address)
-        model: Model | None = None
+        model: Model | AsyncModel | None = None
         try:
             model = _load(self._given_model, self._concurrency)
             self._service = self._build(model, self._open_home())
@@ -202,7 +202,7 @@ class LocalServer:
             self._serve(listener)
         except BaseException as problem:
             listener.close()
-            if model is not None:
+            if model is not None and not isinstance(model, AsyncModel):
                 model.close()
             self._service = None
             self._release_home()
@@ -230,7 +230,7 @@ class LocalServer:
         self._end()
         thread.join()
         service.state.close()
-        service.executor.model.close()
+        service.executor.close()
         self._thread = self._service = None
         self._release_home()
 
@@ -256,7 +256,7 @@ class LocalServer:
     def look(self) -> Future[list[str]] | None:
         """Ask a model behind HTTP, in its turn, which models and endpoints it has; None for other models."""
         executor = self._running().executor
-        look: Callable[[], list[str]] | None = getattr(executor.model, "look", None)
+        look: Callable[[], Any] | None = getattr(executor.model, "look", None)
         return None if look is None else executor.call(look)
 
     def advance(self, seconds: float) -> None:
@@ -333,7 +333,7 @@ class LocalServer:
             self._temporary.cleanup()
             self._temporary = None
 
-    def _build(self, model: Model, home: Path) -> Service:
+    def _build(self, model: Model | AsyncModel, home: Path) -> Service:
         from .executor import Executor
         from .service import Service
         from .state import State
@@ -392,7 +392,7 @@ def _make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def _load(given: str | ModelFunction | Model, concurrency: int | None) -> Model:
+def _load(given: str | ModelFunction | Model | AsyncModel, concurrency: int | None) -> Model | AsyncModel:
     if not isinstance(given, str):
         return FunctionModel(given, concurrency) if callable(given) else given
     if given == "echo":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import threading
-from collections.abc import Awaitable, Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 from dobatch_pandas.errors import ServerProblem
 
 from .instances import instance
+from .loop import Loop
 from .pace import NotNow
 from .plain import from_json, to_json
 from .shapes import (
@@ -32,7 +34,16 @@ from .shapes import (
     wanted_schema,
 )
 
-__all__ = ["EchoModel", "FunctionModel", "Model", "ModelFunction", "ask"]
+__all__ = [
+    "AsyncModel",
+    "EchoModel",
+    "FunctionModel",
+    "Model",
+    "ModelFunction",
+    "Stream",
+    "ask",
+    "ask_async",
+]
 
 ModelFunction = Callable[..., Any]
 
@@ -60,6 +71,46 @@ class Model(Protocol):
         """Let go of whatever is held."""
 
 
+class AsyncModel(ABC):
+    """
+    Anything that waits for answers rather than computing them: all it does is done in one event loop.
+
+    ``concurrency`` says how many requests it gets at once, ``takes_n`` whether one of them may want several
+    answers.
+    """
+
+    name: str
+    concurrency: int
+    takes_n = False
+
+    @abstractmethod
+    async def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
+        """See `Model.answer`."""
+
+    async def stream(self, endpoint: str, body: dict[str, Any]) -> Stream | Reply | None:
+        """An answer piece by piece; a reply where it is an error; None where this cannot be streamed."""
+        return None
+
+    async def look(self) -> list[str]:
+        """Which models there are, and which endpoints each has, in lines to print."""
+        return []
+
+    async def models(self) -> list[str]:
+        """The names of the models."""
+        return [self.name]
+
+    async def close(self) -> None:  # noqa: B027  many hold nothing
+        """Let go of whatever is held."""
+
+
+@dataclass
+class Stream:
+    """An answer as it comes in, to be passed on as it is; whoever takes it closes ``pieces``."""
+
+    content_type: str
+    pieces: AsyncGenerator[bytes, None]
+
+
 def ask(model: Model, endpoint: str, body: dict[str, Any]) -> Reply:
     """
     Let a model answer, and refuse, as a provider does, what is no request of this endpoint.
@@ -71,16 +122,36 @@ def ask(model: Model, endpoint: str, body: dict[str, Any]) -> Reply:
         return error_reply(endpoint, 400, problem)
     try:
         times = _times(endpoint, body)
-        if times == 1 or getattr(model, "takes_n", False):
+        if times == 1:
             return _checked(endpoint, model.answer(endpoint, body))
         return _together([_checked(endpoint, model.answer(endpoint, body)) for _ in range(times)])
     except NotNow:
         raise
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError) as wrong:
+    except BaseException as wrong:  # noqa: BLE001  not even SystemExit may cost more than its own request
+        return _mishap(endpoint, wrong)
+
+
+async def ask_async(model: AsyncModel, endpoint: str, body: dict[str, Any]) -> Reply:
+    """As `ask`."""
+    problem = _problem(endpoint, body)
+    if problem is not None:
+        return error_reply(endpoint, 400, problem)
+    try:
+        times = _times(endpoint, body)
+        if times == 1 or model.takes_n:
+            return _checked(endpoint, await model.answer(endpoint, body))
+        return _together([_checked(endpoint, await model.answer(endpoint, body)) for _ in range(times)])
+    except (NotNow, asyncio.CancelledError):
+        raise
+    except BaseException as wrong:  # noqa: BLE001  as above
+        return _mishap(endpoint, wrong)
+
+
+def _mishap(endpoint: str, wrong: BaseException) -> Reply:
+    if isinstance(wrong, (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)):
         # Deeper in the body something is not of the type it has to be.
         return error_reply(endpoint, 400, f"Invalid request: {type(wrong).__name__}: {wrong}")
-    except BaseException as wrong:  # noqa: BLE001  not even SystemExit may cost more than its own request
-        return error_reply(endpoint, 500, f"{type(wrong).__name__}: {wrong}")
+    return error_reply(endpoint, 500, f"{type(wrong).__name__}: {wrong}")
 
 
 def _checked(endpoint: str, reply: Any) -> Reply:
@@ -240,8 +311,7 @@ class FunctionModel:
         if waits:
             self.chunk = 1
         self._function, self._arguments = function, _arguments(function)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()
+        self._loop = Loop("dobatch-async")
 
     def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
@@ -278,20 +348,9 @@ class FunctionModel:
 
     def close(self) -> None:
         """End the event loop, where there is one."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+        self._loop.close()
 
     def _await(self, given: Awaitable[Any]) -> Any:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._turn, args=[self._loop], name="dobatch-async", daemon=True
-                ).start()
-            loop = self._loop
-
         async def wait() -> Any:
             try:
                 return await given
@@ -299,19 +358,7 @@ class FunctionModel:
                 # In a task these two would end the loop, and every other request with it.
                 raise RuntimeError(repr(problem)) from problem
 
-        return asyncio.run_coroutine_threadsafe(wait(), loop).result()
-
-    @staticmethod
-    def _turn(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
+        return self._loop.run(wait()).result()
 
 
 def _arguments(function: Callable[..., Any]) -> int:

@@ -93,6 +93,11 @@ class Run:
         return len(self._order) - self._next + len(self._again)
 
     @property
+    def asks_on(self) -> bool:
+        """Whether there are requests to be handed out."""
+        return self.phase == "in_progress" and self.why is None and self.left > 0
+
+    @property
     def turn(self) -> tuple[bool, int]:
         """Whose turn it is: the least left first, and last who has only what the model did not take before."""
         return self._next == len(self._order) and bool(self._again), self.left

@@ -8,10 +8,8 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
-import anyio.to_thread
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,7 +18,7 @@ from .clock import Clock, iso
 from .executor import Executor
 from .faults import Fault, Faults
 from .limits import Allowance, RateLimiter
-from .models import ask
+from .models import AsyncModel, ask, ask_async
 from .pace import NotNow
 from .replies import FAULT, ApiProblem, Download, chunks, json_object, json_response, read
 from .shapes import EMBEDDINGS, ENDPOINTS, Reply, error_reply
@@ -300,8 +298,7 @@ class Service:
             try:
                 if body.get("stream"):
                     return await self._streamed(endpoint, body)
-                model = self.executor.model
-                reply = await asyncio.wrap_future(self.executor.call(partial(ask, model, endpoint, body)))
+                reply = await asyncio.wrap_future(self.executor.ask(endpoint, body))
             except NotNow as later:
                 reply = later.reply(endpoint)
                 after = {"retry-after": str(max(1, round(later.retry_after or 1)))}
@@ -322,33 +319,41 @@ class Service:
         begun: asyncio.Future[str | Reply] = loop.create_future()
         pieces: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(16)
         gone = False
+        whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
 
         def begin(what: str | Reply) -> None:
             loop.call_soon_threadsafe(begun.set_result, what)
 
-        def work() -> None:
-            passed_on = getattr(model, "stream", None)
-            stream = passed_on(endpoint, body) if passed_on is not None else None
+        async def put(piece: bytes | Exception | None) -> None:
+            # Called in the model's loop, while the queue is of this one.
+            # A client that reads nothing for long has gone.
+            waiting = asyncio.wait_for(pieces.put(piece), _PATIENCE)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(waiting, loop))
+
+        async def work_in_loop(model: AsyncModel) -> None:
+            stream = await model.stream(endpoint, body)
             if stream is None or isinstance(stream, Reply):
-                whole = {
-                    name: value for name, value in body.items() if name not in ("stream", "stream_options")
-                }
-                begin(stream or ask(model, endpoint, whole))
+                begin(stream or await ask_async(model, endpoint, whole))
                 return
             begin(stream.content_type)
             end: Exception | None = None
             try:
-                for piece in stream.pieces:
-                    # The client's pace is the upstream's; one that reads nothing for long has gone.
-                    put = asyncio.wait_for(pieces.put(piece), _PATIENCE)
-                    asyncio.run_coroutine_threadsafe(put, loop).result()
+                async for piece in stream.pieces:
+                    # The client's pace is the upstream's.
+                    await put(piece)
                     if gone:
                         break
             except Exception as problem:  # noqa: BLE001  the client is told by the connection's end
                 end = problem
             finally:
-                stream.pieces.close()
-                asyncio.run_coroutine_threadsafe(pieces.put(end), loop)
+                await stream.pieces.aclose()
+            if not gone:
+                await put(end)
+
+        def work() -> Any:
+            return (
+                work_in_loop(model) if isinstance(model, AsyncModel) else begin(ask(model, endpoint, whole))
+            )
 
         future = asyncio.wrap_future(self.executor.call(work))
         both: list[asyncio.Future[Any]] = [future, begun]
@@ -396,16 +401,18 @@ class Service:
         """GET /v1/models/{model}"""
         name = request.path_params["model"]
         # An echo or a function answers by any name.
-        if hasattr(type(self.executor.model), "models") and name not in await self._model_names():
+        if isinstance(self.executor.model, AsyncModel) and name not in await self._model_names():
             reply = error_reply(ENDPOINTS[0], 404, f"The model {name!r} does not exist", "model_not_found")
             return json_response(reply.body, 404)
         return json_response(_model(name))
 
     async def _model_names(self) -> list[str]:
-        model: Any = self.executor.model
-        if not hasattr(type(model), "models"):
-            return [model.name]
-        return await anyio.to_thread.run_sync(lambda: list(model.models))
+        model = self.executor.model
+        return (
+            await asyncio.wrap_future(self.executor.run(model.models()))
+            if isinstance(model, AsyncModel)
+            else [model.name]
+        )
 
     # What they share.
 

@@ -8,6 +8,7 @@ not kept, answers are.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -16,18 +17,19 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import urllib3
+import aiohttp
 
 from dobatch_pandas.errors import ServerProblem
 
 from .listening import listen, serve_app
+from .outward import Outward
 from .plain import from_json, to_json
-from .upstream import pool_for
 
 if TYPE_CHECKING:
     import socket
@@ -48,6 +50,8 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
 _OWN = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "range", "if-range"}
 _KEPT = ("content-type", "retry-after", "etag")
 _LARGEST = 300_000_000
+# Seconds without a byte from the service.
+_PATIENCE = 600.0
 
 
 class TapeServer:
@@ -106,7 +110,7 @@ class TapeServer:
         front = Front(
             self._tape, frozenset([self.host.lower(), *(name.lower() for name in self._hosts)]), self._log
         )
-        self._thread, self._end = serve_app(front, listener, self.tls)
+        self._thread, self._end = serve_app(front, listener, self.tls, self._tape.close)
         return self
 
     def stop(self) -> None:
@@ -127,27 +131,26 @@ class _Tape:
     """What recording and playing share: reading a call, and answering it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        import anyio.to_thread
         from starlette.requests import ClientDisconnect, Request
-        from starlette.responses import Response
 
         from .operation import problem_response
         from .replies import ApiProblem, read
 
         request = Request(scope, receive)
         try:
-            body = await read(request, _LARGEST)
-            answer = await anyio.to_thread.run_sync(lambda: self.answer(request, body))
-            response: Response = Response(answer[2], answer[0], answer[1])
+            response = await self.answer(request, await read(request, _LARGEST))
         except ApiProblem as problem:
             response = problem_response(problem)
         except ClientDisconnect:
             return
         await response(scope, receive, send)
 
-    def answer(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and bytes."""
+    async def answer(self, request: Request, body: bytes) -> Response:
+        """What a call is answered."""
         raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of what is held."""
 
 
 def _key(method: str, path: str, body: bytes) -> str:
@@ -166,8 +169,7 @@ class _Recorder(_Tape):
     """Passes calls on, and writes down what came back."""
 
     def __init__(self, folder: Path, service: str) -> None:
-        host = urllib3.util.parse_url(service).host
-        if not service.startswith(("http://", "https://")) or not host:
+        if not service.startswith(("http://", "https://")) or not urlsplit(service).hostname:
             raise ServerProblem(f"{service!r} is no address of a service, such as https://host")
         if (folder / "calls.jsonl").exists():
             raise ServerProblem(f"{folder} holds a recording already: choose another folder, or play it.")
@@ -176,19 +178,26 @@ class _Recorder(_Tape):
         except OSError as problem:
             raise ServerProblem(f"{folder} cannot hold a recording: {problem.strerror}.") from problem
         self._folder, self._service = folder, service
-        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._outward = Outward()
         self._links: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._lock = threading.Lock()
         self._count = 0
 
-    def answer(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def close(self) -> None:
+        """See `_Tape.close`."""
+        await self._outward.close()
+
+    async def answer(self, request: Request, body: bytes) -> Response:
         """See `_Tape.answer`."""
+        from starlette.responses import Response, StreamingResponse
+
         from .replies import ApiProblem
 
         path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
         signed = path.startswith("/_tape/")
         headers = {name: value for name, value in request.headers.items() if name not in _OWN}
+        # What is kept is read by people, and links are looked for in it.
+        headers["accept-encoding"] = "identity"
         if signed:
             headers.pop("authorization", None)
             url = self._link(path)
@@ -197,22 +206,69 @@ class _Recorder(_Tape):
                 f"?{query}" if query else ""
             )
         try:
-            given = self._pool(url).urlopen(
-                request.method, url, body=body or None, headers=headers, redirect=False, retries=False
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as problem:
+            given = await self._outward.request(request.method, url, headers, body, _PATIENCE, whole=False)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as problem:
             raise ApiProblem(502, f"The service did not answer: {type(problem).__name__}") from None
         kept = {name: given.headers[name] for name in _KEPT if name in given.headers}
-        content, own = given.data, str(request.base_url).rstrip("/")
         call: dict[str, Any] = {"at": time.time(), "method": request.method, "path": path, "query": query}
         call |= {"key": _key(request.method, path, body), "status": given.status, "headers": kept}
-        shown = content
-        if not signed:
-            text = self._hide(content, request.headers.get("authorization", "").rpartition(" ")[2])
-            shown = text.replace(_HERE, own).encode("utf-8", "surrogatepass")
-            call["text"] = text
-        self._write(call, content if signed else None)
-        return given.status, kept, shown
+        token = request.headers.get("authorization", "").rpartition(" ")[2] or request.headers.get(
+            "x-api-key", ""
+        )
+        if signed or given.content_type == "text/event-stream":
+            length = None if "content-encoding" in given.headers else given.content_length
+            sent = kept if length is None else {**kept, "content-length": str(length)}
+            return StreamingResponse(self._passed(given, call, signed, token, length), given.status, sent)
+        try:
+            content = await given.read()
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as problem:
+            raise ApiProblem(502, f"The service's answer broke off: {type(problem).__name__}") from None
+        call["text"] = self._hide(content, token)
+        self._write(call)
+        shown = call["text"].replace(_HERE, str(request.base_url).rstrip("/"))
+        return Response(shown.encode("utf-8", "surrogatepass"), given.status, kept)
+
+    async def _passed(
+        self,
+        given: aiohttp.ClientResponse,
+        call: dict[str, Any],
+        signed: bool,
+        token: str,
+        length: int | None,
+    ) -> AsyncIterator[bytes]:
+        """Bytes as they come; they are kept once all have come, and before the client has the last."""
+        pieces: list[bytes] = []
+        name = self._next_file() if signed else ""
+        size, whole = 0, False
+
+        def keep() -> None:
+            nonlocal whole
+            whole = True
+            if signed and size:
+                call["file"] = name
+            elif not signed:
+                call["text"] = _masked(b"".join(pieces).decode("utf-8", "replace"), token)
+            self._write(call)
+
+        try:
+            async for piece in given.content.iter_any():
+                size += len(piece)
+                if signed:
+                    _append(self._folder / name, piece)
+                else:
+                    pieces.append(piece)
+                if size == length:
+                    keep()
+                yield piece
+            if not whole:
+                keep()
+        except (aiohttp.ClientError, asyncio.TimeoutError) as problem:
+            # Nothing else tells the client that this is not all.
+            raise ConnectionError("The service broke the answer off") from problem
+        finally:
+            given.close()
+            if not whole:
+                (self._folder / name).unlink(missing_ok=True) if name else None
 
     def _link(self, path: str) -> str:
         from .replies import ApiProblem
@@ -228,7 +284,7 @@ class _Recorder(_Tape):
             text = to_json(self._own_links(from_json(content))).decode()
         except (ValueError, TypeError):
             text = content.decode("utf-8", "replace")
-        return text.replace(token, "***") if len(token) > 3 else text
+        return _masked(text, token)
 
     def _own_links(self, value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
@@ -241,26 +297,21 @@ class _Recorder(_Tape):
         return value
 
     def _number(self, link: str) -> int:
-        with self._lock:
-            if link not in self._numbers:
-                self._numbers[link] = len(self._links)
-                self._links.append(link)
-            return self._numbers[link]
+        if link not in self._numbers:
+            self._numbers[link] = len(self._links)
+            self._links.append(link)
+        return self._numbers[link]
 
-    def _pool(self, url: str) -> urllib3.PoolManager:
-        host = urllib3.util.parse_url(url).host or ""
-        with self._lock:
-            if host not in self._pools:
-                self._pools[host] = pool_for(url, host, 8, 600.0)
-            return self._pools[host]
+    def _next_file(self) -> str:
+        self._count += 1
+        return f"{self._count:05d}.bin"
 
-    def _write(self, call: dict[str, Any], content: bytes | None) -> None:
-        with self._lock:
-            if content:
-                self._count += 1
-                call["file"] = f"{self._count:05d}.bin"
-                _append(self._folder / call["file"], content)
-            _append(self._folder / "calls.jsonl", to_json(call, newline=True))
+    def _write(self, call: dict[str, Any]) -> None:
+        _append(self._folder / "calls.jsonl", to_json(call, newline=True))
+
+
+def _masked(text: str, token: str) -> str:
+    return text.replace(token, "***") if len(token) > 3 else text
 
 
 def _append(path: Path, content: bytes) -> None:
@@ -290,7 +341,6 @@ class _Player(_Tape):
         self._swapped: dict[str, str] = {}
         self._request_ids: dict[str, str] = {}
         self._moved = timedelta(seconds=time.time() - calls[0]["at"]) if calls else timedelta()
-        self._lock = threading.Lock()
         for call in calls:
             self._answers[call["method"], call["path"], call["query"], call["key"]].append(call)
             if (call["method"], call["path"]) == ("POST", "/v1/batches/files") and call["status"] == 201:
@@ -299,9 +349,11 @@ class _Player(_Tape):
             if call["method"] == "PUT":
                 self._place_of.setdefault(call["key"], call["path"])
 
-    def answer(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self, request: Request, body: bytes) -> Response:
         """See `_Tape.answer`."""
-        from .replies import ApiProblem
+        from starlette.responses import Response
+
+        from .replies import ApiProblem, Download
 
         method, path = request.method, request.scope["path"]
         query, key = request.scope["query_string"].decode("latin-1"), _key(method, path, body)
@@ -312,31 +364,30 @@ class _Player(_Tape):
             )
             if not secrets.compare_digest(given.encode("utf-8", "replace"), self._token.encode()):
                 raise ApiProblem(401, "Unable to authenticate you")
-        with self._lock:
-            if method == "PUT" and key in self._place_of:
-                place = self._place_of[key]
-                if place != path and path in self._file_of:
-                    self._swapped[self._file_of[path]] = self._file_of[place]
-                path = place
-            if (method, path) == ("POST", "/v1/batches"):
-                key = self._swapped.get(key, key)
-            found = self._answers.get((method, path, query, key))
-            if not found:
-                raise ApiProblem(404, f"The recording holds no such call: {method} {path}, with this body")
-            turn = self._turns[method, path, query, key]
-            self._turns[method, path, query, key] += 1
-            call = found[min(turn, len(found) - 1)]
-            if (method, path) == ("POST", "/v1/batches") and call["status"] == 201:
-                self._request_ids[str(json.loads(call["text"]).get("request_id"))] = str(
-                    from_json(body).get("request_id")
-                )
+        if method == "PUT" and key in self._place_of:
+            place = self._place_of[key]
+            if place != path and path in self._file_of:
+                self._swapped[self._file_of[path]] = self._file_of[place]
+            path = place
+        if (method, path) == ("POST", "/v1/batches"):
+            key = self._swapped.get(key, key)
+        found = self._answers.get((method, path, query, key))
+        if not found:
+            raise ApiProblem(404, f"The recording holds no such call: {method} {path}, with this body")
+        turn = self._turns[method, path, query, key]
+        self._turns[method, path, query, key] += 1
+        call = found[min(turn, len(found) - 1)]
+        if (method, path) == ("POST", "/v1/batches") and call["status"] == 201:
+            self._request_ids[str(json.loads(call["text"]).get("request_id"))] = str(
+                from_json(body).get("request_id")
+            )
         if "file" in call:
-            return call["status"], call["headers"], (self._folder / call["file"]).read_bytes()
+            return Download(self._folder / call["file"], call["status"], call["headers"])
         text = str(call.get("text", "")).replace(_HERE, str(request.base_url).rstrip("/"))
         for theirs, ours in list(self._request_ids.items()):
             text = text.replace(f'"{theirs}"', json.dumps(ours))
         text = _MOMENT.sub(self._later, text) if path.startswith("/v1/batches") else text
-        return call["status"], call["headers"], text.encode("utf-8", "replace")
+        return Response(text.encode("utf-8", "replace"), call["status"], call["headers"])
 
     def _later(self, found: re.Match[str]) -> str:
         seconds, _, fraction = found.group()[:-1].partition(".")

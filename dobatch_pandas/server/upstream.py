@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    SSLError,
-)
-from urllib3.exceptions import TimeoutError as TimeoutError_
+import aiohttp
 
 from dobatch_pandas.errors import ServerProblem
 
-from .convert import answer_by_chat
+from .convert import chat_request, from_chat
+from .models import AsyncModel, Stream
+from .outward import AWAY, Outward, words_of
 from .pace import NotNow
 from .plain import from_json, to_json
 from .shapes import CHAT, EMBEDDINGS, ENDPOINTS, MESSAGES, RESPONSES, Reply, error_reply
 
-__all__ = ["Stream", "UpstreamModel", "pool_for"]
+__all__ = ["UpstreamModel"]
 
 # What an endpoint's answer must hold, as a list.
 _HOLDS = {CHAT: "choices", RESPONSES: "output", EMBEDDINGS: "data", MESSAGES: "content"}
 _LONGEST = 256_000_000
-_PIECE = 1 << 16
 # Nobody is at home: it is loading, restarting, overloaded, or only its proxy answers.
 _AWAY = {429, 502, 503, 529}
 # Failures that asking again does not change.
@@ -56,15 +46,7 @@ class _OtherShape(Reply):
     """The answer of another endpoint: the one that was asked is not known there."""
 
 
-@dataclass
-class Stream:
-    """An answer as it comes in, to be passed on as it is."""
-
-    content_type: str
-    pieces: Iterator[bytes]
-
-
-class UpstreamModel:
+class UpstreamModel(AsyncModel):
     """
     Passes requests on, so many at a time.
 
@@ -86,7 +68,6 @@ class UpstreamModel:
         Seconds to wait for an answer.
     """
 
-    chunk = 1
     takes_n = True
 
     def __init__(
@@ -101,8 +82,7 @@ class UpstreamModel:
         self.name = base_url
         self.concurrency = concurrency or 32
         self._base, self._attempts, self._timeout = base_url.rstrip("/"), attempts, timeout
-        host = urlsplit(self._base).hostname
-        if not host:
+        if not urlsplit(self._base).hostname:
             raise ServerProblem(
                 f"{base_url!r} is no address of a model's server, such as http://localhost:8001/v1"
             )
@@ -110,40 +90,43 @@ class UpstreamModel:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._pool = pool_for(self._base, host, self.concurrency, timeout)
+        self._outward = Outward()
         # Endpoints that are known to be there, or not, for a model.
         self._has: dict[tuple[str, str], bool] = {}
-        self._closed = threading.Event()
 
-    def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
+    async def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
         if endpoint in (CHAT, EMBEDDINGS):
-            return self._post(endpoint, body)
+            return await self._post(endpoint, body)
         place = (endpoint, str(body.get("model")))
         missing: Reply | None = None
         if self._has.get(place, True):
-            reply = self._post(endpoint, body)
+            reply = await self._post(endpoint, body)
             if not _no_route(reply, place[1]):
                 self._has.setdefault(place, True)
                 return reply
             missing = reply
-        reply = answer_by_chat(endpoint, body, lambda request: self._post(CHAT, request))
+        try:
+            request = chat_request(endpoint, body)
+        except ValueError as problem:
+            return error_reply(endpoint, 400, str(problem))
+        reply = from_chat(endpoint, body, await self._post(CHAT, request))
         if missing is not None and reply.status == 200:
             self._has[place] = False
         return reply
 
-    def stream(self, endpoint: str, body: dict[str, Any]) -> Stream | Reply | None:
-        """An answer piece by piece; a reply where it is an error; None where the server cannot stream this."""
+    async def stream(self, endpoint: str, body: dict[str, Any]) -> Stream | Reply | None:
+        """See `AsyncModel.stream`."""
         place = (endpoint, str(body.get("model")))
         if not self._has.get(place, True):
             return None
-        response = self._request("POST", endpoint, to_json(body), stream=True)
-        kind = response.headers.get("content-type", "")
-        if response.status == 200 and kind.startswith("text/event-stream"):
-            self._has.setdefault(place, True)
-            return Stream(kind, _pieces(response))
         try:
-            reply = _reply(endpoint, response.status, self._read(response))
+            response = await self._request("POST", endpoint, to_json(body), whole=False)
+            kind = response.headers.get("content-type", "")
+            if response.status == 200 and kind.startswith("text/event-stream"):
+                self._has.setdefault(place, True)
+                return Stream(kind, _pieces(response))
+            reply = _reply(endpoint, response.status, await self._read(response))
         except _Broken as problem:
             return error_reply(endpoint, 502, str(problem))
         if response.status in _AWAY:
@@ -153,22 +136,21 @@ class UpstreamModel:
         # A whole answer, though a stream was asked for: the caller makes a stream of it.
         return reply
 
-    def close(self) -> None:
-        """Close the connections, and end waiting for another attempt."""
-        self._closed.set()
-        self._pool.clear()
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._outward.close()
 
     # What the server has.
 
-    def look(self) -> list[str]:
+    async def look(self) -> list[str]:
         """
         Ask the server which models it has, and which endpoints each of them (at most four are asked).
 
         Returns lines to print. Raises `NotNow` where it is not there.
         """
-        response = self._request("GET", "/v1/models", None, timeout=10.0)
         try:
-            listed = _reply(EMBEDDINGS, response.status, self._read(response))
+            response = await self._request("GET", "/v1/models", None, timeout=10.0)
+            listed = _reply(EMBEDDINGS, response.status, await self._read(response))
         except _Broken as problem:
             raise NotNow(str(problem)) from None
         if response.status in _AWAY:
@@ -179,7 +161,7 @@ class UpstreamModel:
             return [f"{self._base} is there, and lists no models ({response.status})."]
         lines = []
         for name in names[:4]:
-            has = [endpoint for endpoint in ENDPOINTS if self._probe(endpoint, name)]
+            has = [endpoint for endpoint in ENDPOINTS if await self._probe(endpoint, name)]
             by_chat = [one for one in (RESPONSES, MESSAGES) if one not in has and CHAT in has]
             words = ", ".join(has) or "none of the four endpoints"
             lines.append(
@@ -189,21 +171,20 @@ class UpstreamModel:
             lines.append(f"... and {len(names) - 4} more models")
         return lines
 
-    @property
-    def models(self) -> list[str]:
+    async def models(self) -> list[str]:
         """The models that the server lists, asked of it now; none where it is not there."""
         try:
-            response = self._request("GET", "/v1/models", None, timeout=5.0)
-            data = from_json(self._read(response)).get("data")
+            response = await self._request("GET", "/v1/models", None, timeout=5.0)
+            data = from_json(await self._read(response)).get("data")
             return [str(one["id"]) for one in data if isinstance(one, Mapping) and one.get("id")]
         except (NotNow, _Broken, ValueError, TypeError, AttributeError):
             return []
 
-    def _probe(self, endpoint: str, model: str) -> bool:
+    async def _probe(self, endpoint: str, model: str) -> bool:
         """Whether an endpoint is there: a request that lacks its text is refused by one that is."""
         try:
-            response = self._request("POST", endpoint, to_json({"model": model}), timeout=10.0)
-            there = not _no_route(_reply(endpoint, response.status, self._read(response)), model)
+            response = await self._request("POST", endpoint, to_json({"model": model}), timeout=10.0)
+            there = not _no_route(_reply(endpoint, response.status, await self._read(response)), model)
         except (_Broken, NotNow):
             return False
         if not there and endpoint in (RESPONSES, MESSAGES):
@@ -212,17 +193,15 @@ class UpstreamModel:
 
     # Sending.
 
-    def _post(self, endpoint: str, body: dict[str, Any]) -> Reply:
+    async def _post(self, endpoint: str, body: dict[str, Any]) -> Reply:
         content = to_json(body)
         reply = error_reply(endpoint, 502, "The upstream server was not asked")
         for attempt in range(self._attempts):
-            if attempt and self._closed.wait(
-                min(0.25 * 2.0 ** (attempt - 1), 10.0) * (0.5 + random.random())
-            ):
-                break
+            if attempt:
+                await asyncio.sleep(min(0.25 * 2.0 ** (attempt - 1), 10.0) * (0.5 + random.random()))
             try:
-                response = self._request("POST", endpoint, content)
-                reply = _reply(endpoint, response.status, self._read(response))
+                response = await self._request("POST", endpoint, content)
+                reply = _reply(endpoint, response.status, await self._read(response))
             except _Broken as problem:
                 reply = error_reply(endpoint, 502, str(problem))
                 if problem.silent and attempt:
@@ -240,114 +219,68 @@ class UpstreamModel:
                 return reply
         return reply
 
-    def _request(
+    async def _request(
         self,
         method: str,
         endpoint: str,
         content: bytes | None,
         *,
         timeout: float | None = None,
-        stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
+        whole: bool = True,
+    ) -> aiohttp.ClientResponse:
         headers = (
-            {**self._headers, "Accept": "text/event-stream, application/json"} if stream else self._headers
+            self._headers if whole else {**self._headers, "Accept": "text/event-stream, application/json"}
         )
-        limits = (
-            None
-            if timeout is None
-            else {"timeout": urllib3.Timeout(connect=min(timeout, 10.0), read=timeout)}
-        )
+        silence = self._timeout if timeout is None else timeout
         try:
-            return self._pool.urlopen(
+            return await self._outward.request(
                 method,
                 self._base + endpoint.removeprefix("/v1"),
-                body=content,
-                headers=headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                **(limits or {}),
+                headers,
+                content,
+                silence,
+                whole=whole,
             )
-        except (
-            NewConnectionError,
-            ConnectTimeoutError,
-            NameResolutionError,
-            ProxyError,
-            SSLError,
-        ) as problem:
-            raise NotNow(f"{self._base} does not answer: {_words(problem)}", 503) from None
-        except HTTPError as problem:
-            silent = isinstance(problem, TimeoutError_)
-            raise _Broken(f"The upstream server did not answer: {_words(problem)}", silent) from None
+        except AWAY as problem:
+            raise NotNow(f"{self._base} does not answer: {words_of(problem)}", 503) from None
+        except asyncio.TimeoutError:
+            raise _Broken(f"The upstream server did not answer in {silence:g} s", silent=True) from None
+        except (aiohttp.ClientError, ValueError) as problem:
+            raise _Broken(f"The upstream server did not answer: {words_of(problem)}") from None
         except OSError as problem:
             # Such as no descriptor that is left for a socket.
             raise NotNow(f"{self._base} cannot be asked: {problem}", 503) from None
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         deadline = time.monotonic() + self._timeout
         pieces: list[bytes] = []
         size = 0
         try:
-            while piece := response.read1(_PIECE):
+            async for piece in response.content.iter_any():
                 pieces.append(piece)
                 size += len(piece)
                 if size > _LONGEST or time.monotonic() > deadline:
-                    response.close()
                     raise _Broken(f"The answer is too long: {size:,} bytes after {self._timeout:g} s at most")
-        except (HTTPError, OSError) as problem:
-            response.close()
-            raise _Broken(
-                f"The answer broke off: {_words(problem)}", isinstance(problem, TimeoutError_)
-            ) from None
+        except asyncio.TimeoutError:
+            raise _Broken("The answer broke off: no more came in time", silent=True) from None
+        except (aiohttp.ClientError, OSError) as problem:
+            raise _Broken(f"The answer broke off: {words_of(problem)}") from None
         finally:
-            response.release_conn()
+            # Goes back to the others where it was read to its end, and is closed where it was not.
+            response.release() if response.content.at_eof() else response.close()
         return b"".join(pieces)
 
 
-def pool_for(base: str, host: str, size: int, timeout: float) -> urllib3.PoolManager:
-    """Connections to a host, by the environment's proxy only where it is another machine."""
-    options: dict[str, Any] = {
-        "maxsize": size + 4,
-        "timeout": urllib3.Timeout(connect=10.0, read=timeout),
-        "retries": False,
-    }
-    proxy = getproxies().get(urlsplit(base).scheme)
-    # A company's proxy cannot reach this machine's ports, and every prompt would leave it.
-    if proxy and not _is_here(host) and not proxy_bypass(host):
-        return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **options)
-    return urllib3.PoolManager(**options)
-
-
-def _is_here(host: str) -> bool:
-    return (
-        host == "localhost"
-        or host.endswith(".localhost")
-        or host.startswith("127.")
-        or host in ("::1", "0.0.0.0")
-    )
-
-
-def _words(problem: BaseException) -> str:
-    """An error's own words, without the objects that urllib3 shows with them."""
-    return (
-        str(problem).rpartition("object at 0x")[2].partition(": ")[2]
-        or str(problem)
-        or type(problem).__name__
-    )
-
-
-def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
     try:
-        while piece := response.read1(_PIECE):
+        async for piece in response.content.iter_any():
             yield piece
-        response.release_conn()
     finally:
         # Where it was left in the middle, closing tells the server to write no more.
-        if not response.closed:
-            response.close()
+        response.close()
 
 
-def _not_now(response: urllib3.BaseHTTPResponse, reply: Reply) -> NotNow:
+def _not_now(response: aiohttp.ClientResponse, reply: Reply) -> NotNow:
     error = reply.body.get("error")
     said = error.get("message") if isinstance(error, Mapping) else None
     after: float | None

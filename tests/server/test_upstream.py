@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -27,6 +28,7 @@ from dobatch_pandas.server.pace import NotNow, Pace
 from dobatch_pandas.server.upstream import UpstreamModel
 
 TURNS = [{"role": "user", "content": "hi"}]
+ASKED = {"model": "m", "messages": TURNS}
 
 
 def _texts(api, batch_id):
@@ -36,6 +38,16 @@ def _texts(api, batch_id):
         line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in output
     }
     return found | {line["custom_id"]: line["response"]["status_code"] for line in errors}
+
+
+def _in_a_loop(model, does):
+    async def work():
+        try:
+            return await does(model)
+        finally:
+            await model.close()
+
+    return asyncio.run(work())
 
 
 def _echo(call):
@@ -506,7 +518,7 @@ def test_what_the_server_has_is_asked_and_shown(stub):
             return 501, {"error": {"message": "not supported"}}
         return 400, {"error": {"message": "messages are missing"}}
 
-    lines = UpstreamModel(stub(answer).url).look()
+    lines = _in_a_loop(UpstreamModel(stub(answer).url), lambda model: model.look())
     assert lines == [
         f"big: {CHAT}, {MESSAGES}; turned into chat: {RESPONSES}",
         f"small: {CHAT}, {EMBEDDINGS}, {MESSAGES}; turned into chat: {RESPONSES}",
@@ -527,7 +539,7 @@ def test_no_proxy_is_asked_for_a_model_on_this_machine(stub, monkeypatch, host):
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
     model = UpstreamModel(stub(_echo).url.replace("127.0.0.1", host))
-    assert model.answer(CHAT, {"model": "m", "messages": TURNS}).status == 200
+    assert _in_a_loop(model, lambda model: model.answer(CHAT, ASKED)).status == 200
     assert not proxy.calls
 
 
@@ -537,7 +549,7 @@ def test_another_hosts_model_is_asked_by_the_proxy(stub, monkeypatch):
     """
     monkeypatch.setenv("http_proxy", stub(_echo).url.removesuffix("/v1"))
     monkeypatch.setenv("no_proxy", "")
-    reply = UpstreamModel("http://models.example/v1").answer(CHAT, {"model": "m", "messages": TURNS})
+    reply = _in_a_loop(UpstreamModel("http://models.example/v1"), lambda model: model.answer(CHAT, ASKED))
     assert reply.body["choices"][0]["message"]["content"] == "re hi"
 
 
