@@ -8,6 +8,7 @@ which thousands of requests a second cost little; the threads do the rest.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -51,7 +52,7 @@ _PUSHED = 20
 # Real-time calls that may wait for their turn.
 _WAITING = 1000
 # A model that answers quicker than this many seconds gets so many requests of a batch handed out at a time.
-_QUICK, _HANDFUL = 0.02, 8
+_QUICK, _HANDFUL = 0.1, 8
 
 
 class _Task(NamedTuple):
@@ -112,6 +113,7 @@ class Executor:
         self._timer: asyncio.TimerHandle | None = None
         self._kept: dict[Run, tuple[list[Outcome], asyncio.Future[None]]] = {}
         self._took = 1.0
+        self._ending = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._stopping, self._dropped = threading.Event(), threading.Event()
         self._wake = threading.Condition()
@@ -150,6 +152,8 @@ class Executor:
             self._wake.notify_all()
         for _, future in waiting:
             future.cancel()
+        if self._loop is not None:
+            self._loop.call(self._ending.set)
 
     def stop(self, patience: float | None = 5.0) -> None:
         """
@@ -382,7 +386,7 @@ class Executor:
         if run.not_before > time.monotonic():
             return None
         if run.asks_on:
-            if not may_ask:
+            if not may_ask or run.unwritten:
                 return None
             count = self._granted(min(run.left, self._handful(run)))
             if not count:
@@ -458,17 +462,38 @@ class Executor:
 
     def _record(self, run: Run, outcomes: list[Outcome]) -> None:
         """Write answers down, however long that takes: they cannot be had again for nothing."""
-        while outcomes:
-            try:
-                run.record(outcomes)
-            except OSError as problem:
-                self._stumble(run, problem)
-                if self._dropped.wait(_RETRY):
-                    raise _Dropped from None
-            else:
-                if run.trouble:
+        if not outcomes:
+            return
+        try:
+            run.record(outcomes)
+        except OSError as problem:
+            self._record_later(run, outcomes, problem, 1)
+        else:
+            if run.trouble:
+                self._go_on(run)
+
+    def _record_later(self, run: Run, outcomes: list[Outcome], problem: OSError, places: int) -> None:
+        """The same where it was not possible at once; the places at the model are free meanwhile."""
+        with self._wake:
+            run.unwritten += 1
+            self._asking -= places
+            self._notify()
+        try:
+            self._stumble(run, problem)
+            while not self._dropped.wait(_RETRY):
+                try:
+                    run.record(outcomes)
+                except OSError as again:
+                    self._stumble(run, again)
+                else:
                     self._go_on(run)
-                return
+                    return
+            raise _Dropped from None
+        finally:
+            with self._wake:
+                run.unwritten -= 1
+                self._asking += places
+                self._notify()
 
     def _hand_back(self, run: Run, numbers: array[int]) -> None:
         if not numbers:
@@ -662,8 +687,8 @@ class Executor:
     ) -> Outcome | None:
         kind = self._fault_of(custom_id)
         if self._faults.latency:
-            await asyncio.sleep(self._faults.latency)
-            if self._stopping.is_set():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), self._faults.latency)
                 return None
         if kind is not None:
             return failed(run.provider, run.endpoint, custom_id, body["model"], kind)
@@ -698,10 +723,13 @@ class Executor:
 
         try:
             run.record(outcomes)
-        except OSError:
-            # That may last: a thread tries until it has passed.
-            loop.run_in_executor(None, self._record, run, outcomes).add_done_callback(over)
+        except OSError as problem:
+            # That may last: a thread tries until it has passed. Whoever brought one of them waits for it.
+            later = loop.run_in_executor(None, self._record_later, run, outcomes, problem, len(outcomes))
+            later.add_done_callback(over)
         else:
+            if run.trouble:
+                self._go_on(run)
             written.set_result(None)
 
     # The steps of a batch.

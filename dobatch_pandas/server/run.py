@@ -54,6 +54,8 @@ class Run:
         self.total = self.completed = self.failed = 0
         # What keeps it from going on, until when (monotonic seconds), and how often in a row.
         self.trouble, self.not_before, self.mishaps = "", 0.0, 0
+        # Answers that wait to be written down: no more requests are handed out meanwhile.
+        self.unwritten = 0
         self.errors: list[dict[str, Any]] = []
         # Result files that were put in their place.
         self.published: dict[Path, str | None] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import stat
+import threading
 
 import pandas as pd
 import pytest
@@ -146,3 +147,86 @@ def test_the_command_plays_a_recording(tmp_path):
     with Remote(tmp_path, "--replay", str(tmp_path / "tape")) as remote:
         assert _session(Api(remote)) == seen
         assert remote.end(signal.SIGTERM) == 0
+
+
+STREAMED = [b'data: {"one": 1}\n\n', b'data: {"token": "' + TOKEN.encode() + b'"}\n\n', b"data: [DONE]\n\n"]
+
+
+def _streaming(first_read, torn=False):
+    """A service that sends the rest of a stream once the first of it has been read."""
+
+    def answer(call):
+        handler = call.handler
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in STREAMED:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            handler.wfile.flush()
+            first_read.wait(10)
+            if torn:
+                return
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return answer
+
+
+def _stream(api):
+    body = {"model": "m", "messages": TURNS, "stream": True}
+    return requests.post(api.url + CHAT, json=body, headers=api.headers, stream=True, timeout=30)
+
+
+def test_a_stream_is_passed_on_while_it_is_recorded(tmp_path, stub):
+    """
+    The first piece is read before the last is made; and it is played as it was, without the token.
+    """
+    first_read = threading.Event()
+    service = stub(_streaming(first_read))
+    with (
+        TapeServer(tmp_path / "tape", service.url.removesuffix("/v1")) as tape,
+        _stream(Api(tape, TOKEN)) as given,
+    ):
+        pieces = given.iter_content(None)
+        assert next(pieces) == STREAMED[0]
+        first_read.set()
+        assert b"".join(pieces) == b"".join(STREAMED[1:])
+    assert TOKEN not in (tmp_path / "tape" / "calls.jsonl").read_text()
+    with TapeServer(tmp_path / "tape") as tape, _stream(Api(tape)) as given:
+        assert given.headers["content-type"] == "text/event-stream"
+        assert given.content == b"".join(STREAMED).replace(TOKEN.encode(), b"***")
+
+
+def test_half_a_stream_is_not_recorded(tmp_path, stub):
+    """
+    The client sees that it broke off, and the recording holds nothing that would pass for the whole.
+    """
+    first_read = threading.Event()
+    first_read.set()
+    service = stub(_streaming(first_read, torn=True))
+    with (
+        TapeServer(tmp_path / "tape", service.url.removesuffix("/v1")) as tape,
+        _stream(Api(tape, TOKEN)) as given,
+        pytest.raises(requests.exceptions.RequestException),
+    ):
+        given.content  # noqa: B018  reading it is what fails
+    assert not (tmp_path / "tape" / "calls.jsonl").exists()
+
+
+def test_a_download_that_breaks_off_is_not_recorded(tmp_path):
+    """
+    Nor is half a file; the next try is, whole and with its length.
+    """
+    with LocalServer(token=TOKEN) as service, TapeServer(tmp_path / "tape", service.url) as tape:
+        api = Api(tape, TOKEN)
+        batch_id = api.create(chat_lines(50))
+        api.until(batch_id, "completed")
+        url = api.results(batch_id).json()["output_file_url"]
+        service.faults.add("download", cut=500)
+        with pytest.raises(requests.exceptions.RequestException):
+            requests.get(url, timeout=30)
+        assert not list((tmp_path / "tape").glob("*.bin"))
+        given = requests.get(url, timeout=30)
+        (kept,) = (tmp_path / "tape").glob("*.bin")
+        assert kept.read_bytes() == given.content
+        assert int(given.headers["content-length"]) == len(given.content)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -17,6 +19,7 @@ from server.remote import Remote
 from server.stub import chat
 
 from dobatch_pandas.server import LocalServer, Reply
+from dobatch_pandas.server.run import Run
 
 resource = pytest.importorskip("resource", reason="limits are POSIX")
 TURNS = [{"role": "user", "content": "hi"}]
@@ -213,7 +216,15 @@ def test_a_kill_costs_what_was_at_the_model(stub, tmp_path):
     """
     Every id once, and no more asked again than was in flight.
     """
-    upstream = stub(lambda call: chat("re " + call.text) if call.method == "POST" else {"data": []})
+    permits = threading.Semaphore(0)
+
+    def answer(call):
+        if call.method != "POST":
+            return {"data": []}
+        permits.acquire(timeout=60)
+        return chat("re " + call.text)
+
+    upstream = stub(answer)
     batch_id, kills, concurrency = None, 3, 4
     for _ in range(kills):
         with Remote(
@@ -222,14 +233,99 @@ def test_a_kill_costs_what_was_at_the_model(stub, tmp_path):
             api = Api(remote)
             before = len(upstream.calls)
             batch_id = batch_id or api.create(chat_lines(600))
-            eventually(lambda before=before: len(upstream.calls) >= before + 60)
+            permits.release(150)
+            eventually(lambda before=before: len(upstream.calls) >= before + 100)
             remote.kill()
+    permits.release(10_000)
     with LocalServer(upstream.url, home=tmp_path) as server:
         api = Api(server)
         assert api.until(batch_id, "completed")["request_counts"]["completed"] == 600
         assert _ids(api.lines(batch_id)[0]) == _ids(chat_lines(600))
     asked = Counter(call.text for call in upstream.calls if "messages" in call.body)
     assert sum(asked.values()) - 600 <= kills * concurrency
+
+
+@pytest.mark.parametrize("how", ["cancel", "expire"])
+def test_what_is_at_the_upstream_is_kept(serve, stub, how):
+    """
+    Cancelled or expired: its answers come, and nothing more is asked.
+    """
+    go_on = threading.Event()
+    upstream = stub(lambda call: go_on.wait(20) and chat("re " + call.text))
+    api = serve(upstream.url, concurrency=4)
+    batch_id = api.create(chat_lines(30))
+    eventually(lambda: upstream.now == 4)
+    if how == "cancel":
+        api.cancel(batch_id)
+    else:
+        api.server.advance(25 * 3600)
+    go_on.set()
+    counts = api.until(batch_id, "cancelled" if how == "cancel" else "expired")["request_counts"]
+    assert (counts, len(upstream.calls)) == ({"total": 30, "completed": 4, "failed": 26}, 4)
+    output, errors = api.lines(batch_id)
+    assert _ids(output + errors) == _ids(chat_lines(30))
+
+
+def test_an_upstream_that_hangs_does_not_hold_up_the_end(stub, tmp_path):
+    """
+    What is dropped is asked again by the next server on the same home, and every id comes once.
+    """
+    go_on = threading.Event()
+    upstream = stub(lambda call: go_on.wait(60) and chat("re " + call.text))
+    server = LocalServer(upstream.url, concurrency=4, home=tmp_path).start()
+    batch_id = Api(server).create(chat_lines(10))
+    eventually(lambda: upstream.now == 4)
+    server.stop(0.2)
+    go_on.set()
+    with LocalServer(upstream.url, home=tmp_path) as server:
+        assert Api(server).until(batch_id, "completed")["request_counts"]["completed"] == 10
+        assert _ids(Api(server).lines(batch_id)[0]) == _ids(chat_lines(10))
+    assert len(upstream.calls) == 14
+
+
+@pytest.mark.parametrize("model", ["stub", "function"])
+def test_real_time_calls_go_on_while_answers_cannot_be_written(serve, stub, tmp_path, monkeypatch, model):
+    """
+    A batch waits for the disk with its answers, and asks for no more; the places at the model are free.
+    """
+    full, asked = threading.Event(), []
+    full.set()
+
+    def answer(body):
+        asked.append(body)
+        return "x"
+
+    append = Run._append
+
+    def fails(run, *contents):
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(run, *contents)
+
+    monkeypatch.setattr(Run, "_append", fails)
+    upstream = stub(lambda call: chat(answer(call.body)))
+    api = serve(upstream.url if model == "stub" else answer, concurrency=2)
+    batch_id = api.create(chat_lines(50))
+    eventually(lambda: "No space" in str(api.server._running().executor.troubles))
+    for _ in range(4):
+        said = api.call("POST", CHAT, json={"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+        assert said.status_code == 200
+    full.clear()
+    assert api.until(batch_id, "completed")["request_counts"]["completed"] == 50
+    assert len(asked) == 54
+
+
+def test_a_delay_that_was_made_up_does_not_hold_up_the_end(stub):
+    """
+    Requests that wait in it have not been asked: they are handed back at once.
+    """
+    upstream = stub(lambda call: chat("x"))
+    begun = time.monotonic()
+    with LocalServer(upstream.url, latency=60) as server:
+        Api(server).until(Api(server).create(chat_lines(5)), "in_progress")
+        eventually(lambda: server.busy > 0)
+    assert time.monotonic() - begun < 30
+    assert not upstream.calls
 
 
 def test_a_batch_whose_input_goes_keeps_its_answers(serve):
