@@ -44,7 +44,7 @@ from .home import Home
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
-from .row_answers import Arrivals, JobAnswers
+from .row_answers import Arrivals, Early, JobAnswers
 from .rows import RowRecord
 from .status import snapshot_of, word_of
 from .work import OpenJob
@@ -129,7 +129,7 @@ class Job:
         return JobAnswers(self._folder, self._record, self.recipe, self._state, self._rows)
 
     def know(self, rows: RowRecord) -> None:
-        """Answer for the rows of the frame that was submitted now: the job may be one of an earlier submit."""
+        """Answer for the rows of the frame that was submitted now, of which this job is one of an earlier submit."""
         self._rows = rows
         rows.write(self._folder.rows)
 
@@ -290,14 +290,30 @@ class Job:
             self._wait_until(lambda live: _is_still(live) or _is_up_to_date(live, asked), timeout)
         return self
 
-    def _waited(self, enough: Callable[[Live], bool], timeout: float | None, display: Any) -> None:
+    def _waited(
+        self,
+        enough: Callable[[Live], bool],
+        timeout: float | None = None,
+        display: Any = None,
+        early: Early | None = None,
+    ) -> None:
         from dobatch_pandas.display import progress
 
         try:
             with progress(self, display):
+                if early is not None:
+                    self._look_ahead(early)
                 self._wait_until(enough, timeout)
         except KeyboardInterrupt:
             raise StoppedWaiting(self._stopped_waiting()) from None
+
+    def _look_ahead(self, early: Early) -> None:
+        """Do what a join has to do as soon as it can be done, while the service is at work on the rest."""
+        self._wait_until(lambda live: _is_sent(live) or _is_still(live), None)
+        while (live := self._live) is not None and not _is_still(live):
+            read = _read_so_far(live)
+            early.look(self._answers)
+            self._wait_until(lambda live, read=read: _read_so_far(live) > read or _is_still(live), None)  # type: ignore[misc]
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
         if timeout is not None and (
@@ -676,8 +692,9 @@ class Job:
         """
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"job.join takes a DataFrame, not {type(frame).__name__}.")
-        self._ready(wait)
-        return self._answers.for_frame(frame)
+        early = Early(frame)
+        self._ready(wait, early)
+        return self._answers.for_frame(frame, early)
 
     def stream(self, timeout: float | None = None) -> Iterator[pd.DataFrame]:
         """
@@ -718,11 +735,12 @@ class Job:
             self._wait_until(lambda live: _is_still(live) or arrivals.news(live.state), left)
         self._checked()
 
-    def _ready(self, wait: bool) -> None:
+    def _ready(self, wait: bool, early: Early | None = None) -> None:
         """See to it that the answers can be read: all of them, or with `wait` False those that are there."""
         if wait:
             try:
-                self.wait()
+                self._waited(_is_still, early=early)
+                self._checked()
             except (JobFailed, BudgetExceeded):
                 # A job that cannot go on hides no answer that it has.
                 if not self._answers.any():
@@ -798,6 +816,10 @@ def _is_up_to_date(live: Live, asked: float) -> bool:
 def _is_sent(live: Live) -> bool:
     state = live.state
     return state.rendered and not any(part.unsent for part in state.parts.values())
+
+
+def _read_so_far(live: Live) -> int:
+    return sum(part.final for part in live.state.parts.values())
 
 
 _retries: dict[tuple[Path, str], threading.Lock] = {}

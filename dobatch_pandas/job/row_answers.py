@@ -48,6 +48,34 @@ def read_results_of(folder: JobFolder, recipe: Recipe, part: Part, code: str, me
     )
 
 
+class Early:
+    """
+    What a join of one frame has found out before the job is over: it would only take longer afterwards.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+
+    Attributes
+    ----------
+    same : bool or None
+        Whether its rows are those that were submitted; None while nobody has looked.
+    tables : dict
+        Results that were read, by the file as it was then.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        self.same: bool | None = None
+        self.tables: dict[tuple[Path, int, int], pa.Table] = {}
+
+    def look(self, answers: JobAnswers) -> None:
+        """Find out what can be known by now."""
+        if self.same is None:
+            self.same = answers.is_of(self._frame)
+        answers.read(ANSWER_COLUMNS, self.tables)
+
+
 class JobAnswers:
     """
     The answers of one job as far as they are there; what is still awaited has the code ``pending``.
@@ -89,15 +117,16 @@ class JobAnswers:
         ids, fates, index = self._asked()
         return response_columns(ids, fates, self._table(), index=index, **self._answer_options())
 
-    def for_frame(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
+    def for_frame(self, frame: pd.DataFrame, early: Early | None = None) -> dict[str, pd.Series]:
         """
         Return the answer columns for the rows of a frame, matched by what each of them asks.
 
         A row that cannot be told to be one of those asked has the code ``row_changed``, and a warning counts them.
         """
+        early = Early(frame) if early is None else early
         with Threads(1, "dobatch-join") as pool:
-            reading = pool.submit(self._table, ANSWER_COLUMNS)
-            ids, fates = self._ids_for(frame)
+            reading = pool.submit(self._table, ANSWER_COLUMNS, None, early.tables)
+            ids, fates = self._ids_for(frame, early.same)
             results = reading.result()
         return answer_columns(ids, fates, results, index=frame.index, **self._answer_options())
 
@@ -132,12 +161,19 @@ class JobAnswers:
 
     def tokens(self) -> list[pa.Table]:
         """Return the columns that hold tokens, of what this job paid for itself."""
-        return [table for file, table in self._results(TOKENS) if file != self._folder.reused]
+        return [table for file, table in self.read(TOKENS) if file != self._folder.reused]
 
-    def _results(
-        self, columns: list[str] | None, parts: Collection[int] | None = None
+    def read(
+        self,
+        columns: list[str] | None,
+        known: dict[tuple[Path, int, int], pa.Table] | None = None,
+        parts: Collection[int] | None = None,
     ) -> list[tuple[Path, pa.Table]]:
-        """Read every file of results; one that is gone or damaged is made again from the files of its batch."""
+        """
+        Read every file of results, or of some parts; one that is gone or damaged is made again from its batch's files.
+
+        What is in `known`, and of the file as it is now, is not read again; what is read is put there.
+        """
         files = dict.fromkeys(self._folder.result_files())
         if parts is not None:
             wanted = {self._folder.reused, *map(self._folder.result, parts)}
@@ -150,12 +186,12 @@ class JobAnswers:
         found = []
         for file in [*files, *(file for file in of_part if file not in files)]:
             try:
-                table = pq.read_table(file, columns=columns)
+                table = _read(file, columns, known)
             except UNREADABLE:
                 if file not in of_part:
                     raise
                 read_results_of(self._folder, self._recipe, of_part[file], *why_missing(of_part[file]))
-                table = pq.read_table(file, columns=columns)
+                table = _read(file, columns, known)
             found.append((file, table))
         return found
 
@@ -169,9 +205,14 @@ class JobAnswers:
             "absent": self._absent(),
         }
 
-    def _table(self, columns: list[str] | None = None, parts: Collection[int] | None = None) -> pa.Table:
+    def _table(
+        self,
+        columns: list[str] | None = None,
+        parts: Collection[int] | None = None,
+        known: dict[Any, pa.Table] | None = None,
+    ) -> pa.Table:
         """One result for each request that was sent, is to be sent, or was reused; of some parts only, where they are given."""
-        tables = [table for _, table in self._results(columns, parts)]
+        tables = [table for _, table in self.read(columns, known, parts)]
         awaited = [part.number for part in self._state.parts.values() if not part.final and parts is None]
         for number in awaited:
             if not self._folder.result(number).exists():
@@ -209,23 +250,27 @@ class JobAnswers:
         labels = manifest.take(pa.array(range(0, len(manifest), every))) if every > 1 else manifest
         return manifest["custom_id"], manifest["fate"], index_of(labels)
 
-    def _ids_for(self, frame: pd.DataFrame) -> tuple[Any, Any]:
+    def is_of(self, frame: pd.DataFrame) -> bool:
+        """Whether a frame's rows are the very ones that were submitted, as far as what they ask tells."""
+        record, recipe = self._record, self._recipe
+        if record.source is not None or len(frame) != record.rows or not self._asks(frame):
+            return False
+        salt = f"{record.base_url} {record.account}"
+        return fingerprint_of(frame, recipe, salt, _lenient(recipe)) == record.fingerprint
+
+    def _asks(self, frame: pd.DataFrame) -> bool:
+        """Whether it can be computed what a frame's rows ask."""
+        return self._recipe.portable and all(column in frame.columns for column in self._recipe.columns)
+
+    def _ids_for(self, frame: pd.DataFrame, same: bool | None = None) -> tuple[Any, Any]:
         """Find each row's request: by what it asks, or else by the contents that it had at submit."""
         recipe = self._recipe
+        if self.is_of(frame) if same is None else same:
+            # Most often: their ids are on disk.
+            return self._asked()[:2]
+        if self._asks(frame):
+            return ids_of(frame, _lenient(recipe))
         missing = [column for column in recipe.columns if column not in frame.columns]
-        if recipe.portable and not missing:
-            # A row that was added since may lack a value: it was not asked, which is no error here.
-            lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
-            record = self._record
-            same_size = len(frame) == record.rows and record.source is None
-            if (
-                same_size
-                and fingerprint_of(frame, recipe, f"{record.base_url} {record.account}", lenient)
-                == record.fingerprint
-            ):
-                # The very rows that were submitted, most often: their ids are on disk.
-                return self._asked()[:2]
-            return ids_of(frame, lenient)
         ids, fates, _ = self._asked()
         rows = self._rows()
         every = recipe.samples
@@ -318,6 +363,21 @@ class Arrivals:
 
 def _come(state: State) -> tuple[bool, frozenset[int]]:
     return state.rendered, frozenset(part.number for part in state.parts.values() if part.final)
+
+
+def _lenient(recipe: Recipe) -> Recipe:
+    # A row that was added since may lack a value: it was not asked, which is no error here.
+    return replace(recipe, missing="skip") if recipe.missing == "error" else recipe
+
+
+def _read(file: Path, columns: list[str] | None, known: dict[tuple[Path, int, int], pa.Table] | None) -> Any:
+    if known is None:
+        return pq.read_table(file, columns=columns)
+    is_now = file.stat()
+    this = (file, is_now.st_ino, is_now.st_mtime_ns)
+    if this not in known:
+        known[this] = pq.read_table(file, columns=columns)
+    return known[this]
 
 
 def _outside() -> int:

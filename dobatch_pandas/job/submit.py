@@ -94,7 +94,8 @@ def submit_frame(
         max_cost=max_cost,
         send_only=send_only,
     )
-    job.know(known[0])
+    if job.id != frozen[0].id:
+        job.know(known[0])
     return job
 
 

@@ -14,7 +14,7 @@ import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import ConnectionFailed, JobFailed, Unauthorized
-from dobatch_pandas.job import process, work
+from dobatch_pandas.job import process, row_answers, work
 from dobatch_pandas.questions.part_files import compress_part
 
 FRAME = pd.DataFrame({"n": range(90)})
@@ -358,3 +358,29 @@ def test_a_refused_token_is_told_before_anything_is_recorded(serve):
     with pytest.raises(Unauthorized):
         ask()
     assert dobatch.jobs().empty
+
+
+def test_a_join_that_waits_reads_each_part_as_it_comes(server, three_parts, monkeypatch):
+    """
+    What a join has to do is done while the service is at work: when the last batch ends, only that one is left to read.
+    """
+    read = []
+    real = row_answers.pq.read_table
+
+    def noted(path, **options):
+        if Path(path).parent.name == "results":
+            read.append(Path(path).name)
+        return real(path, **options)
+
+    monkeypatch.setattr(row_answers.pq, "read_table", noted)
+    server.hold(after=45)
+    job = ask()
+    joined = []
+    joining = threading.Thread(target=lambda: joined.append(FRAME.dobatch.join(job)))
+    joining.start()
+    until(lambda: read)
+    assert job.status != "completed"
+    server.release()
+    joining.join(120)
+    assert sorted(read) == [f"part-{n:05}.parquet" for n in range(3)]
+    assert list(joined[0]["answer"]) == [f"number {n}" for n in range(90)]

@@ -300,7 +300,11 @@ def wrong_rows(
             continue
         came = int(origin[place])
         askers = [row for row, text in enumerate(job.texts) if text == answer]
-        right = any(row == came or (came >= 0 and same_contents(job, row, came)) for row in askers)
+        # A row that is new, or was changed, may have become just what another one was at submit.
+        now = repr(next(frame.iloc[[place]].itertuples(index=False)))
+        right = any(
+            row == came or job.contents[row] in (now, came >= 0 and job.contents[came]) for row in askers
+        )
         row = frame.iloc[place]
         if kind == "column":
             chat = json.loads(row["chat"]) if isinstance(row["chat"], str) else row["chat"]
