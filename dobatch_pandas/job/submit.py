@@ -227,9 +227,10 @@ def _submitted(
         print(
             f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
         )
-    job.resume(send_only=send_only)
-    if record.id != job_id and max_cost is not None and record.max_cost not in (None, max_cost):
-        # The same question with another limit: whoever asks now decides.
+    live = job.resume(send_only=send_only)
+    # The same question with another limit: whoever asks now decides, where there is something to decide.
+    going_on = record.max_cost is not None or (live is not None and live.state.ended is None)
+    if record.id != job_id and max_cost is not None and record.max_cost != max_cost and going_on:
         job.allow(max_cost)
     return job
 
