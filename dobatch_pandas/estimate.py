@@ -28,6 +28,7 @@ from .tokens import ByteCounter, counter_for
 __all__ = [
     "Estimate",
     "Estimator",
+    "Sums",
     "check_max_cost",
     "estimate_bodies",
     "estimate_frame",
@@ -187,6 +188,19 @@ class Estimate:
         }
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What an `Estimator` has counted, for another one that includes it."""
+
+    requests: int
+    bytes: int
+    counted: int
+    input: tuple[float, ...]
+    output: tuple[float, ...]
+    limited: bool
+    plain: bool
+
+
 class Estimator:
     """
     Adds up requests a chunk at a time, in memory that does not grow.
@@ -263,6 +277,28 @@ class Estimator:
         rest = iter(bodies)
         while chunk := list(islice(rest, 8192)):
             self.add(chunk)
+
+    def sums(self) -> Sums:
+        """Return what has been counted so far."""
+        return Sums(
+            self.requests,
+            self.bytes,
+            self.counted,
+            tuple(self._input.tolist()),
+            tuple(self._output.tolist()),
+            self._limited,
+            self._plain,
+        )
+
+    def include(self, sums: Sums) -> None:
+        """Take in what another estimator of the same question has counted."""
+        self.requests += sums.requests
+        self.bytes += sums.bytes
+        self.counted += sums.counted
+        self._input += sums.input
+        self._output += sums.output
+        self._limited = self._limited and sums.limited
+        self._plain = self._plain and sums.plain
 
     def finish(
         self,

@@ -43,6 +43,7 @@ __all__ = [
     "price_of",
     "price_words",
     "usage_of",
+    "usage_of_sums",
 ]
 
 MILLION = 1_000_000
@@ -417,6 +418,40 @@ def usage_of(
         **totals,
         cost=batch if known else None,
         cost_realtime=realtime if known else None,
+        price=price,
+    )
+
+
+def usage_of_sums(
+    requests: int,
+    tokens: Mapping[str, int],
+    model: str,
+    provider: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> Usage:
+    """
+    Say what so many requests cost that took so many tokens in all; that long ones may have a price of their own is left out.
+
+    Parameters
+    ----------
+    requests : int
+    tokens : mapping of str to int
+        ``prompt_tokens``, ``cached_tokens``, ``completion_tokens`` and ``reasoning_tokens``.
+    model, provider : str
+    overrides : mapping of str to Prices, optional
+        Prices of the user's own.
+    """
+    price = price_of(model, provider, overrides=overrides)
+    sums = [tokens[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
+    known = price if any(sums) else None
+    return Usage(
+        model,
+        provider,
+        requests,
+        **tokens,
+        cost=None if known is None else cost(known, *sums),
+        cost_realtime=None if known is None else cost(known, *sums, batch=False),
         price=price,
     )
 

@@ -18,7 +18,7 @@ ESSENTIAL = {
     "01_quickstart": ["sentiment_error", "accuracy", "submitted before", "tokens"],
     "02_evals": ["Model:", "accuracy", "image/png"],
     "03_come_back_tomorrow": ["died with signal 9", "True", "2000 requests, 1 execution each, 1 batch"],
-    "04_two_million_rows_and_dask": ["rows in 1 file", "4 partitions", "DaskJob"],
+    "04_two_million_rows_and_dask": ["rows in 1 file", "4 partitions", "One job: {"],
     "05_embeddings": ["float32", "similarity", "image/png"],
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from dobatch_pandas.errors import (
     ApiError,
     ConfigurationError,
     ConnectionFailed,
     DobatchError,
+    JobError,
     LinkRefused,
     ObjectGone,
     TransferError,
@@ -16,7 +18,7 @@ from dobatch_pandas.errors import (
 
 from .machine import Fault, FaultKind
 
-__all__ = ["fault_of"]
+__all__ = ["FaultSeen", "fault_of"]
 
 _BY_STATUS: dict[int, FaultKind] = {
     401: "token",
@@ -39,8 +41,21 @@ _ABOUT_FILE = re.compile(
 )
 
 
+class FaultSeen(DobatchError):
+    """What went wrong on another machine, where it was found out what it means."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.words)
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.fault,)
+
+
 def fault_of(error: BaseException) -> Fault:
     """Return what an exception means, with words for a person."""
+    if isinstance(error, FaultSeen):
+        return error.fault
     words = str(error) or type(error).__name__
     retry_after = getattr(error, "retry_after", None)
     if isinstance(error, ApiError):
@@ -63,6 +78,8 @@ def fault_of(error: BaseException) -> Fault:
         return Fault("token", words)
     if isinstance(error, OSError):
         return Fault("disk", f"This machine cannot read or write the job's files: {words}.")
+    if isinstance(error, JobError):
+        return Fault("rows", words)
     if isinstance(error, DobatchError):
         return Fault("bug", words)
     return Fault(

@@ -58,7 +58,8 @@ class JobRecord:
 
     ``fingerprint`` is a hash of everything that was asked, of whom and by whom: the same plan has the same one.
     ``account`` tells whose job it is without telling the token. ``recipe`` is JSON, with its keys in the order in which
-    they were given. ``source`` is JSON too: the files that a dataset's rows come from, and where its answers go.
+    they were given. ``source`` is JSON too: the files that a dataset's rows come from, and where its answers go. ``cluster``
+    says that the rows lie in a Dask frame, of so many partitions.
     """
 
     id: str
@@ -75,6 +76,7 @@ class JobRecord:
     source: str | None = None
     reuse: bool = True
     max_cost: float | None = None
+    cluster: int | None = None
 
 
 class JobFolder:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 import pandas as pd
@@ -31,7 +31,7 @@ from dobatch_pandas.errors import (
     WaitTimeout,
 )
 from dobatch_pandas.estimate import check_max_cost
-from dobatch_pandas.prices import Usage, usage_of
+from dobatch_pandas.prices import Usage, usage_of, usage_of_sums
 from dobatch_pandas.questions.part_files import copy_lines, find_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
@@ -41,13 +41,18 @@ from .ending import tell_at_the_end
 from .engine import Live
 from .folder import JobFolder, disk_in_words
 from .home import Home
+from .journal import Journal
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
+from .result_files import TOKENS
 from .row_answers import Arrivals, Early, JobAnswers
 from .rows import RowRecord
 from .status import snapshot_of, word_of
 from .work import OpenJob
+
+if TYPE_CHECKING:
+    from .cluster import ClusterJob
 
 __all__ = ["Job", "attach", "follow"]
 
@@ -126,6 +131,10 @@ class Job:
 
     @property
     def _answers(self) -> JobAnswers:
+        if self._record.cluster is not None:
+            from .cluster_answers import AnswersOfCluster
+
+            return AnswersOfCluster(self._folder, self._record, self.recipe, self._state)
         return JobAnswers(self._folder, self._record, self.recipe, self._state, self._rows)
 
     def know(self, rows: RowRecord) -> None:
@@ -524,6 +533,8 @@ class Job:
             ids = JobAnswers(self._folder, self._record, self.recipe, state, self._rows).failed_with(codes)
             if state.ended is None or not len(ids):
                 return 0
+            if self._record.cluster is not None:
+                return self._asked_again_by_workers(journal, state, ids, codes)
             folder = self._folder
             written = copy_lines(
                 [folder.part(number) for number in state.parts],
@@ -546,13 +557,29 @@ class Job:
                 Part(part.number, part.requests, part.bytes, round=again, bound=bound)
                 for part, bound in zip(written, bounds, strict=True)
             )
-            folder.cancel_path.unlink(missing_ok=True)
-            after = retried(state, Retried(parts, codes))
-            journal.record(state, after)
-            self._home.update(self._record, after)
+            self._go_on(journal, state, parts, codes)
             return len(ids)
         finally:
             lock.release()
+
+    def _asked_again_by_workers(self, journal: Journal, state: State, ids: Any, codes: frozenset[str]) -> int:
+        first = max(state.parts, default=-1) + 1
+        parts = self._cluster().again(state, ids, first, bounded=state.max_cost is not None)
+        if not parts:
+            return 0
+        self._go_on(journal, state, parts, codes)
+        return sum(part.requests for part in parts)
+
+    def _go_on(self, journal: Journal, state: State, parts: tuple[Part, ...], codes: frozenset[str]) -> None:
+        self._folder.cancel_path.unlink(missing_ok=True)
+        after = retried(state, Retried(parts, codes))
+        journal.record(state, after)
+        self._home.update(self._record, after)
+
+    def _cluster(self) -> ClusterJob:
+        from .cluster import ClusterJob
+
+        return ClusterJob(self._folder, self.recipe)
 
     @_in_words
     def forget(self) -> None:
@@ -642,10 +669,11 @@ class Job:
         self._ready(wait)
         return self._answers.responses()
 
+    @_in_words
     def errors(self, *, wait: bool = True) -> pd.DataFrame:
         """Return the rows of `responses` that failed."""
-        responses = self.responses(wait=wait)
-        return responses[responses["error_code"].notna()]
+        self._ready(wait)
+        return self._answers.failures()
 
     @_in_words
     def requests(self, custom_ids: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -676,8 +704,17 @@ class Job:
         -------
         Usage
         """
+        if self._record.cluster is not None:
+            return self._usage_of_parts()
         spent = self._answers.tokens()
         return usage_of(spent, self._record.model, self._record.provider, overrides=settings().prices)
+
+    def _usage_of_parts(self) -> Usage:
+        read = [part for part in self._state.parts.values() if part.final]
+        tokens = {name: sum(getattr(part, name) for part in read) for name in TOKENS}
+        requests = sum(part.requests for part in read)
+        record = self._record
+        return usage_of_sums(requests, tokens, record.model, record.provider, overrides=settings().prices)
 
     @_in_words
     def join(self, frame: pd.DataFrame, *, wait: bool = True) -> dict[str, pd.Series]:
@@ -718,6 +755,10 @@ class Job:
         JobFailed, BudgetExceeded
             As of `wait`, after what is there was yielded.
         """
+        if self._record.cluster is not None:
+            raise InputError(
+                f"The rows of job {self.id} lie in a Dask frame: ddf.dobatch.join(job, wait=False) has what is there."
+            )
         began, arrivals = time.monotonic(), Arrivals()
         while True:
             live = self.resume()
@@ -734,6 +775,16 @@ class Job:
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
             self._wait_until(lambda live: _is_still(live) or arrivals.news(live.state), left)
         self._checked()
+
+    def for_cluster(self, wait: bool) -> tuple[State, ClusterJob]:
+        """Return what a lazy join to a Dask frame is made of: how far the job is, and what the workers did for it."""
+        if self._record.cluster is None:
+            raise InputError(
+                f"Job {self.id} was not submitted from a Dask frame: take df.dobatch.join(job) on a pandas one, such as "
+                "ddf.compute()."
+            )
+        self._ready(wait)
+        return self._state, self._cluster()
 
     def _ready(self, wait: bool, early: Early | None = None) -> None:
         """See to it that the answers can be read: all of them, or with `wait` False those that are there."""

@@ -112,6 +112,7 @@ FaultKind = Literal[
     "no_object",  # storage has nothing at a signed address
     "torn",  # bytes are missing, or are not what was announced
     "disk",  # this machine cannot write or read
+    "rows",  # what is asked cannot be had here: whoever has the rows submits them again
     "bug",  # anything else: shown with its words
 ]
 
@@ -153,9 +154,16 @@ _HUMAN, _NO = Verdict.PERSON, Verdict.REFUSED
 # For each operation, what each kind of fault means; "*" is any other kind. Held against the service's documentation:
 # what it has acknowledged is believed, and only a refusal of this very request, in the service's own words, is final.
 POLICY: Mapping[Operation, Mapping[FaultKind | Literal["*"], Verdict]] = {
-    "render": {"bug": Verdict.STUCK, "*": _W},
+    "render": {"bug": Verdict.STUCK, "rows": Verdict.STUCK, "*": _W},
     # POST /v1/batches/files, and PUT to the signed address
-    "upload": {"token": _HUMAN, "refused": _NO, "link": _B, "no_object": _B, "*": _W},
+    "upload": {
+        "token": _HUMAN,
+        "refused": _NO,
+        "link": _B,
+        "no_object": _B,
+        "rows": Verdict.STUCK,
+        "*": _W,
+    },
     # POST /v1/batches
     "create": {
         "token": _HUMAN,
@@ -993,7 +1001,7 @@ def _refused(part: Part, words: str) -> Part:
 
 
 def _job_failed(state: State, fault: Fault, now: Now) -> State:
-    if fault.kind == "bug":
+    if fault.kind in ("bug", "rows"):
         return replace(state, doing=None, due=float("inf"), trouble=fault.words, stuck=True)
     pause = min(FIRST_PAUSE * 2.0 ** min(state.failures, 20), LONGEST_PAUSE)
     words = f"{fault.words} Trying again in {pause:,.0f} s."

@@ -55,6 +55,8 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
     Stopped
         The job is to be left alone.
     """
+    if job.cluster is not None:
+        return _rendered_by_workers(live, job, report, told)
     if job.record.source is None and not job.folder.input.exists():
         return _rendered_before(live, job)
     lost = KeySet()
@@ -65,6 +67,32 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
             return rendered
         # Another job's answers went away between being found and being copied: these are asked after all.
         lost.add_new(missing)
+
+
+def _rendered_by_workers(
+    live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None]
+) -> Rendered:
+    """The same, where the rows lie in a Dask frame."""
+
+    def accept(part: Part) -> None:
+        report(PartRendered(part))
+        _wait_for_room(live, job, part.number)
+
+    def rows(count: int) -> None:
+        job.rows_rendered = count
+        told()
+
+    assert job.cluster is not None
+    bounded = live.state.max_cost is not None
+    requests, skipped = job.cluster.render(dict(live.state.parts), accept, bounded=bounded, rows=rows)
+    return Rendered(requests, 0, skipped)
+
+
+def _wait_for_room(live: Live, job: OpenJob, number: int) -> None:
+    with job.changed:
+        job.changed.wait_for(lambda: live.gone or _room(live, number))
+    if live.gone:
+        raise Stopped
 
 
 def _rendered_before(live: Live, job: OpenJob) -> Rendered:
@@ -90,10 +118,7 @@ def _rendered_once(
     def accept(part: part_files.Part) -> None:
         write_part_manifest(folder, part)
         report(PartRendered(Part(part.number, part.requests, part.bytes, bound=_bound(job, live, part))))
-        with job.changed:
-            job.changed.wait_for(lambda: live.gone or _room(live, part.number))
-        if live.gone:
-            raise Stopped
+        _wait_for_room(live, job, part.number)
 
     known = None
     if record.reuse:

@@ -150,9 +150,14 @@ class JobAnswers:
         )
         return pd.DataFrame(columns, index=index)
 
-    def failed_with(self, codes: Collection[str]) -> pa.Array:
-        """Return the ids of the requests that failed with one of some codes."""
-        results = self._table(["custom_id", "status", "error_code"])
+    def failures(self) -> pd.DataFrame:
+        """Return everything known of the rows without an answer, on the submitted frame's index."""
+        responses = self.responses()
+        return responses[responses["error_code"].notna()]
+
+    def failed_with(self, codes: Collection[str], parts: Collection[int] | None = None) -> pa.Array:
+        """Return the ids of the requests that failed with one of some codes, of some parts where these are given."""
+        results = self._table(["custom_id", "status", "error_code"], parts)
         again = pc.and_(
             pc.equal(results["status"], "failed"),
             pc.is_in(results["error_code"], value_set=pa.array(sorted(codes), pa.string())),

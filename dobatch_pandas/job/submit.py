@@ -29,7 +29,7 @@ from .input import as_json, check_source, frozen_in, record_of_source, write_inp
 from .job import Job
 from .machine import State
 from .output import output_problems
-from .process import home_here
+from .process import home_here, live_of, wake
 from .render import Known
 from .rows import RowRecord
 
@@ -87,7 +87,7 @@ def submit_frame(
         recipe,
         len(frame),
         freeze,
-        rows,
+        _most(home, recipe, rows, fresh),
         fresh=fresh,
         anew=fresh and ask is None,
         display=display,
@@ -155,7 +155,7 @@ def submit_dataset(
         recipe,
         rows,
         lambda _: fingerprint,
-        frozen,
+        _most(home, recipe, frozen, sending.fresh),
         **sending.words(),
         anew=sending.fresh,
         send_only=False,
@@ -179,7 +179,7 @@ def _submitted(
     recipe: Recipe,
     rows: int,
     freeze: Callable[[JobFolder], str],
-    pieces: Callable[[], Iterable[pa.RecordBatch]],
+    most: Callable[[], tuple[float, float | None] | None],
     *,
     fresh: bool,
     anew: bool,
@@ -187,6 +187,8 @@ def _submitted(
     max_cost: float | None,
     send_only: bool,
     source: str | None = None,
+    cluster: int | None = None,
+    known: Callable[[JobRecord], None] | None = None,
 ) -> Job:
     job_id = home.new_id()
     try:
@@ -195,8 +197,7 @@ def _submitted(
         record = None if anew else home.find(fingerprint)
         if record is None:
             if max_cost is not None:
-                answered = None if fresh else answered_here(home, recipe)
-                stay_within(max_cost, recipe.model, most_of(recipe, pieces(), answered=answered))
+                stay_within(max_cost, recipe.model, most())
             _knock()
             mine = JobRecord(
                 id=job_id,
@@ -213,6 +214,7 @@ def _submitted(
                 source=source,
                 reuse=not fresh and recipe.custom_id is None,
                 max_cost=max_cost,
+                cluster=cluster,
             )
             record = home.add_job(
                 mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=anew
@@ -222,6 +224,8 @@ def _submitted(
         raise
     if record.id != job_id:
         home.discard(job_id)
+        if known is not None:
+            known(record)
     job = Job(home, record.id, recipe)
     if record.id != job_id and display is not False and settings().display is not False:
         print(
@@ -232,6 +236,68 @@ def _submitted(
     going_on = record.max_cost is not None or (live is not None and live.state.ended is None)
     if record.id != job_id and max_cost is not None and record.max_cost != max_cost and going_on:
         job.allow(max_cost)
+    return job
+
+
+def _most(
+    home: Home, recipe: Recipe, pieces: Callable[[], Iterable[pa.RecordBatch]], fresh: bool
+) -> Callable[[], tuple[float, float | None] | None]:
+    """A way to find out what asking may cost at most."""
+
+    def most() -> tuple[float, float | None] | None:
+        answered = None if fresh else answered_here(home, recipe)
+        return most_of(recipe, pieces(), answered=answered)
+
+    return most
+
+
+def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max_cost: float | None) -> Job:
+    """
+    Have the rows of a Dask frame rendered by its workers, record the job, and have it moved on.
+
+    Parameters
+    ----------
+    frame : dask.dataframe.DataFrame
+        Checked already, as far as its columns go.
+    recipe : Recipe
+    fresh, display, max_cost
+        As `submit_frame` takes them.
+    """
+    from .cluster import ClusterJob, look_at_workers, prepare, remember
+    from .on_worker import Asker
+
+    home = home_with_token()
+    check_max_cost(max_cost)
+    asker = Asker.here(recipe)
+    look_at_workers(asker)
+    prepared = prepare(frame, asker)
+
+    def freeze(folder: JobFolder) -> str:
+        ClusterJob(folder, recipe).keep_frame(frame, recipe)
+        remember(folder, frame, recipe, prepared)
+        return prepared.fingerprint(salt_here(home))
+
+    def known(record: JobRecord) -> None:
+        # An earlier job may still have rows to send.
+        remember(home.folder(record.id), frame, recipe, None)
+
+    job = _submitted(
+        home,
+        recipe,
+        prepared.rows,
+        freeze,
+        prepared.most,
+        fresh=fresh,
+        anew=fresh,
+        display=display,
+        max_cost=max_cost,
+        send_only=False,
+        cluster=frame.npartitions,
+        known=known,
+    )
+    live = live_of(home, job.id)
+    if live is not None:
+        wake(live)  # it may have stood still for want of its rows
     return job
 
 

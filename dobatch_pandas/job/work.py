@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -61,10 +61,14 @@ from .render import Stopped, render
 from .result_files import Tally
 from .row_answers import read_results_of
 
+if TYPE_CHECKING:
+    from .cluster import ClusterJob
+
 __all__ = ["AT_ONCE", "LockOfJob", "OpenJob", "Workers"]
 
-AT_ONCE = {"upload": 3, "call": 4, "look": 1, "fetch": 4, "read": 1, "index": 1}
-"""How many threads do each kind of work, for all jobs of a process; a read uses several cores by itself."""
+AT_ONCE = {"upload": 3, "call": 4, "look": 1, "fetch": 4, "read": 1, "index": 1, "far": 32}
+"""How many threads do each kind of work, for all jobs of a process; a read uses several cores by itself. What is done far
+away takes a thread that waits for it."""
 
 log = logging.getLogger("dobatch_pandas")
 
@@ -95,6 +99,15 @@ class OpenJob:
     @cached_property
     def recipe(self) -> Recipe:
         return Recipe.from_json(orjson.loads(self.record.recipe))
+
+    @cached_property
+    def cluster(self) -> ClusterJob | None:
+        """What workers of a cluster do for the job; None where this machine does it all."""
+        if self.record.cluster is None:
+            return None
+        from .cluster import ClusterJob
+
+        return ClusterJob(self.folder, self.recipe)
 
 
 class Workers:
@@ -154,7 +167,10 @@ class Workers:
             name = f"dobatch-{'render' if isinstance(action, Render) else 'output'}-{live.id}"
             threading.Thread(target=self._do, args=(live, action), name=name, daemon=True).start()
         else:
-            self._pools[_POOL_OF[type(action)]].put(partial(self._do, live, action))
+            pool = _POOL_OF[type(action)]
+            if pool in ("upload", "fetch") and job.record.cluster is not None:
+                pool = "far"
+            self._pools[pool].put(partial(self._do, live, action))
 
     # -- doing it
 
@@ -199,7 +215,10 @@ class Workers:
             case CancelBatch(number, batch_id):
                 return Seen(number, _seen(job.client.cancel_batch(batch_id)), "cancel")
             case Fetch(number, batch_id, again):
-                _fetch(job, number, batch_id, again)
+                if job.cluster is not None:
+                    job.cluster.fetch(job.client, live.state.parts[number])
+                else:
+                    _fetch(job, number, batch_id, again)
                 return Fetched(number)
             case Read(number, code, message):
                 return _read(live, job, number, code, message)
@@ -209,6 +228,9 @@ class Workers:
         raise AssertionError(f"nobody does {action!r}")
 
     def _upload(self, live: Live, job: OpenJob, number: int) -> str:
+        if job.cluster is not None:
+            return job.cluster.upload(job.client, number)
+
         def moved(done: int, total: int) -> None:
             job.shares[number] = done / total if total else 1.0
             self.told(live)
@@ -442,7 +464,11 @@ def _read(live: Live, job: OpenJob, number: int, code: str, message: str) -> Rea
     """Write a result for each request of a part, from whatever files are there."""
     part = live.state.parts[number]
     _pack(job, number)
-    tally: Tally = read_results_of(job.folder, job.recipe, part, code, message)
+    tally: Tally
+    if job.cluster is not None:
+        tally = job.cluster.read(job.client, part)
+    else:
+        tally = read_results_of(job.folder, job.recipe, part, code, message)
     measured = None
     if live.state.max_cost is not None:
         measured = _cost(job.record, tally)

@@ -21,6 +21,7 @@ from dobatch_pandas.endpoints.provider import FileLimits
 
 __all__ = [
     "START",
+    "Filling",
     "HandedOn",
     "Part",
     "PartFiles",
@@ -48,7 +49,7 @@ class Part:
     ids: pa.Array = field(repr=False, compare=False)
 
 
-class _Filling:
+class Filling:
     """How full the file is that is being written."""
 
     def __init__(self, limits: FileLimits) -> None:
@@ -93,7 +94,7 @@ class HandedOn:
     """
 
     def __init__(self, limits: FileLimits, on_lines: Callable[[list[bytes]], None]) -> None:
-        self._filling, self._on_lines = _Filling(limits), on_lines
+        self._filling, self._on_lines = Filling(limits), on_lines
         self.parts = 0
 
     def write(self, lengths: Any, lines: Callable[[int, int], Any], ids: pa.Array) -> None:
@@ -129,7 +130,7 @@ class PartFiles:
         self, directory: Path, limits: FileLimits, number: int, on_part: Callable[[Part], None] | None
     ) -> None:
         self._directory, self._on_part = directory, on_part
-        self._number, self._filling = number, _Filling(limits)
+        self._number, self._filling = number, Filling(limits)
         self._file: BinaryIO | None = None
         self._ids: list[pa.Array] = []
         # One block is on its way to the disk while the next one is rendered.

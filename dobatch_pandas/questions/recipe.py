@@ -41,6 +41,10 @@ class Recipe:
     params: dict[str, Any]
     live: Any = field(default=None, compare=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the fields has places that are known by what they are, which no copy is.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
     # -- on disk
 
     def to_json(self) -> dict[str, Any]:

@@ -157,6 +157,15 @@ class Caller:
                 raise failure
             self.pause(delay)
 
+    def turn(self) -> None:
+        """Wait for the turn of a call that another machine makes."""
+        if not self._limiter.wait(self._budget):
+            raise self._out_of_turns("have another machine call")
+
+    def stay_away(self, seconds: float) -> None:
+        """Let no call through for so long."""
+        self._limiter.close_for(seconds)
+
     @property
     def _limiter(self) -> Limiter:
         return limiter_for(self.host, local=self._local)

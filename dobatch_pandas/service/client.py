@@ -415,6 +415,14 @@ class Client:
             raise foreign(operation)
         return answer
 
+    def turn(self) -> None:
+        """Wait until one more call may be made, and count it: another machine makes it."""
+        self._caller.turn()
+
+    def stay_away(self, seconds: float) -> None:
+        """Let no call through for so long: the service has told another machine so."""
+        self._caller.stay_away(seconds)
+
     def close(self) -> None:
         """Close the connections and end every pause; calls after this raise ConnectionFailed."""
         self._caller.close()

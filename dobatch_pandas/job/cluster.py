@@ -1,0 +1,686 @@
+"""
+A job whose rows lie in a Dask frame: its states, journal and batches are here, and the work is sent to the workers.
+
+The engine moves it on as any other job. Only four of its actions are done elsewhere: rendering, uploading, downloading and
+reading are tasks of Dask's (`on_worker`), and what they leave on the workers is named here by futures. Whatever is lost with
+a worker, the scheduler or this process is made again from the frame; a batch is created here alone, under a ``request_id``
+that follows from the job and the part. In the job's folder lie, beside what each job has::
+
+    frame.pickle             the frame's graph and the question, from which its rows can be computed again
+    partitions.json          the name of that graph, and in which parts each partition's requests are
+    manifest-00000.parquet   which requests are in a part
+    missing-00000.parquet    which of them had no line in the batch's files
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.endpoints import PROVIDERS
+from dobatch_pandas.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    DobatchError,
+    InputError,
+    JobError,
+    Problem,
+)
+from dobatch_pandas.questions import part_files
+from dobatch_pandas.questions.part_files import Filling
+from dobatch_pandas.questions.problems import NO_ROWS
+from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.service.client import Client
+
+from . import on_worker
+from .faults import FaultSeen
+from .folder import UNREADABLE, JobFolder, written_whole
+from .input import as_json
+from .machine import Fault, Part, State, why_missing
+from .on_worker import Asker, Fetched, Ids, Stored, Told, hex_of, keys_of_hex
+from .result_files import Tally
+
+__all__ = ["ClusterJob", "Prepared", "compute", "prepare", "remember"]
+
+ROWS_A_BUCKET = 500_000  # ids that are compared with each other in one task
+TOLD = 20  # problems that are told
+MANY = 100  # partitions from which on a shuffle between the workers' own disks is quicker than one in tasks
+
+
+# -- Dask
+
+
+def compute(*tasks: Any) -> list[Any]:
+    """
+    Return what some tasks come to.
+
+    Raises
+    ------
+    ConnectionFailed
+        The cluster has lost them; they can be tried again.
+    DobatchError
+        With the words of whatever a task of the frame's own raised.
+    """
+    import dask
+
+    try:
+        return list(dask.compute(*tasks))  # type: ignore[attr-defined, no-untyped-call]
+    except DobatchError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        raise _in_words(error) from error
+
+
+def persisted(tasks: Sequence[Any]) -> list[Any]:
+    """Have tasks computed, and return the names of what stays where it was computed."""
+    import dask
+
+    if not tasks:
+        return []
+    try:
+        return list(dask.persist(*tasks))  # type: ignore[attr-defined, no-untyped-call]
+    except DobatchError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        raise _in_words(error) from error
+
+
+def _in_words(error: BaseException) -> DobatchError:
+    lost: tuple[type[BaseException], ...] = (OSError, TimeoutError, asyncio.CancelledError)
+    with suppress(ImportError):
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+        from distributed.comm.core import CommClosedError
+        from distributed.shuffle._exceptions import P2PConsistencyError, ShuffleClosedError
+
+        lost += (KilledWorker, FutureCancelledError, CommClosedError, P2PConsistencyError, ShuffleClosedError)
+    words = f"{type(error).__name__}: {error}"[:500]
+    if isinstance(error, lost) or "P2P" in words:
+        return ConnectionFailed(f"The cluster has lost what it was at: {words}.")
+    return DobatchError(f"The frame cannot be computed: {words}")
+
+
+def _distributed() -> Any:
+    """The client of the cluster that computes now; None where this machine does."""
+    from dask.base import get_scheduler
+
+    with suppress(ImportError):
+        from distributed import Client as Cluster
+
+        client = getattr(get_scheduler(), "__self__", None)  # type: ignore[no-untyped-call]
+        return client if isinstance(client, Cluster) else None
+    return None
+
+
+def look_at_workers(asker: Asker) -> None:
+    """
+    Find out before anything is computed whether every worker can work for us.
+
+    Raises
+    ------
+    ConfigurationError
+        With what is wrong with which of them.
+    """
+    cluster = _distributed()
+    if cluster is None:
+        asker.check()
+        return
+    try:
+        told = cluster.run(on_worker.checked, asker, on_error="return")
+    except (Exception, asyncio.CancelledError) as error:
+        raise _in_words(error) from error
+    wrong: dict[str, list[str]] = {}
+    for address, words in told.items():
+        if words is not None:
+            said = words if isinstance(words, str) else f"cannot run dobatch_pandas: {words}"[:300]
+            wrong.setdefault(said, []).append(address)
+    if wrong:
+        listed = "; ".join(
+            f"{', '.join(some[:5])}{' ...' if len(some) > 5 else ''} {w}" for w, some in wrong.items()
+        )
+        raise ConfigurationError(f"Not every worker can work for this job, and nothing is sent: {listed}")
+
+
+# -- what is asked
+
+
+@dataclass
+class Prepared:
+    """
+    What a frame's partitions ask, each question once: lines on the workers, ids and sizes here.
+
+    ``runs`` says what goes into each part: the first and last of `kept`, and from which request to which.
+    """
+
+    asker: Any
+    told: list[Told]
+    kept: list[Any]
+    ids: list[Ids]
+    sizes: list[Any]
+    owners: list[tuple[int, ...]]
+    runs: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        filling = Filling(PROVIDERS[self.asker.recipe.provider].file_limits)
+        ends = np.cumsum([0, *map(len, self.ids)])
+        every = np.concatenate(self.sizes) if self.sizes else np.empty(0, np.int64)
+        begun = 0
+        for start, stop, full in filling.runs(every.astype(np.int64)):
+            if full or stop == len(every):
+                if stop > begun:
+                    first = int(np.searchsorted(ends, begun, "right")) - 1
+                    last = int(np.searchsorted(ends, stop, "left")) - 1
+                    self.runs.append((first, last, begun - int(ends[first]), stop - int(ends[last])))
+                begun = stop
+                filling.empty() if full else None
+            del start
+
+    @property
+    def rows(self) -> int:
+        return sum(one.rows for one in self.told)
+
+    @property
+    def skipped(self) -> int:
+        return sum(one.skipped for one in self.told)
+
+    def fingerprint(self, salt: str) -> str:
+        """Hex digits that are the same for the same question over the same rows, whatever their order and partitions."""
+        sums = [sum(one.sums[lane] for one in self.told) % 2**64 for lane in range(2)]
+        said = f"{salt} dask {self.rows} {self.skipped} {sums} {as_json(self.asker.recipe.to_json())}"
+        return blake2b(said.encode(), digest_size=16).hexdigest()
+
+    def ids_of(self, run: tuple[int, int, int, int]) -> Ids:
+        first, last, start, stop = run
+        pieces = list(self.ids[first : last + 1])
+        pieces[-1] = pieces[-1][:stop]
+        pieces[0] = pieces[0][start:]
+        return np.concatenate(pieces)
+
+    def bytes_of(self, run: tuple[int, int, int, int]) -> int:
+        first, last, start, stop = run
+        pieces = list(self.sizes[first : last + 1])
+        pieces[-1] = pieces[-1][:stop]
+        pieces[0] = pieces[0][start:]
+        return int(sum(int(piece.sum()) for piece in pieces))
+
+    def lines_of(self, run: tuple[int, int, int, int]) -> Any:
+        """Have one part's lines put together on a worker."""
+        from dask.delayed import delayed
+
+        first, last, start, stop = run
+        places = [place for place in range(first, last + 1) if len(self.ids[place]) or place in (first, last)]
+        pieces = [_first(self.kept[place]) for place in places]
+        [lines] = persisted([delayed(on_worker.part_of, pure=False)(pieces, start, stop)])
+        return lines
+
+    def needs(self) -> list[list[int]]:
+        """In which parts the requests of each partition are."""
+        mine: list[set[int]] = [set() for _ in self.ids]
+        for number, (first, last, _, _) in enumerate(self.runs):
+            for place in range(first, last + 1):
+                mine[place].add(number)
+        return [
+            sorted(mine[place].union(*(mine[owner] for owner in owners)))
+            for place, owners in enumerate(self.owners)
+        ]
+
+    def most(self) -> tuple[float, float | None] | None:
+        """What asking may cost as a batch, at least and at most, in US dollars; None where the price is unknown."""
+        estimate = self.estimate(exact=True)
+        return estimate.cost_batch  # type: ignore[no-any-return]
+
+    def estimate(self, *, exact: bool = False) -> Any:
+        """Count requests, tokens and dollars; what cannot be exceeded where `exact`."""
+        from dask.delayed import delayed
+
+        from dobatch_pandas.estimate import Estimator
+
+        asker = self.asker
+        whole = Estimator(
+            asker.recipe.model,
+            asker.recipe.provider,
+            asker.recipe.endpoint,
+            overrides=asker.prices,
+            bound=exact,
+        )
+        if whole.price is not None or not exact:
+            spec = delayed(asker, pure=False)
+            count = delayed(on_worker.counted, pure=False)
+            for sums in compute(*[count(_first(one), spec, exact=exact) for one in self.kept]):
+                whole.include(sums)
+        return whole.finish(
+            rows=self.rows,
+            skipped=self.skipped,
+            bytes=int(sum(int(sizes.sum()) for sizes in self.sizes)),
+            batches=len(self.runs),
+        )
+
+
+def _first(both: Any) -> Any:
+    from dask.delayed import delayed
+
+    return delayed(on_worker.first, pure=False)(both)
+
+
+def _second(both: Any) -> Any:
+    from dask.delayed import delayed
+
+    return delayed(on_worker.second, pure=False)(both)
+
+
+def prepare(frame: Any, asker: Asker, *, only: Ids | None = None, without: Ids | None = None) -> Prepared:
+    """
+    Render a frame's partitions on the workers, and find out which requests are to be sent.
+
+    Parameters
+    ----------
+    frame : dask.dataframe.DataFrame
+    asker : Asker
+    only : numpy.ndarray, optional
+        Only these requests.
+    without : numpy.ndarray, optional
+        Requests that are in parts already.
+
+    Raises
+    ------
+    InputError
+        With the problems of all partitions.
+    """
+    from dask.delayed import delayed
+
+    spec = delayed(asker, pure=False)
+    ask = delayed(on_worker.ask, pure=False)
+    parts = frame.to_delayed(optimize_graph=True)
+    asked = persisted([ask(part, number, spec) for number, part in enumerate(parts)])
+    told: list[Told] = compute(*map(_second, asked))
+    _check(told)
+    if only is not None:
+        owned = [(_first(one), ids) for one, ids in zip(asked, _owned(asked, only), strict=True)]
+        kept = persisted([delayed(on_worker.only_these, pure=False)(one, ids) for one, ids in owned])
+    else:
+        kept = _each_once(asked, told)
+    ids, sizes, owners = _told(kept)
+    if without is not None and len(without):
+        known = _as_set(without)
+        there = [mine[_in(mine, known)] for mine in ids]
+        drop = delayed(on_worker.all_but, pure=False)
+        kept = persisted(
+            [drop(_first(one), some) if len(some) else one for one, some in zip(kept, there, strict=True)]
+        )
+        ids, sizes, _ = _told(kept)
+    return Prepared(asker, told, kept, ids, sizes, owners)
+
+
+def _told(kept: list[Any]) -> tuple[list[Ids], list[Any], list[tuple[int, ...]]]:
+    found = compute(*map(_second, kept))
+    return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
+
+
+def _check(told: list[Told]) -> None:
+    problems: dict[str, Problem] = {}
+    for one in told:
+        for problem in one.problems:
+            known = problems.get(problem.message)
+            rows = (known.rows if known else ()) + problem.rows
+            count = (known.count if known else 0) + max(problem.count, len(problem.rows))
+            problems[problem.message] = Problem(problem.message, rows[: on_worker.NAMED], count)
+    listed = list(problems.values())
+    if len(listed) > TOLD:
+        listed = [
+            *listed[:TOLD],
+            Problem(f"And {len(listed) - TOLD:,} more of these kinds, in other partitions."),
+        ]
+    if listed:
+        raise InputError(listed)
+    if not sum(one.rows for one in told):
+        raise InputError(NO_ROWS)
+
+
+def _each_once(asked: list[Any], told: list[Told]) -> list[Any]:
+    """Bring equal ids together by Dask's shuffle, and leave each with the first partition that has it."""
+    import dask.dataframe as dd
+    from dask.delayed import delayed
+
+    keep = delayed(on_worker.keep, pure=False)
+    if len(asked) == 1:
+        return persisted([keep(_first(asked[0]), on_worker.REPEATS)])
+    ids = delayed(on_worker.ids_in, pure=False)
+    frame = dd.from_delayed([ids(_first(one)) for one in asked], meta=on_worker.IDS, verify_meta=False)
+    buckets = max(1, math.ceil(sum(one.asked for one in told) / ROWS_A_BUCKET))
+    # Named, since Dask would take a cluster that is there where the rows are to be computed without it.
+    how = "p2p" if _distributed() is not None and len(asked) > MANY else "tasks"
+    together = frame.shuffle(["id_0", "id_1"], npartitions=buckets, shuffle_method=how)
+    again = together.map_partitions(on_worker.repeats, meta=on_worker.REPEATS)
+    places = list(range(len(asked) + 1))
+    back = again.set_index("partition", drop=False, divisions=places, shuffle_method=how)
+    return persisted(
+        [
+            keep(_first(one), mine)
+            for one, mine in zip(asked, back.to_delayed(optimize_graph=True), strict=True)
+        ]
+    )
+
+
+def _owned(asked: list[Any], wanted: Ids) -> list[Ids]:
+    """Which of some ids each partition is to send: the first one that has it."""
+    from dask.delayed import delayed
+
+    left = _as_set(wanted)
+    found = []
+    ids = delayed(on_worker.ids_alone, pure=False)
+    for mine in compute(*[ids(_first(one)) for one in asked]):
+        here = mine[_in(mine, left)]
+        left -= _as_set(here)
+        found.append(here)
+    return found
+
+
+def _as_set(ids: Ids) -> set[bytes]:
+    data = np.ascontiguousarray(ids).tobytes()
+    return {data[at : at + 16] for at in range(0, len(data), 16)}
+
+
+def _in(ids: Ids, known: set[bytes]) -> Any:
+    data = np.ascontiguousarray(ids).tobytes()
+    return np.fromiter((data[at : at + 16] in known for at in range(0, len(data), 16)), bool, len(ids))
+
+
+# -- the job
+
+_remembered: dict[Path, tuple[Any, Recipe, Prepared | None]] = {}
+_remembered_lock = threading.Lock()
+
+
+def remember(folder: JobFolder, frame: Any, recipe: Recipe, prepared: Prepared | None) -> None:
+    """Keep in this process what a job's rows can be computed from, and what was computed."""
+    with _remembered_lock:
+        known = _remembered.get(folder.root)
+        if known is not None and known[2] is not None:
+            prepared = known[2]
+        _remembered[folder.root] = (frame, recipe, prepared)
+
+
+class ClusterJob:
+    """
+    What the workers do for one job, as this process knows it.
+
+    Parameters
+    ----------
+    folder : JobFolder
+    recipe : Recipe
+        As it is on disk: a function is not in it.
+    """
+
+    def __init__(self, folder: JobFolder, recipe: Recipe) -> None:
+        self.folder, self._recipe = folder, recipe
+        self._lines: dict[int, Any] = {}
+        self._tallies: dict[int, Tally] = {}
+        self._lock = threading.Lock()
+
+    # -- the frame
+
+    @property
+    def _pickle(self) -> Path:
+        return self.folder.root / "frame.pickle"
+
+    @property
+    def _partitions(self) -> Path:
+        return self.folder.root / "partitions.json"
+
+    def keep_frame(self, frame: Any, recipe: Recipe) -> None:
+        """Write down what the rows can be computed from."""
+        import cloudpickle
+
+        try:
+            content = cloudpickle.dumps((frame, recipe))
+        except Exception as error:
+            raise InputError(
+                f"The frame's graph cannot be kept for later, as pickle says: {error}"
+            ) from error
+        with written_whole(self._pickle) as partial:
+            partial.write_bytes(content)
+
+    def frame(self) -> tuple[Any, Recipe]:
+        """
+        Return the frame and the question.
+
+        Raises
+        ------
+        JobError
+            They cannot be had here.
+        """
+        with _remembered_lock:
+            known = _remembered.get(self.folder.root)
+        if known is not None:
+            return known[0], known[1]
+        import cloudpickle
+
+        try:
+            frame, recipe = cloudpickle.loads(self._pickle.read_bytes())
+        except Exception as error:
+            raise JobError(
+                f"The rows of job {self.folder.id} cannot be computed here ({type(error).__name__}: {error}). Submit the "
+                "frame again: it finds this job, and goes on with it.",
+                self.folder.id,
+            ) from error
+        remember(self.folder, frame, recipe, None)
+        return frame, recipe
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is asked, with the function where there is one."""
+        return self._recipe if self._recipe.portable else self.frame()[1]
+
+    def name_and_needs(self) -> tuple[str, list[list[int]], dict[int, list[int]]]:
+        """The name of the frame's graph, the parts of each partition, and the later parts of each part."""
+        try:
+            known = orjson.loads(self._partitions.read_bytes())
+        except FileNotFoundError:
+            return "", [], {}
+        return (
+            known["frame"],
+            known["needs"],
+            {int(number): later for number, later in known["later"].items()},
+        )
+
+    def _write_needs(self, name: str, needs: list[list[int]], later: dict[int, list[int]]) -> None:
+        content = {
+            "frame": name,
+            "needs": needs,
+            "later": {str(number): more for number, more in later.items()},
+        }
+        with written_whole(self._partitions) as partial:
+            partial.write_bytes(orjson.dumps(content))
+
+    # -- what the machine asks for
+
+    def render(
+        self,
+        parts: dict[int, Part],
+        accept: Callable[[Part], None],
+        *,
+        bounded: bool,
+        rows: Callable[[int], None],
+    ) -> tuple[int, int]:
+        """
+        Put what is in no part yet into parts, and hand on each; return how many requests there are, and rows skipped.
+
+        A process that died half way is followed by one that begins anew and leaves out what is in a part already.
+        """
+        frame, recipe = self.frame()
+        with _remembered_lock:
+            prepared = _remembered[self.folder.root][2]
+            _remembered[self.folder.root] = (frame, recipe, None)
+        sent = [self.ids_of(number) for number in sorted(parts)]
+        if prepared is None or parts:
+            look_at_workers(Asker.here(recipe))
+            prepared = prepare(frame, Asker.here(recipe), without=np.concatenate(sent) if sent else None)
+        begun = max(parts, default=-1) + 1
+        requests = sum(map(len, sent))
+        for number, run in enumerate(prepared.runs, begun):
+            part = self._written(prepared, run, number, bounded=bounded)
+            requests += part.requests
+            accept(part)
+            rows(round(prepared.rows * (number - begun + 1) / len(prepared.runs)))
+        # A partition of a job that was taken up half way may have requests in any part.
+        needs = prepared.needs() if not parts else []
+        self._write_needs(frame._name, needs, {})
+        return requests, prepared.skipped
+
+    def _written(
+        self,
+        prepared: Prepared,
+        run: tuple[int, int, int, int],
+        number: int,
+        *,
+        bounded: bool,
+        again: int = 0,
+    ) -> Part:
+        from dask.delayed import delayed
+
+        lines = prepared.lines_of(run)
+        bound = None
+        if bounded:
+            [bound] = compute(delayed(on_worker.bound_of_lines, pure=False)(lines, prepared.asker))
+        ids = prepared.ids_of(run)
+        self._write_ids(number, ids)
+        self._lines[number] = lines
+        return Part(number, len(ids), prepared.bytes_of(run), round=again, bound=bound)
+
+    def upload(self, client: Client, number: int) -> str:
+        """Have a worker send a part; returns the file's id."""
+        from dask.delayed import delayed
+
+        frame, recipe = None, self.recipe
+        lines = self._lines.get(number)
+        if lines is None:
+            # Lost with the process that had it rendered, or the service has lost the file.
+            with self._lock:
+                frame, recipe = self.frame()
+                prepared = prepare(frame, Asker.here(recipe), only=self.ids_of(number))
+                if not prepared.runs:
+                    raise JobError(
+                        f"The frame of job {self.folder.id} has none of the rows any more that part {number} asks: its "
+                        "source has changed. job.cancel() ends the job with what is answered.",
+                        self.folder.id,
+                    )
+                lines = self._lines[number] = prepared.lines_of(prepared.runs[0])
+        client.turn()
+        name = f"{self.folder.id}-{number:05}.jsonl"
+        try:
+            [told] = compute(delayed(on_worker.upload, pure=False)(lines, name, Asker.here(recipe)))
+        except DobatchError:
+            # The lines may be what is lost.
+            self._lines.pop(number, None)
+            raise
+        file_id: str = _good(told, client)
+        self._lines.pop(number, None)
+        return file_id
+
+    def fetch(self, client: Client, part: Part) -> None:
+        """Have a worker download and read the results of a part."""
+        from dask.delayed import delayed
+
+        client.turn()
+        ids = self.ids_of(part.number).tobytes()
+        stored = Stored(part.number, part.batch_id, *why_missing(part))
+        [told] = compute(delayed(on_worker.fetch, pure=False)(stored, ids, Asker.here(self._recipe)))
+        fetched: Fetched = _good(told, client)
+        if fetched.missing:
+            self._write_missing(part.number, fetched.missing)
+        else:
+            self._missing(part.number).unlink(missing_ok=True)
+        self._tallies[part.number] = fetched.tally
+
+    def read(self, client: Client, part: Part) -> Tally:
+        """Return what the results of a part add up to."""
+        tally = self._tallies.pop(part.number, None)
+        if tally is None and part.batch_id is not None and not part.provisional:
+            self.fetch(client, part)
+            tally = self._tallies.pop(part.number)
+        if tally is None:
+            code, message = why_missing(part)
+            tally = Tally(failed=part.requests)
+            tally.failures[code] = ErrorGroup(code, part.requests, message)
+            self._write_missing(part.number, self.ids_of(part.number).tobytes())
+        return tally
+
+    def again(self, state: State, ids: pa.Array, first_part: int, *, bounded: bool) -> tuple[Part, ...]:
+        """Put some requests that were sent into new parts."""
+        frame, recipe = self.frame()
+        look_at_workers(Asker.here(recipe))
+        prepared = prepare(frame, Asker.here(recipe), only=keys_of_hex(ids))
+        round_ = 1 + max((part.round for part in state.parts.values()), default=0)
+        parts = []
+        name, needs, later = self.name_and_needs()
+        for number, run in enumerate(prepared.runs, first_part):
+            parts.append(self._written(prepared, run, number, bounded=bounded, again=round_))
+            mine = _as_set(prepared.ids_of(run))
+            for old in state.parts:
+                if any(_in(self.ids_of(old), mine)):
+                    later.setdefault(old, []).append(number)
+        self._write_needs(name, needs, later)
+        return tuple(parts)
+
+    # -- for joining
+
+    def stored(self, state: State, numbers: Collection[int]) -> list[Stored]:
+        """Say where the results of some parts are, those that are there."""
+        found = []
+        for number in sorted(numbers):
+            part = state.parts[number]
+            if not part.final:
+                continue
+            missing = b""
+            if part.lines < part.requests:
+                missing = self._missing_ids(number)
+            batch = part.batch_id if part.lines else None
+            found.append(Stored(number, batch, *why_missing(part), missing))
+        return found
+
+    # -- ids, on disk
+
+    def _write_ids(self, number: int, ids: Ids) -> None:
+        with written_whole(self.folder.part_manifest(number)) as partial:
+            pq.write_table(pa.table({"custom_id": hex_of(ids)}), partial, compression="zstd")
+        part_files.sync_folder(self.folder.root)
+
+    def ids_of(self, number: int) -> Ids:
+        """Return the ids of a part's requests."""
+        return keys_of_hex(pq.read_table(self.folder.part_manifest(number))["custom_id"])
+
+    def _missing(self, number: int) -> Path:
+        return self.folder.root / f"missing-{number:05}.parquet"
+
+    def _write_missing(self, number: int, ids: bytes) -> None:
+        table = pa.table({"custom_id": hex_of(np.frombuffer(ids, np.uint64).reshape(-1, 2))})
+        with written_whole(self._missing(number)) as partial:
+            pq.write_table(table, partial, compression="zstd")
+
+    def _missing_ids(self, number: int) -> bytes:
+        try:
+            return keys_of_hex(pq.read_table(self._missing(number))["custom_id"]).tobytes()
+        except UNREADABLE:
+            return self.ids_of(number).tobytes()
+
+
+def _good(told: Any, client: Client) -> Any:
+    """What a task returned, or what went wrong there, raised."""
+    if isinstance(told, Fault):
+        if told.kind == "busy" and told.retry_after:
+            client.stay_away(told.retry_after)
+        raise FaultSeen(told)
+    return told

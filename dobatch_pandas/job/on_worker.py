@@ -1,0 +1,563 @@
+"""
+What a worker of a cluster does for a job whose rows lie in its partitions: ask, upload, download, read, join.
+
+Each function is a task of Dask's. What it returns either stays on the workers (rows, lines, answers), or is small and of
+no interest to anybody who must not see it (ids, sizes, counts, states): only that goes to the client. Nothing a task has
+done needs to be kept: done again, on another worker, it comes to the same, and no task creates a batch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns, joined
+from dobatch_pandas.answers.result_lines import iter_results, merge_results
+from dobatch_pandas.arrow.columns import one_array
+from dobatch_pandas.arrow.keyset import HEX_DIGITS, Keys, keys_of, mixed
+from dobatch_pandas.codes import Fate
+from dobatch_pandas.config import settings
+from dobatch_pandas.errors import ConfigurationError, InputError, NotReady, ObjectGone, Problem
+from dobatch_pandas.estimate import Estimator, Sums
+from dobatch_pandas.questions.freeze import freeze
+from dobatch_pandas.questions.problems import NO_ROWS, frame_problems
+from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.questions.request_lines import RequestWriter, ids_of
+from dobatch_pandas.service.client import Client
+
+from .faults import fault_of
+from .machine import Fault
+from .result_files import Tally, failed_results, read_part_into
+
+__all__ = ["Asked", "Asker", "Fetched", "Lines", "Stored", "keys_of_hex"]
+
+Ids = npt.NDArray[np.uint64]
+"""Two numbers a request: the 128 bits that its id is made of."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CODEC = "zstd"
+NAMED = 20  # rows of a problem that are named
+
+
+@dataclass(frozen=True)
+class Asker:
+    """
+    What a worker must know of who asks, and what; its token is its own, from its environment.
+
+    ``mark`` tells the client's token from another one without telling it; None where both may differ.
+    """
+
+    base_url: str
+    allow_http: bool
+    version: str
+    recipe: Recipe
+    prices: dict[str, Any] | None = None
+    mark: tuple[bytes, bytes] | None = None
+
+    @classmethod
+    def here(cls, recipe: Recipe) -> Asker:
+        """Describe this process as the one that asks."""
+        now = settings()
+        salt = os.urandom(16)
+        mark = None if now.account is not None else (salt, _marked(now.token, salt))
+        return cls(now.base_url, now.allow_http, _version(), recipe, dict(now.prices) or None, mark)
+
+    def check(self) -> None:
+        """
+        Say what keeps this process from working for the one that asks.
+
+        Raises
+        ------
+        ConfigurationError
+            It runs another version, has no token, or another one.
+        """
+        token, version = settings().token, _version()
+        if version != self.version:
+            raise ConfigurationError(
+                f"{_where()} runs dobatch_pandas {version}, and the client {self.version}: install the same version."
+            )
+        if not token:
+            raise ConfigurationError(
+                f"{_where()} has no token: start it with DIGITALOCEAN_TOKEN in its environment. A token is never sent to "
+                "the workers."
+            )
+        if self.mark is not None and _marked(token, self.mark[0]) != self.mark[1]:
+            raise ConfigurationError(
+                f"{_where()} has another token than the client, so that its files would be another account's. Give all "
+                "the same, or say with DOBATCH_ACCOUNT and dobatch.configure(account=...) that they are of one account."
+            )
+
+    def client(self) -> Client:
+        """Return the way to the service from here: one try a call, since the client's machine decides on the next."""
+        self.check()
+        return Client(base_url=self.base_url, allow_http=self.allow_http, retries=0, budget=60.0)
+
+
+def checked(asker: Asker) -> str | None:
+    """Say in words what keeps this worker from working; None where nothing does."""
+    try:
+        asker.check()
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def _version() -> str:
+    return importlib.metadata.version("dobatch-pandas")
+
+
+def _marked(token: str | None, salt: bytes) -> bytes:
+    return blake2b((token or "").encode(), digest_size=8, key=salt).digest()
+
+
+def _where() -> str:
+    try:
+        from distributed import get_worker
+
+        return f"The worker {get_worker().address}"
+    except (ImportError, ValueError):
+        return "This machine"
+
+
+def or_fault(task: Callable[P, T]) -> Callable[P, T | Fault]:
+    """Have what goes wrong in a task returned, as what it means: Dask would log what is raised, and try again itself."""
+
+    @wraps(task)
+    def told(*args: P.args, **options: P.kwargs) -> T | Fault:
+        try:
+            return task(*args, **options)
+        except Exception as error:  # noqa: BLE001  told to the machine, which knows what follows
+            return fault_of(error)
+
+    return told
+
+
+# -- ids
+
+
+def keys_of_hex(ids: Any) -> Ids:
+    """Return ids made by us, a column of 32 hex digits each, as two numbers each."""
+    ids = one_array(ids).cast(pa.string())
+    return np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), np.uint64).reshape(-1, 2)
+
+
+def hex_of(ids: Ids) -> pa.Array:
+    """Return the column of ids that `keys_of_hex` read."""
+    digits = np.ascontiguousarray(ids).tobytes().hex().encode()
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * HEX_DIGITS
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(digits))
+
+
+def _contained(ids: Ids, among: Ids) -> npt.NDArray[np.bool_]:
+    """Say of each id whether it is among others."""
+    if not len(ids) or not len(among):
+        return np.zeros(len(ids), bool)
+    both = [np.ascontiguousarray(some).view("V16").reshape(-1) for some in (ids, among)]
+    known = {one.tobytes() for one in both[1]}
+    return np.fromiter((one.tobytes() in known for one in both[0]), bool, len(ids))
+
+
+# -- asking: what a partition's rows ask, each question once
+
+
+@dataclass
+class Asked:
+    """
+    What the rows of one partition ask, each question once: stays on the worker.
+
+    ``sizes`` are of the lines in bytes, newlines included; ``lines`` are compressed.
+    """
+
+    number: int
+    ids: Ids
+    sizes: npt.NDArray[np.int64]
+    lines: bytes
+    length: int
+    owners: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the client is told of a partition. ``sums`` is the same for the same requests in any order."""
+
+    rows: int
+    skipped: int
+    asked: int
+    sums: tuple[int, int]
+    problems: tuple[Problem, ...] = ()
+
+
+def ask(frame: pd.DataFrame, number: int, asker: Asker) -> tuple[Asked, Told]:
+    """Render the rows of a partition."""
+    asker.check()
+    recipe = asker.recipe
+    lines: list[bytes] = []
+    ids, problems = [], _problems(recipe, frame)
+    skipped = 0
+    sums = np.zeros(2, np.uint64)
+    if not problems and len(frame):
+        writer = RequestWriter(recipe, None, on_lines=lines.extend)
+        try:
+            for frozen in freeze(recipe, frame):
+                block = writer.add(frozen)
+                fates = block["fate"]
+                skipped += int(pc.sum(pc.greater(fates, int(Fate.REUSED))).as_py() or 0)
+                ids.append(keys_of_hex(block["custom_id"].filter(pc.equal(fates, int(Fate.SENT)))))
+                every = keys_of_hex(block["custom_id"].filter(pc.less_equal(fates, int(Fate.REUSED))))
+                sums += _sum(every)
+        except InputError as error:
+            problems = list(error.problems)
+    mine = np.concatenate(ids) if ids else np.empty((0, 2), np.uint64)
+    told = Told(
+        len(frame),
+        skipped // recipe.samples,
+        len(mine),
+        (int(sums[0]), int(sums[1])),
+        tuple(replace(problem, rows=problem.rows[:NAMED]) for problem in problems),
+    )
+    if problems:
+        mine, lines = mine[:0], []
+    return _asked(number, mine, lines), told
+
+
+def _problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
+    return [problem for problem in frame_problems(recipe, frame) if problem.message != NO_ROWS]
+
+
+def _sum(ids: Ids) -> Ids:
+    """Add ids up so that neither their order nor what partition they stand in matters, and each counts."""
+    with np.errstate(over="ignore"):
+        return np.array([mixed(ids).sum(), mixed(ids[:, ::-1]).sum()], np.uint64)
+
+
+def _asked(number: int, ids: Ids, lines: list[bytes], owners: tuple[int, ...] = ()) -> Asked:
+    sizes = np.fromiter((len(line) + 1 for line in lines), np.int64, len(lines))
+    text = b"".join(line + b"\n" for line in lines)
+    return Asked(number, ids, sizes, pa.compress(text, CODEC, asbytes=True), len(text), owners)
+
+
+def _lines(asked: Asked) -> list[bytes]:
+    text = pa.decompress(asked.lines, asked.length, CODEC, asbytes=True) if asked.length else b""
+    return text.split(b"\n")[:-1]
+
+
+def first(both: tuple[Any, Any]) -> Any:
+    """What stays on the worker."""
+    return both[0]
+
+
+def second(both: tuple[Any, Any]) -> Any:
+    """What the client is told."""
+    return both[1]
+
+
+IDS = pd.DataFrame(
+    {"id_0": np.empty(0, np.uint64), "id_1": np.empty(0, np.uint64), "partition": np.empty(0, np.int64)}
+)
+REPEATS = IDS.assign(owner=np.empty(0, np.int64))
+
+
+def ids_alone(asked: Asked) -> Ids:
+    """Tell the client what a partition asks."""
+    return asked.ids
+
+
+def ids_in(asked: Asked) -> pd.DataFrame:
+    """Say what a partition asks, for the shuffle that brings equal ids together."""
+    ids = np.ascontiguousarray(asked.ids)
+    return pd.DataFrame(
+        {"id_0": ids[:, 0], "id_1": ids[:, 1], "partition": np.full(len(ids), asked.number, np.int64)}
+    )
+
+
+def repeats(ids: pd.DataFrame) -> pd.DataFrame:
+    """Of equal ids the first partition's is asked: return all others, and whose each one is."""
+    ids = ids.sort_values(["id_0", "id_1", "partition"])
+    owner = ids.groupby(["id_0", "id_1"], sort=False)["partition"].transform("first")
+    return ids.assign(owner=owner)[ids.duplicated(["id_0", "id_1"])].reset_index(drop=True)[
+        list(REPEATS.columns)
+    ]
+
+
+def keep(asked: Asked, repeated: pd.DataFrame) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
+    """Leave out what other partitions ask; the client is told the ids and sizes of the rest, and who those others are."""
+    # Of a shuffle's partition only what is this one's.
+    repeated = repeated[repeated["partition"] == asked.number] if "partition" in repeated else repeated
+    others = np.column_stack([repeated["id_0"].to_numpy(np.uint64), repeated["id_1"].to_numpy(np.uint64)])
+    owners = tuple(sorted({int(owner) for owner in repeated["owner"]}))
+    return only(asked, ~_contained(asked.ids, others), owners)
+
+
+def only(
+    asked: Asked, which: npt.NDArray[np.bool_], owners: tuple[int, ...] = ()
+) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
+    """Return some of a partition's requests, and what the client is told of them."""
+    kept = replace(asked, owners=owners)
+    if not which.all():
+        lines = [line for line, mine in zip(_lines(asked), which.tolist(), strict=True) if mine]
+        kept = _asked(asked.number, asked.ids[which], lines, owners)
+    return kept, (kept.ids, kept.sizes.astype(np.int32), owners)
+
+
+def only_these(asked: Asked, ids: Ids) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
+    """Return those of a partition's requests that are among some ids."""
+    return only(asked, _contained(asked.ids, ids))
+
+
+def all_but(asked: Asked, ids: Ids) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
+    """Return a partition's requests without some."""
+    return only(asked, ~_contained(asked.ids, ids))
+
+
+# -- pricing
+
+
+def counted(asked: Asked, asker: Asker, *, exact: bool) -> Sums:
+    """Count what some requests cost: at most, where `exact`, else in all likelihood."""
+    recipe = asker.recipe
+    estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=asker.prices, bound=exact)
+    estimator.add_all(_lines(asked))
+    return estimator.sums()
+
+
+# -- sending
+
+
+@dataclass
+class Lines:
+    """The request lines of one part, compressed: stays on the worker."""
+
+    data: bytes
+    length: int
+
+
+def part_of(pieces: Sequence[Asked], start: int, stop: int) -> Lines:
+    """Put some partitions' requests into one part: from the `start`-th of the first one to the `stop`-th of the last."""
+    lines: list[bytes] = []
+    for place, piece in enumerate(pieces):
+        mine = _lines(piece)
+        mine = mine[:stop] if place == len(pieces) - 1 else mine
+        lines += mine[start:] if place == 0 else mine
+    text = b"".join(line + b"\n" for line in lines)
+    return Lines(pa.compress(text, CODEC, asbytes=True), len(text))
+
+
+def bound_of_lines(lines: Lines, asker: Asker) -> float | None:
+    """Return the most that a part can cost, in US dollars; None where nobody can say."""
+    recipe = asker.recipe
+    estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=asker.prices, bound=True)
+    estimator.add_all(pa.decompress(lines.data, lines.length, CODEC, asbytes=True).split(b"\n")[:-1])
+    cost = estimator.finish().cost_batch
+    return None if cost is None else cost[1]
+
+
+@or_fault
+def upload(lines: Lines, name: str, asker: Asker) -> str:
+    """Send a part from here straight to the service's storage, and return the id of the file."""
+    with asker.client() as client, tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
+        path = Path(folder, name)
+        with open(path, "wb", opener=_private) as file:
+            file.write(pa.decompress(lines.data, lines.length, CODEC))
+        return client.send_file(path, file_name=name)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+# -- answers
+
+
+@dataclass(frozen=True)
+class Stored:
+    """
+    Where the results of a part are, and what its requests without a line have.
+
+    ``missing`` are the ids of those, as bytes.
+    """
+
+    number: int
+    batch_id: str | None
+    code: str
+    message: str
+    missing: bytes = b""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What the client is told of a part's results: counts, and the ids without a line."""
+
+    tally: Tally
+    missing: bytes
+
+
+def results_into(target: Path, part: Stored, ids: Any, asker: Asker) -> None:
+    """Write a result for each of a part's requests to a file of this machine."""
+    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
+        files = _downloaded(part, Path(folder), asker) if part.batch_id is not None else []
+        _read(target, files, ids, part, asker.recipe)
+
+
+@or_fault
+def fetch(part: Stored, ids: bytes, asker: Asker) -> Fetched:
+    """Download and read the results of a part."""
+    asked = hex_of(np.frombuffer(ids, np.uint64).reshape(-1, 2))
+    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
+        target = Path(folder, "results.parquet")
+        files = _downloaded(part, Path(folder), asker)
+        tally = _read(target, files, asked, part, asker.recipe)
+        missing = b""
+        if tally.lines < len(asked):
+            found = pa.concat_arrays(
+                [pa.array([], pa.string()), *(_ids_of(file, asker.recipe) for file in files)]
+            )
+            missing = keys_of_hex(asked.filter(pc.invert(pc.is_in(asked, value_set=found)))).tobytes()
+        return Fetched(tally, missing)
+
+
+def _ids_of(file: Path, recipe: Recipe) -> pa.Array:
+    """The ids of a file's lines."""
+    blocks = [batch["custom_id"].drop_null() for batch in iter_results(file, endpoint=recipe.endpoint)]
+    return pa.concat_arrays([pa.array([], pa.string()), *(block.cast(pa.string()) for block in blocks)])
+
+
+def _read(target: Path, files: list[Path], ids: Any, part: Stored, recipe: Recipe) -> Tally:
+    return read_part_into(
+        target,
+        files,
+        ids,
+        recipe,
+        batch_id=part.batch_id,
+        missing_code=part.code,
+        missing_message=part.message,
+    )
+
+
+def _downloaded(part: Stored, folder: Path, asker: Asker) -> list[Path]:
+    """Bring in both files of a batch, or the one there is."""
+    assert part.batch_id is not None
+    with asker.client() as client:
+        links = client.get_results(part.batch_id)
+        wanted = {"output": links.output_url, "error": links.error_url}
+        if not links.available or not any(wanted.values()):
+            raise NotReady(
+                f"the results of batch {part.batch_id} are not there yet",
+                status=412,
+                operation="fetch results",
+            )
+        files: list[Path] = []
+        gone: ObjectGone | None = None
+        for name, url in wanted.items():
+            if url is None:
+                continue
+            path = folder / f"{name}.jsonl"
+            try:
+                client.download(url, path)
+                files.append(path)
+            except ObjectGone as error:
+                # An address may be given for a file that was never written: the other one tells.
+                gone = error
+        if gone is not None and not files:
+            raise gone
+        return files
+
+
+@dataclass
+class Answers:
+    """
+    The answers of a part, a row for each request that it asked, as `answer_columns` takes them: stays on the workers.
+
+    ``keys`` are those of the table's ids, and both are sorted by them: few of many are found without a look at the rest.
+    """
+
+    keys: Keys
+    table: pa.Table
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Answers:
+        keys = keys_of(one_array(table["custom_id"]))
+        order = np.argsort(keys)
+        return cls(keys[order], table.take(pa.array(order)))
+
+    def of_these(self, keys: Keys) -> pa.Table:
+        """Return the answers whose ids have one of some sorted keys."""
+        at = np.searchsorted(self.keys, keys)
+        at[at == len(self.keys)] = 0
+        hit = self.keys[at] == keys if len(self.keys) else np.zeros(len(keys), bool)
+        return self.table.take(pa.array(at[hit]))
+
+
+def answers(part: Stored, asker: Asker) -> Answers:
+    """Bring in the answers of a part."""
+    missing = hex_of(np.frombuffer(part.missing, np.uint64).reshape(-1, 2))
+    if part.batch_id is None:
+        none = failed_results(missing, part.code, part.message, part.batch_id)
+        return Answers.of(none.select(ANSWER_COLUMNS))
+    with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
+        target = Path(folder, "results.parquet")
+        files = _downloaded(part, Path(folder), asker)
+        ids = [_ids_of(file, asker.recipe) for file in files]
+        asked = pa.concat_arrays([*ids, missing]).unique()
+        _read(target, files, asked, part, asker.recipe)
+        return Answers.of(pq.read_table(target, columns=ANSWER_COLUMNS, memory_map=False))
+
+
+def join(
+    frame: pd.DataFrame, found: Sequence[Answers], others: Sequence[Stored], asker: Asker, absent: str
+) -> pd.DataFrame:
+    """
+    Return a partition with the answers beside its rows.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    found : sequence of Answers
+        Of the parts in which this partition's requests were sent.
+    others : sequence of Stored
+        The other parts, in which its rows are looked for that are not as they were.
+    asker : Asker
+    absent : str
+        Code of a row that nobody has asked.
+    """
+    recipe = asker.recipe
+    lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
+    ids: Any = pa.array([], pa.string())
+    fates: Any = None
+    if len(frame):
+        ids, fates = ids_of(frame, lenient)
+    wanted = np.unique(keys_of(one_array(ids).drop_null()))
+    results = [some.of_these(wanted) for some in found]
+    for part in others:
+        known = [keys_of(one_array(table["custom_id"])) for table in results if len(table)]
+        left = np.setdiff1d(wanted, np.concatenate(known)) if known else wanted
+        if not len(left):
+            break
+        results.append(answers(part, asker).of_these(left))
+    columns = answer_columns(
+        ids,
+        fates,
+        merge_results([table for table in results if len(table)]),
+        into=recipe.into,
+        samples=recipe.samples,
+        json_schema=recipe.schema,
+        flatten=recipe.flatten,
+        index=frame.index,
+        absent=absent,
+    )
+    return joined(frame, columns)

@@ -1,0 +1,139 @@
+"""Workers and clients that die: nothing is sent twice, and every row has its answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pandas as pd
+import pytest
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.errors import JobFailed
+from dobatch_pandas.job import cluster
+from dobatch_pandas.job.process import close_home
+
+dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
+dd = pytest.importorskip("dask.dataframe")
+import dobatch_pandas.dask  # noqa: E402
+
+ROWS, DISTINCT = 120, 90
+
+
+def frame():
+    n = range(ROWS)
+    return dd.from_pandas(pd.DataFrame({"n": n, "text": [f"text {one % DISTINCT}" for one in n]}), npartitions=6)
+
+
+def killed_when(condition, pid):
+    """Kill a process as soon as something is so; returns what ends the watch, and the thread."""
+    gone = threading.Event()
+
+    def watch():
+        while not condition():
+            if gone.wait(0.01):
+                return
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return gone, thread
+
+
+def test_a_worker_that_dies_costs_nothing(mortal, server, tmp_path):
+    """
+    While it renders, uploads, downloads or brings answers to rows: another one does it, and each row is paid once.
+    """
+    mark = str(tmp_path / "rendering")
+
+    def dying(rows):
+        if 40 in rows["n"].to_numpy() and not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+    ddf = frame().map_partitions(dying, meta=frame()._meta)
+    for number, phase in enumerate(("upload", "download"), 1):
+        pid = next(iter(mortal.run(os.getpid).values()))
+        server.faults.add(phase, delay=1.0, times=1)
+        before = list(server.calls).count(phase)
+        gone, watcher = killed_when(lambda: list(server.calls).count(phase) > before, pid)  # noqa: B023
+        try:
+            job = ddf.dobatch.submit("Say {text}", model="echo", fresh=True).wait()
+            out = ddf.dobatch.join(job).compute()
+        finally:
+            gone.set()
+            watcher.join()
+        assert os.path.exists(mark)
+        assert (out["response"] == "Say " + out["text"]).all()
+        assert len(server.batches) == number
+        assert sum(server.executed.values()) == DISTINCT * number
+        assert pid not in mortal.run(os.getpid).values()
+
+
+CLIENT = """
+import dask, dask.dataframe as dd, pandas as pd
+import dobatch_pandas as dobatch, dobatch_pandas.dask
+n = range({rows})
+frame = pd.DataFrame({{"n": n, "text": [f"text {{one % {distinct}}}" for one in n]}})
+with dask.config.set(scheduler="threads", num_workers=2):
+    job = dd.from_pandas(frame, npartitions=6).dobatch.submit("Say {{text}}", model="echo")
+    print(job.id, flush=True)
+    job.wait(display=False)
+"""
+
+
+@pytest.mark.parametrize("phase", ["upload", "create_batch", "get_results"])
+def test_a_client_that_dies_is_followed_by_another(server, home, phase):
+    """
+    Attached in another process, the job goes on: what was not uploaded is computed again, and no batch is created twice.
+    """
+    server.faults.add(phase, delay=1.5, times=1)
+    environment = {
+        **os.environ,
+        "DOBATCH_HOME": str(home),
+        "DOBATCH_BASE_URL": server.url,
+        "DIGITALOCEAN_TOKEN": server.token,
+    }
+    code = CLIENT.format(rows=ROWS, distinct=DISTINCT)
+    client = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    gone, watcher = killed_when(lambda: phase in server.calls, client.pid)
+    try:
+        job_id = client.stdout.readline().strip()
+        client.wait(60)
+    finally:
+        gone.set()
+        watcher.join()
+        client.kill()
+    assert client.returncode == -signal.SIGKILL
+    with dask.config.set(scheduler="threads", num_workers=2):
+        job = dobatch.attach(job_id).wait()
+        out = frame().dobatch.join(job).compute()
+    assert (out["response"] == "Say " + out["text"]).all()
+    assert len(server.batches) == 1
+    assert sum(server.executed.values()) == DISTINCT
+    assert list(dobatch.jobs().index) == [job_id]
+
+
+def test_a_job_whose_rows_cannot_be_computed_here_says_so_and_a_submit_goes_on(server, home):
+    """
+    Its graph is gone: the frame that is submitted again finds the job, which goes on with that.
+    """
+    dobatch.configure(token="local")
+    server.faults.add("create_file", failure="server_error", times=None)
+    with dask.config.set(scheduler="threads", num_workers=2):
+        job = frame().dobatch.submit("Say {text}", model="echo")
+        close_home(home)
+        cluster._remembered.clear()
+        (home / "jobs" / job.id / "frame.pickle").unlink()
+        server.faults.clear()
+        with pytest.raises(JobFailed, match="cannot be computed here .*Submit the frame again"):
+            dobatch.attach(job.id).wait()
+        again = frame().dobatch.submit("Say {text}", model="echo").wait()
+        out = frame().dobatch.join(again).compute()
+    assert again.id == job.id
+    assert (out["response"] == "Say " + out["text"]).all()
+    assert sum(server.executed.values()) == DISTINCT
