@@ -25,7 +25,9 @@ ROWS, DISTINCT = 120, 90
 
 def frame():
     n = range(ROWS)
-    return dd.from_pandas(pd.DataFrame({"n": n, "text": [f"text {one % DISTINCT}" for one in n]}), npartitions=6)
+    return dd.from_pandas(
+        pd.DataFrame({"n": n, "text": [f"text {one % DISTINCT}" for one in n]}), npartitions=6
+    )
 
 
 def killed_when(condition, pid):
@@ -99,7 +101,9 @@ def test_a_client_that_dies_is_followed_by_another(server, home, phase):
         "DIGITALOCEAN_TOKEN": server.token,
     }
     code = CLIENT.format(rows=ROWS, distinct=DISTINCT)
-    client = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    client = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    )
     gone, watcher = killed_when(lambda: phase in server.calls, client.pid)
     try:
         job_id = client.stdout.readline().strip()
@@ -123,14 +127,14 @@ def test_a_job_whose_rows_cannot_be_computed_here_says_so_and_a_submit_goes_on(s
     Its graph is gone: the frame that is submitted again finds the job, which goes on with that.
     """
     dobatch.configure(token="local")
-    server.faults.add("create_file", failure="server_error", times=None)
+    server.faults.add("create_file", status=500, times=None)
     with dask.config.set(scheduler="threads", num_workers=2):
         job = frame().dobatch.submit("Say {text}", model="echo")
         close_home(home)
         cluster._remembered.clear()
         (home / "jobs" / job.id / "frame.pickle").unlink()
         server.faults.clear()
-        with pytest.raises(JobFailed, match="cannot be computed here .*Submit the frame again"):
+        with pytest.raises(JobFailed, match=r"cannot be computed here .*Submit the frame again"):
             dobatch.attach(job.id).wait()
         again = frame().dobatch.submit("Say {text}", model="echo").wait()
         out = frame().dobatch.join(again).compute()
