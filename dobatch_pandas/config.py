@@ -53,6 +53,8 @@ class Settings:
         What hears of a job's end: a function, a URL, or "desktop".
     on_end_key : str or None
         What is sent to a URL is signed with it; never shown.
+    store : str or None
+        Address of a folder that all machines of a cluster reach.
     """
 
     token: str | None = field(repr=False)
@@ -65,6 +67,7 @@ class Settings:
     same_account: bool = False
     on_end: OnEnd | None = field(default=None, repr=False)
     on_end_key: str | None = field(default=None, repr=False)
+    store: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class _Chosen:
     same_account: bool = False
     on_end: OnEnd | None = field(default=None, repr=False)
     on_end_key: str | None = field(default=None, repr=False)
+    store: str | None = None
 
 
 _chosen = _Chosen()
@@ -99,6 +103,7 @@ def configure(
     account: str | None = _UNCHANGED,
     on_end: OnEnd | None = _UNCHANGED,
     on_end_key: str | None = _UNCHANGED,
+    store: str | os.PathLike[str] | None = _UNCHANGED,
 ) -> None:
     """
     Set what every later call falls back to; what is left out stays, None goes back to the environment.
@@ -127,6 +132,9 @@ def configure(
         JSON, or ``"desktop"``. Else ``DOBATCH_ON_END``, where that is a URL or ``desktop``.
     on_end_key : str, optional
         Key that what is sent to a URL is signed with. Else ``DOBATCH_ON_END_KEY``.
+    store : str, optional
+        Folder that all machines of a cluster reach, such as ``s3://bucket/prefix`` or any address that fsspec opens: jobs
+        over Dask frames keep results there, and another machine can attach to them. Else ``DOBATCH_STORE``, else none.
 
     Raises
     ------
@@ -144,6 +152,7 @@ def configure(
         "account": account,
         "on_end": on_end,
         "on_end_key": on_end_key,
+        "store": store,
     }
     changes = _checked({name: value for name, value in given.items() if value is not _UNCHANGED})
     with _lock:
@@ -191,6 +200,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
         changes["base_url"] = changes["base_url"].rstrip("/") if changes["base_url"] else None
     if "home" in changes:
         changes["home"] = _folder(changes["home"]) if changes["home"] else None
+    if "store" in changes:
+        changes["store"] = _store(changes["store"])
     if "display" in changes and changes["display"] not in (True, False, None, "widget", "bar"):
         raise ConfigurationError(
             f'display is {changes["display"]!r}; it takes True, False, None, "widget" or "bar".'
@@ -257,6 +268,14 @@ def _account(name: Any) -> str | None:
     )
 
 
+def _store(address: Any) -> str | None:
+    if not address:
+        return None
+    if isinstance(address, str) and "://" in address:
+        return address.rstrip("/")
+    return str(_folder(address))
+
+
 def _folder(path: Any) -> Path:
     """Return a folder as it is named from where the process stands now: it may go elsewhere later."""
     try:
@@ -312,6 +331,7 @@ def settings() -> Settings:
         prices=chosen.prices,
         account=chosen.account or _account(os.environ.get("DOBATCH_ACCOUNT") or None),
         same_account=chosen.same_account,
+        store=chosen.store or _store(os.environ.get("DOBATCH_STORE")),
         on_end=chosen.on_end or _on_end_of_environment(),
         on_end_key=chosen.on_end_key or os.environ.get("DOBATCH_ON_END_KEY") or None,
     )

@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.config import settings
 from dobatch_pandas.endpoints import PROVIDERS
 from dobatch_pandas.errors import (
     ConfigurationError,
@@ -52,6 +53,7 @@ from .input import as_json
 from .machine import Fault, Part, State, why_missing
 from .on_worker import Asker, Fetched, Ids, Stored, Told, hex_of, keys_of_hex
 from .result_files import Tally
+from .store import store_at
 
 __all__ = ["ClusterJob", "Prepared", "compute", "prepare", "remember"]
 
@@ -134,9 +136,11 @@ def look_at_workers(asker: Asker) -> None:
     ConfigurationError
         With what is wrong with which of them.
     """
+    words = on_worker.checked(asker)
+    if words is not None:
+        raise ConfigurationError(words)
     cluster = _distributed()
     if cluster is None:
-        asker.check()
         return
     try:
         told = cluster.run(on_worker.checked, asker, on_error="return")
@@ -428,6 +432,7 @@ class ClusterJob:
         self.folder, self._recipe = folder, recipe
         self._lines: dict[int, Any] = {}
         self._tallies: dict[int, Tally] = {}
+        self._mirrored: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     # -- the frame
@@ -596,7 +601,7 @@ class ClusterJob:
 
         client.turn()
         ids = self.ids_of(part.number).tobytes()
-        stored = Stored(part.number, part.batch_id, *why_missing(part))
+        stored = Stored(part.number, part.batch_id, *why_missing(part), job_id=self.folder.id)
         [told] = compute(delayed(on_worker.fetch, pure=False)(stored, ids, Asker.here(self._recipe)))
         fetched: Fetched = _good(told, client)
         if fetched.missing:
@@ -635,6 +640,12 @@ class ClusterJob:
         self._write_needs(name, needs, later)
         return tuple(parts)
 
+    def mirror(self) -> None:
+        """Have the store know how far the job is, so that another machine can go on."""
+        store = store_at(settings().store)
+        if store is not None:
+            store.keep_folder(self.folder, self._mirrored)
+
     # -- for joining
 
     def stored(self, state: State, numbers: Collection[int]) -> list[Stored]:
@@ -648,7 +659,7 @@ class ClusterJob:
             if part.lines < part.requests:
                 missing = self._missing_ids(number)
             batch = part.batch_id if part.lines else None
-            found.append(Stored(number, batch, *why_missing(part), missing))
+            found.append(Stored(number, batch, *why_missing(part), missing, self.folder.id))
         return found
 
     # -- ids, on disk

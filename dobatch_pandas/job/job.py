@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -36,6 +37,7 @@ from dobatch_pandas.questions.part_files import copy_lines, find_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
+from .account import account_here
 from .budget import bound_of
 from .ending import tell_at_the_end
 from .engine import Live
@@ -49,6 +51,7 @@ from .result_files import TOKENS
 from .row_answers import Arrivals, Early, JobAnswers
 from .rows import RowRecord
 from .status import snapshot_of, word_of
+from .store import Store
 from .work import OpenJob
 
 if TYPE_CHECKING:
@@ -609,6 +612,9 @@ class Job:
         try:
             self._cancel_running()
             self._home.forget(self.id)
+            store = settings().store
+            if self._record.cluster is not None and store is not None:
+                Store(store).forget(self.id)
         finally:
             lock.release()
 
@@ -914,8 +920,18 @@ def attach(job_id: str) -> Job:
     JobNotFound
         This home has no such job.
     """
+    _bring(home_here(), job_id)
     job = Job(home_here(), job_id)
     live = job.resume()
     if live is not None:
         wake(live)
     return job
+
+
+def _bring(home: Home, job_id: str) -> None:
+    """Have a job of another machine here, where a store has it and this home has not."""
+    store = settings().store
+    if store is not None and isinstance(job_id, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", job_id):
+        folder = home.folder(job_id)
+        if not folder.exists:
+            Store(store).bring_folder(folder, account_here(home.path))

@@ -31,7 +31,7 @@ from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.keyset import HEX_DIGITS, Keys, keys_of, mixed
 from dobatch_pandas.codes import Fate
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import ConfigurationError, InputError, NotReady, ObjectGone, Problem
+from dobatch_pandas.errors import ConfigurationError, InputError, MissingExtra, NotReady, ObjectGone, Problem
 from dobatch_pandas.estimate import Estimator, Sums
 from dobatch_pandas.questions.freeze import freeze
 from dobatch_pandas.questions.problems import NO_ROWS, frame_problems
@@ -42,6 +42,7 @@ from dobatch_pandas.service.client import Client
 from .faults import fault_of
 from .machine import Fault
 from .result_files import Tally, failed_results, read_part_into
+from .store import store_at
 
 __all__ = ["Asked", "Asker", "Fetched", "Lines", "Stored", "keys_of_hex"]
 
@@ -69,6 +70,7 @@ class Asker:
     recipe: Recipe
     prices: dict[str, Any] | None = None
     mark: tuple[bytes, bytes] | None = None
+    store: str | None = None
 
     @classmethod
     def here(cls, recipe: Recipe) -> Asker:
@@ -76,7 +78,9 @@ class Asker:
         now = settings()
         salt = os.urandom(16)
         mark = None if now.account is not None else (salt, _marked(now.token, salt))
-        return cls(now.base_url, now.allow_http, _version(), recipe, dict(now.prices) or None, mark)
+        return cls(
+            now.base_url, now.allow_http, _version(), recipe, dict(now.prices) or None, mark, now.store
+        )
 
     def check(self) -> None:
         """
@@ -113,7 +117,10 @@ def checked(asker: Asker) -> str | None:
     """Say in words what keeps this worker from working; None where nothing does."""
     try:
         asker.check()
-    except ConfigurationError as error:
+        store = store_at(asker.store)
+        if store is not None:
+            store.check()
+    except (ConfigurationError, MissingExtra) as error:
         return str(error)
     return None
 
@@ -389,7 +396,7 @@ class Stored:
     """
     Where the results of a part are, and what its requests without a line have.
 
-    ``missing`` are the ids of those, as bytes.
+    ``missing`` are the ids of those, as bytes. ``job_id`` is the name under which a store has them.
     """
 
     number: int
@@ -397,6 +404,7 @@ class Stored:
     code: str
     message: str
     missing: bytes = b""
+    job_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -409,9 +417,16 @@ class Fetched:
 
 def results_into(target: Path, part: Stored, ids: Any, asker: Asker) -> None:
     """Write a result for each of a part's requests to a file of this machine."""
+    if part.batch_id is not None and _from_store(part, target, asker):
+        return
     with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
         files = _downloaded(part, Path(folder), asker) if part.batch_id is not None else []
         _read(target, files, ids, part, asker.recipe)
+
+
+def _from_store(part: Stored, target: Path, asker: Asker) -> bool:
+    store = store_at(asker.store)
+    return store is not None and store.results(part.job_id, part.number, target)
 
 
 @or_fault
@@ -422,6 +437,9 @@ def fetch(part: Stored, ids: bytes, asker: Asker) -> Fetched:
         target = Path(folder, "results.parquet")
         files = _downloaded(part, Path(folder), asker)
         tally = _read(target, files, asked, part, asker.recipe)
+        store = store_at(asker.store)
+        if store is not None:
+            store.keep_results(part.job_id, part.number, target)
         missing = b""
         if tally.lines < len(asked):
             found = pa.concat_arrays(
@@ -511,10 +529,11 @@ def answers(part: Stored, asker: Asker) -> Answers:
         return Answers.of(none.select(ANSWER_COLUMNS))
     with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
         target = Path(folder, "results.parquet")
-        files = _downloaded(part, Path(folder), asker)
-        ids = [_ids_of(file, asker.recipe) for file in files]
-        asked = pa.concat_arrays([*ids, missing]).unique()
-        _read(target, files, asked, part, asker.recipe)
+        if not _from_store(part, target, asker):
+            files = _downloaded(part, Path(folder), asker)
+            ids = [_ids_of(file, asker.recipe) for file in files]
+            asked = pa.concat_arrays([*ids, missing]).unique()
+            _read(target, files, asked, part, asker.recipe)
         return Answers.of(pq.read_table(target, columns=ANSWER_COLUMNS, memory_map=False))
 
 

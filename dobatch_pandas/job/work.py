@@ -379,6 +379,11 @@ def _enter(live: Live) -> None:
     except DobatchError as error:
         # The index is only for finding things; it is brought up to the folders when it can be written again.
         log.warning("job %s is not up to date in the list of jobs: %s", live.id, error)
+    if job.cluster is not None:
+        try:
+            job.cluster.mirror()
+        except Exception as error:  # noqa: BLE001  whatever a store raises: it is copied again with the next change
+            log.warning("job %s is not up to date in the store: %s", live.id, error)
 
 
 # -- what an answer of the service means here
