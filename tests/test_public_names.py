@@ -20,7 +20,7 @@ ASKED = (
 
 SIGNATURES = {
     "configure": "token=..., base_url=..., home=..., display=..., allow_http=..., prices=..., account=..., "
-    "on_end=..., on_end_key=...",
+    "on_end=..., on_end_key=..., store=...",
     "attach": "job_id",
     "jobs": "",
     "batches": "limit=100, status=None",

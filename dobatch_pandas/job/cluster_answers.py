@@ -56,9 +56,13 @@ class AnswersOfCluster(JobAnswers):
         options = {**self._answer_options(), "samples": 1}
         return response_columns(table["custom_id"], None, table, index=pd.RangeIndex(len(table)), **options)
 
-    def _results(
-        self, columns: list[str] | None, parts: Collection[int] | None = None
+    def read(
+        self,
+        columns: list[str] | None,
+        known: dict[tuple[Path, int, int], pa.Table] | None = None,
+        parts: Collection[int] | None = None,
     ) -> list[tuple[Path, pa.Table]]:
+        """Read the results of some parts, or of all; those that are not here are brought."""
         numbers = [
             part.number
             for part in self._state.parts.values()
@@ -69,7 +73,11 @@ class AnswersOfCluster(JobAnswers):
             ids = part_ids(self._folder, stored.number)
             asker = Asker.here(self._recipe)
             on_worker.results_into(self._folder.result(stored.number), stored, ids, asker)
-        return super()._results(columns, numbers)
+        return super().read(columns, known, numbers)
+
+    def is_of(self, frame: pd.DataFrame) -> bool:
+        """What the rows ask is computed: what was submitted is not on this machine."""
+        return False
 
     def _asked(self) -> tuple[Any, Any, pd.Index]:
         raise InputError(
