@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .accessor import DobatchAccessor
-from .config import configure
+from .config import VERSION, configure
 from .errors import DobatchError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .server import LocalServer
     from .service import Client
 
-__version__ = "0.2.0"
+__version__ = VERSION
 
 __all__ = [
     "Client",

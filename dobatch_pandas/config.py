@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigurationError, DobatchError
 
-__all__ = ["BASE_URL", "Settings", "configure", "configured", "settings"]
+__all__ = ["BASE_URL", "VERSION", "Settings", "configure", "configured", "settings"]
+
+VERSION = "0.2.0"
 
 BASE_URL = "https://inference.do-ai.run"
 

@@ -38,6 +38,7 @@ A row that fails is not an exception: it is a code in the ``<into>_error`` colum
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import os
 import sys
@@ -75,6 +76,7 @@ __all__ = [
     "Truncated",
     "Unauthorized",
     "WaitTimeout",
+    "outside",
 ]
 
 
@@ -425,3 +427,12 @@ class StoppedWaiting(_Sentence, KeyboardInterrupt):
 
 class BudgetExceeded(JobError):
     """The estimate is above ``max_cost``; nothing was sent."""
+
+
+def outside() -> int:
+    """Return how far up the stack the caller outside this package is: the `stacklevel` of a warning."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return max(level - 1, 1)

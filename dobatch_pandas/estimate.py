@@ -260,7 +260,7 @@ class Estimator:
         most = np.zeros(len(sample))
         fixed = np.zeros(len(sample), np.int64)
         for number, body in enumerate(map(orjson.loads, sample)):
-            body = body.get("body") or body.get("params") or body
+            body = body.get(self._endpoint.provider.asks, body)  # a whole line, or what is in it
             found, fixed[number] = self._read(body)
             texts += found
             owners += [number] * len(found)

@@ -14,6 +14,7 @@ from .answers.by_hand import table_of
 from .answers.join import answer_columns, joined
 from .codes import Fate
 from .config import settings
+from .endpoints import PROVIDERS
 from .errors import InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
@@ -104,10 +105,11 @@ class Plan:
         )  # to its end: there it says what is wrong
         first = first.slice(0, n)
         lines: dict[str, dict[str, Any]] = {}
+        body = PROVIDERS[self.recipe.provider].asks
 
         def keep(rendered: list[bytes]) -> None:
             for request in map(orjson.loads, rendered):
-                lines[request["custom_id"]] = request.get("body") or request["params"]
+                lines[request["custom_id"]] = request[body]
 
         writer = RequestWriter(self.recipe, None, on_lines=keep)
         ids = writer.add(first)["custom_id"].to_pylist()[:: self.recipe.samples]

@@ -10,19 +10,17 @@ from typing import Any, Protocol
 import orjson
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .answers.join import answer_columns, response_columns
 from .answers.result_lines import merge_results, read_lines
 from .arrow.threads import Threads
-from .codes import Fate
 from .config import settings
-from .endpoints import ENDPOINT_AT
+from .endpoints import ENDPOINT_AT, PROVIDERS
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
 from .estimate import Estimator, check_max_cost, stay_within
 from .questions.freeze import freeze
 from .questions.recipe import Recipe
-from .questions.request_lines import Renderer, RequestWriter
+from .questions.request_lines import RequestWriter
 
 __all__ = ["run_trial"]
 
@@ -82,14 +80,13 @@ def run_trial(
     check_max_cost(max_cost)
     rows, recipe = frame.head(n), replace(recipe, samples=1)
     ids, fates, bodies = _requests(rows, recipe)
-    to_ask = {name: body for name, body, fate in zip(ids, bodies, fates, strict=True) if fate == Fate.SENT}
     if max_cost is not None:
         estimator = Estimator(
             recipe.model, recipe.provider, recipe.endpoint, overrides=settings().prices, bound=True
         )
-        estimator.add_all(body for body in to_ask.values() if body is not None)
+        estimator.add_all(map(orjson.dumps, bodies.values()))
         stay_within(max_cost, recipe.model, estimator.finish().cost_realtime)
-    lines, seconds = _ask(to_ask, recipe, client, concurrency)
+    lines, seconds = _ask(bodies, recipe, client, concurrency)
     results = merge_results([read_lines(lines)[0]])
     known = pa.array(ids, pa.string()), pa.array(fates, pa.int8()), results
     answers = answer_columns(
@@ -100,10 +97,8 @@ def run_trial(
         index=rows.index,
     )
     told = response_columns(*known, json_schema=recipe.schema, flatten=recipe.flatten, index=rows.index)
-    asked = [
-        None if body is None else _prompt(ENDPOINT_AT[recipe.endpoint].conversation(orjson.loads(body)))
-        for body in bodies
-    ]
+    conversation = ENDPOINT_AT[recipe.endpoint].conversation
+    asked = [_prompt(conversation(bodies[name])) if name in bodies else None for name in ids]
     took = pd.array([seconds.get(name) for name in ids], dtype="Float64")
     shown: dict[str, Any] = {"prompt": pd.Series(asked, dtype=told["text"].dtype), **answers}
     measured: dict[str, Any] = {name: told[name] for name in ("prompt_tokens", "completion_tokens")}
@@ -118,37 +113,31 @@ def run_trial(
     )
 
 
-def _requests(rows: pd.DataFrame, recipe: Recipe) -> tuple[list[str | None], list[int], list[bytes | None]]:
-    """Each row's id, fate and body; no id and no body where nothing would be asked."""
-    writer, renderer = RequestWriter(recipe, None), Renderer(recipe)
-    ids: list[str | None] = []
-    fates: list[int] = []
-    bodies: list[bytes | None] = []
-    for frozen in freeze(recipe, rows):
-        block = writer.add(frozen)
-        there = pc.is_valid(block["custom_id"])
-        rendered = iter(renderer.bodies(frozen.filter(there)))
-        ids += block["custom_id"].to_pylist()
-        fates += block["fate"].to_pylist()
-        bodies += [next(rendered) if asks else None for asks in there.to_pylist()]
-    return ids, fates, bodies
+def _requests(rows: pd.DataFrame, recipe: Recipe) -> tuple[list[str | None], list[int], dict[str, Any]]:
+    """Each row's id and fate, and the bodies that are to be asked, by id."""
+    bodies: dict[str, Any] = {}
+
+    def keep(lines: list[bytes]) -> None:
+        for line in map(orjson.loads, lines):
+            bodies[line["custom_id"]] = line[PROVIDERS[recipe.provider].asks]
+
+    writer = RequestWriter(recipe, None, on_lines=keep)
+    blocks = pa.Table.from_batches([writer.add(frozen) for frozen in freeze(recipe, rows)])
+    return blocks["custom_id"].to_pylist(), blocks["fate"].to_pylist(), bodies
 
 
 def _ask(
-    to_ask: dict[Any, Any], recipe: Recipe, client: Inference, concurrency: int
-) -> tuple[list[bytes], dict[Any, float]]:
+    to_ask: dict[str, Any], recipe: Recipe, client: Inference, concurrency: int
+) -> tuple[list[bytes], dict[str | None, float]]:
     """Ask each; return the answers as lines of a result file, and the seconds each took."""
-    seconds: dict[Any, float] = {}
+    seconds: dict[str | None, float] = {}
     unreached: list[ConnectionFailed] = []
 
     def ask(name: str) -> bytes:
         began = time.perf_counter()
         body: Any
         try:
-            status, body = (
-                200,
-                client.infer(recipe.endpoint, orjson.loads(to_ask[name]), provider=recipe.provider),
-            )
+            status, body = 200, client.infer(recipe.endpoint, to_ask[name], provider=recipe.provider)
         except (Unauthorized, Forbidden):
             raise
         except ApiError as error:

@@ -3,8 +3,9 @@ How far it is through the house: rooms, circles and floors of the imports, and w
 
     python docs/walk.py
 
-The job asks twenty rows of the embedded server and joins the answers. Counted are this package's functions and files
-that run on the client's side, in whatever thread; version 0.1.0 passed 330 functions in 47 files.
+Floors are how many rooms, or modules, stand on each other at most, by what is imported when they are loaded; a room is a
+folder, or a file at the root. The job asks twenty rows of the embedded server and joins the answers. Counted are this
+package's functions and files that run on the client's side, in whatever thread; what runs as modules are loaded is not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -22,12 +26,18 @@ import import_graph
 PACKAGE = import_graph.PACKAGE
 
 
-def floors() -> int:
-    """Return how many modules stand on each other at most, by what is imported when they are loaded."""
+def _below(name_of: Callable[[str], str]) -> dict[str, set[str]]:
     below: dict[str, set[str]] = {}
     for one in import_graph.imports():
-        if one.when == "loaded" and not _is_parent(one.imported, one.importer):
-            below.setdefault(one.importer, set()).add(one.imported)
+        above, under = name_of(one.importer), name_of(one.imported)
+        if one.when == "loaded" and above != under and not _is_parent(one.imported, one.importer):
+            below.setdefault(above, set()).add(under)
+    return below
+
+
+def floors(name_of: Callable[[str], str]) -> int:
+    """Return how many things of these names stand on each other at most."""
+    below = _below(name_of)
 
     @cache
     def height(name: str) -> int:
@@ -38,10 +48,7 @@ def floors() -> int:
 
 def circles() -> int:
     """Return how many modules are in a circle of imports at loading."""
-    below: dict[str, set[str]] = {}
-    for one in import_graph.imports():
-        if one.when == "loaded" and not _is_parent(one.imported, one.importer):
-            below.setdefault(one.importer, set()).add(one.imported)
+    below = _below(str)
 
     def reach(name: str) -> set[str]:
         seen: set[str] = set()
@@ -73,8 +80,13 @@ def passed(rows: int = 20) -> set[CodeType]:
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
         ours = code.co_filename.startswith(root) and not code.co_filename.startswith(server)
-        if event == "call" and ours and not code.co_name.startswith("<"):  # comprehensions and module bodies
+        # The bodies of modules and classes, and comprehensions, are no functions.
+        if event == "call" and ours and code.co_flags & CO_OPTIMIZED and not code.co_name.startswith("<"):
             found.add(code)
+
+    for name in import_graph.modules():
+        if import_graph.room_of(name) not in ("server", "dask"):
+            import_module(f"{PACKAGE.name}.{name}".rstrip("."))
 
     with tempfile.TemporaryDirectory() as home, dobatch.LocalServer() as local:
         dobatch.configure(base_url=local.url, token=local.token, home=home, display=False)
@@ -100,7 +112,8 @@ def main() -> None:
     print(f"folders                  {len(folders)}")
     print(f"modules in a circle      {circles()}")
     if not circles():
-        print(f"floors                   {floors()}")
+        print(f"floors of rooms          {floors(import_graph.room_of)}")
+        print(f"floors of modules        {floors(str)}")
     print(f"one job: functions       {len(functions)}")
     print(f"one job: files           {len({code.co_filename for code in functions})}")
 

@@ -15,7 +15,6 @@ from dobatch_pandas.errors import InputError
 from . import on_worker
 from .cluster import ClusterJob
 from .on_worker import Asker
-from .render import part_ids
 from .row_answers import JobAnswers
 
 __all__ = ["AnswersOfCluster"]
@@ -70,7 +69,7 @@ class AnswersOfCluster(JobAnswers):
         ]
         lacking = [number for number in numbers if not self._folder.result(number).exists()]
         for stored in ClusterJob(self._folder, self._recipe).stored(self._state, lacking):
-            ids = part_ids(self._folder, stored.number)
+            ids = self._folder.part_ids(stored.number)
             asker = Asker.here(self._recipe)
             on_worker.results_into(self._folder.result(stored.number), stored, ids, asker)
         return super().read(columns, known, numbers)

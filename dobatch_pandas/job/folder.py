@@ -38,9 +38,10 @@ from typing import Any
 import filelock
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dobatch_pandas.errors import ConfigurationError, DobatchError, JobNotFound
-from dobatch_pandas.questions.part_files import sync_folder
+from dobatch_pandas.questions.part_files import ids_of_part, sync_folder
 
 from .journal import FORMAT, Journal
 from .machine import State
@@ -179,6 +180,14 @@ class JobFolder:
     def part_manifest(self, number: int) -> Path:
         return self.root / f"manifest-{number:05}.parquet"
 
+    def part_ids(self, number: int) -> pa.Array:
+        """Return the ids of a part's requests."""
+        with contextlib.suppress(*UNREADABLE):
+            manifest = pq.read_table(self.part_manifest(number))
+            return manifest["custom_id"].combine_chunks().cast(pa.string())
+        # A job of version 0.1.0 has them in the part alone, and so has one whose file is damaged.
+        return ids_of_part(self.part(number))
+
     def output(self, number: int) -> Path:
         return self.root / "output" / f"part-{number:05}.jsonl"
 
@@ -261,7 +270,8 @@ def written_whole(target: Path) -> Iterator[Path]:
     try:
         yield partial
         os.chmod(partial, 0o600)
-        sync_file(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # a power cut cannot take its bytes away
         os.replace(partial, target)
         sync_folder(target.parent)
     finally:
@@ -280,12 +290,6 @@ def disk_in_words(folder: Path) -> Iterator[None]:
         raise ConfigurationError(
             f"This machine cannot read or write the files in {folder}: {error}"
         ) from error
-
-
-def sync_file(path: Path) -> None:
-    """Return when a power cut cannot take a file's bytes away."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def release_in_child(locks: list[Any]) -> None:

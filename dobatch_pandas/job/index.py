@@ -64,26 +64,6 @@ class Index:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return ``work(connection)``, which writes nothing."""
-        return self._run(work)
-
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """
-        Return ``work(connection)``, done in one transaction; another process's is waited for.
-
-        It is done once more where the database turns out to be damaged, on one made anew.
-        """
-        return self._run(lambda db: _transaction(db, work))
-
-    def close(self) -> None:
-        """Let go of the file; the next call opens it again."""
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
-            self._db = None
-
-    # -- opening
-
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
             try:
                 try:
@@ -102,6 +82,23 @@ class Index:
                 if self._db is not None and self._db.in_transaction:
                     self.close()
                 raise self._told(error) from error
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        Return ``work(connection)``, done in one transaction; another process's is waited for.
+
+        It is done once more where the database turns out to be damaged, on one made anew.
+        """
+        return self.read(lambda db: _transaction(db, work))
+
+    def close(self) -> None:
+        """Let go of the file; the next call opens it again."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+            self._db = None
+
+    # -- opening
 
     def _connection(self) -> sqlite3.Connection:
         # Somebody may have moved the file away, or put another one there.

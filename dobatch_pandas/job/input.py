@@ -34,7 +34,6 @@ __all__ = [
     "as_json",
     "check_source",
     "fingerprint",
-    "fingerprint_of",
     "frozen_in",
     "read_input",
     "read_labels",
@@ -99,13 +98,6 @@ def _written(pieces: Iterable[pa.RecordBatch], labels: pa.Table, target: Path) -
     if writer is None:
         raise AssertionError("an empty frame never gets here: `frame_problems` refuses it")
     writer.close()
-
-
-def fingerprint_of(frame: pd.DataFrame, recipe: Recipe, salt: str, lenient: Recipe) -> str:
-    """
-    Return what `write_input` would, without writing; `lenient` freezes rows that `recipe` would refuse.
-    """
-    return fingerprint(recipe, salt, freeze(lenient, frame))
 
 
 def frozen_in(folder: JobFolder) -> Iterator[pa.RecordBatch]:

@@ -41,7 +41,7 @@ from .account import account_here
 from .budget import bound_of
 from .ending import tell_at_the_end
 from .engine import Live
-from .folder import JobFolder, disk_in_words
+from .folder import disk_in_words
 from .home import Home
 from .journal import Journal
 from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
@@ -98,6 +98,7 @@ class Job:
         record = home.record(job_id)
         self.id = job_id
         self._home, self._record, self._known_recipe = home, record, recipe
+        self._folder = home.folder(job_id)
         self._rows: RowRecord | None = None
 
     @property
@@ -110,10 +111,6 @@ class Job:
         return _restored, (str(self._home.path), self.id)
 
     # -- looking
-
-    @property
-    def _folder(self) -> JobFolder:
-        return self._home.folder(self.id)
 
     @property
     def _live(self) -> Live | None:

@@ -128,14 +128,12 @@ def folded(job_id: str, data: bytes) -> State:
         for number, changed in entry.get("parts", {}).items():
             parts.setdefault(int(number), {}).update(changed)
     known = {name: value for name, value in job.items() if name in OF_THE_JOB}
-    return State(job_id, **known, parts={number: _part(number, parts[number]) for number in sorted(parts)})
-
-
-def _part(number: int, kept: Mapping[str, Any]) -> Part:
-    known = {name: value for name, value in kept.items() if name in DURABLE and name != "number"}
-    known["errors"] = tuple(ErrorGroup(*group) for group in known.get("errors", ()))
-    known.setdefault("requests", 0)
-    return Part(number, **known)
+    made = {}
+    for number in sorted(parts):
+        kept = {name: value for name, value in parts[number].items() if name in DURABLE and name != "number"}
+        kept["errors"] = tuple(ErrorGroup(*group) for group in kept.get("errors", ()))
+        made[number] = Part(number, **{"requests": 0, **kept})
+    return State(job_id, **known, parts=made)
 
 
 def _changes(before: State | None, after: State) -> dict[str, Any] | None:
@@ -150,21 +148,15 @@ def _changes(before: State | None, after: State) -> dict[str, Any] | None:
         known = before.parts.get(number) if before is not None else None
         if known is part:
             continue
-        changed = {name: _plain(getattr(part, name)) for name in DURABLE if _differs(known, part, name)}
+        old = vars(known) if known is not None else _PART_DEFAULTS
+        changed = {name: value for name in DURABLE if (value := getattr(part, name)) != old[name]}
         if changed:
+            if "errors" in changed:
+                changed["errors"] = [[g.code, g.count, g.example] for g in part.errors]
             parts[str(number)] = changed
     if parts:
         entry["parts"] = parts
     return entry or None
-
-
-def _differs(before: Part | None, after: Part, name: str) -> bool:
-    value = getattr(after, name)
-    return bool(value != (_PART_DEFAULTS[name] if before is None else getattr(before, name)))
-
-
-def _plain(value: Any) -> Any:
-    return [[g.code, g.count, g.example] for g in value] if isinstance(value, tuple) else value
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -90,7 +90,13 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
         _check_whose(home, record)
         if live is not None:
             _here.loop.ask(lambda: _here.engine.drop(live))
-        job = OpenJob(home, record, folder, _client_for(record.base_url))
+        client = _here.clients.get(record.base_url)
+        if client is None:
+            # Not the token that is set: it may be another service's by the next call.
+            token = _TokenFor(record.base_url)
+            client = Client(token=token, base_url=record.base_url, retries=0, budget=BUDGET)
+            _here.clients[record.base_url] = client
+        job = OpenJob(home, record, folder, client)
         if live is not None:
             job.listeners = live.job.listeners
         # What is over and done with takes no memory.
@@ -152,15 +158,6 @@ def _check_whose(home: Home, record: JobRecord) -> None:
             f"Job {record.id} was submitted by another account than the one that is set. If it is the same account with "
             'a new token, say so with dobatch.configure(token=..., account="same"); else set the token of the account.'
         )
-
-
-def _client_for(base_url: str) -> Client:
-    client = _here.clients.get(base_url)
-    if client is None:
-        client = _here.clients[base_url] = Client(
-            token=_TokenFor(base_url), base_url=base_url, retries=0, budget=BUDGET
-        )
-    return client
 
 
 class _TokenFor:

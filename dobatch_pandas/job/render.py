@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .budget import bound_of
 from .engine import Live
-from .folder import UNREADABLE, JobFolder, written_whole
+from .folder import JobFolder, written_whole
 from .home import Home, scope_of
 from .input import read_input
 from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered
@@ -28,7 +28,7 @@ from .result_files import copy_answers
 if TYPE_CHECKING:
     from .work import OpenJob
 
-__all__ = ["Known", "Stopped", "part_ids", "render", "write_part_manifest"]
+__all__ = ["Known", "Stopped", "render", "write_part_manifest"]
 
 
 class Stopped(Exception):
@@ -111,13 +111,16 @@ def _rendered_once(
     requests = skipped = 0
     parts = dict(live.state.parts)
     for number in parts:
-        ids = part_ids(folder, number)
+        ids = folder.part_ids(number)
         sent.add_new(keys_of(ids))
         requests += len(ids)
 
     def accept(part: part_files.Part) -> None:
         write_part_manifest(folder, part)
-        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=_bound(job, live, part))))
+        bound = None
+        if live.state.max_cost is not None:
+            bound = bound_of(part.path, record.model, record.provider, record.endpoint)
+        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=bound)))
         _wait_for_room(live, job, part.number)
 
     known = None
@@ -132,15 +135,21 @@ def _rendered_once(
         on_part=accept,
     )
     reused: list[pa.Array] = []
-    with written_whole(folder.manifest) as partial, _Manifest(partial, recipe.samples) as manifest:
+    position = 0
+    with written_whole(folder.manifest) as partial, ExitStack() as stack:
+        manifest: pq.ParquetWriter | None = None
         for frozen, labels in read_input(folder, record, recipe):
             rows = writer.add(frozen)
             fate = rows["fate"]
             reused.append(rows["custom_id"].filter(pc.equal(fate, Fate.REUSED)))
             requests += _count(pc.equal(fate, Fate.SENT))
             skipped += _count(pc.greater(fate, Fate.REUSED))
-            manifest.write(rows, labels)
-            job.rows_rendered = manifest.rows
+            table = _manifest_table(rows, labels, position, recipe.samples)
+            if manifest is None:
+                manifest = stack.enter_context(pq.ParquetWriter(partial, table.schema, compression="zstd"))
+            manifest.write_table(table)
+            position += frozen.num_rows
+            job.rows_rendered = position
             told()
             if live.gone:
                 raise Stopped
@@ -149,12 +158,6 @@ def _rendered_once(
     copied = copy_answers(job.home, known.found if known is not None else {}, taken, folder.reused)
     keys = keys_of(taken)
     return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
-
-
-def _bound(job: OpenJob, live: Live, part: part_files.Part) -> float | None:
-    if live.state.max_cost is None:
-        return None
-    return bound_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 
 
 def _room(live: Live, number: int) -> bool:
@@ -220,50 +223,22 @@ def write_part_manifest(folder: JobFolder, part: part_files.Part) -> None:
     part_files.sync_folder(part.path.parent)
 
 
-def part_ids(folder: JobFolder, number: int) -> pa.Array:
-    """Return the ids of a part's requests."""
-    with suppress(*UNREADABLE):
-        manifest = pq.read_table(folder.part_manifest(number))
-        return manifest["custom_id"].combine_chunks().cast(pa.string())
-    # A job of version 0.1.0 has them in the part alone, and so has one whose file is damaged.
-    return part_files.ids_of_part(folder.part(number))
-
-
 def _count(mask: Any) -> int:
     return int(pc.sum(mask).as_py() or 0)
 
 
-class _Manifest:
-    """Position, index labels, custom_id and fate of every request asked for, a row of the frame after the other."""
+def _manifest_table(
+    rows: pa.RecordBatch, labels: pa.RecordBatch | None, position: int, samples: int
+) -> pa.Table:
+    """
+    Position, index labels, custom_id and fate of every request asked for, a row of the input after the other.
 
-    def __init__(self, path: Any, samples: int) -> None:
-        self._path, self._samples = path, samples
-        self._writer: pq.ParquetWriter | None = None
-        self.rows = 0
-
-    def __enter__(self) -> _Manifest:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def write(self, rows: pa.RecordBatch, labels: pa.RecordBatch | None) -> None:
-        """Add what became of some rows; they have no labels where their position is their name."""
-        count = rows.num_rows // self._samples
-        of_row = pa.array(np.repeat(np.arange(count), self._samples))
-        columns = {
-            "position": pc.add(of_row, self.rows),
-            "custom_id": rows["custom_id"],
-            "fate": rows["fate"],
-        }
-        metadata = None
-        if labels is not None:
-            metadata = labels.schema.metadata
-            named = labels.take(of_row) if self._samples > 1 else labels
-            columns |= {name: named[name] for name in labels.schema.names}
-        table = pa.table(columns).replace_schema_metadata(metadata)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
-        self._writer.write_table(table)
-        self.rows += count
+    Rows have no labels where their position is their name.
+    """
+    of_row = pa.array(np.repeat(np.arange(rows.num_rows // samples), samples))
+    columns = {"position": pc.add(of_row, position), "custom_id": rows["custom_id"], "fate": rows["fate"]}
+    if labels is None:
+        return pa.table(columns)
+    named = labels.take(of_row) if samples > 1 else labels
+    columns |= {name: named[name] for name in labels.schema.names}
+    return pa.table(columns).replace_schema_metadata(labels.schema.metadata)

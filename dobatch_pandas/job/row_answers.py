@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
@@ -20,14 +19,14 @@ from dobatch_pandas.answers.result_lines import merge_results
 from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.codes import EXPLANATIONS, Fate
-from dobatch_pandas.questions.freeze import id_texts
+from dobatch_pandas.errors import outside
+from dobatch_pandas.questions.freeze import freeze, id_texts
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import ids_of
 
 from .folder import UNREADABLE, JobFolder, JobRecord
-from .input import fingerprint_of, read_labels
+from .input import fingerprint, read_labels
 from .machine import Part, State, why_missing
-from .render import part_ids
 from .result_files import TOKENS, Tally, failed_results, read_part_into
 from .rows import RowRecord, index_of
 
@@ -40,7 +39,7 @@ def read_results_of(folder: JobFolder, recipe: Recipe, part: Part, code: str, me
     return read_part_into(
         folder.result(part.number),
         files if part.batch_id is not None else [],
-        part_ids(folder, part.number),
+        folder.part_ids(part.number),
         recipe,
         batch_id=part.batch_id,
         missing_code=code,
@@ -207,7 +206,8 @@ class JobAnswers:
             "samples": recipe.samples,
             "json_schema": recipe.schema,
             "flatten": recipe.flatten,
-            "absent": self._absent(),
+            # Without any result, a request is not rendered yet, or the job does not ask it.
+            "absent": "missing_result" if self._state.rendered else "pending",
         }
 
     def _table(
@@ -221,7 +221,7 @@ class JobAnswers:
         awaited = [part.number for part in self._state.parts.values() if not part.final and parts is None]
         for number in awaited:
             if not self._folder.result(number).exists():
-                ids = part_ids(self._folder, number)
+                ids = self._folder.part_ids(number)
                 pending = failed_results(ids, "pending", EXPLANATIONS["pending"])
                 tables.append(pending if columns is None else pending.select(columns))
         if not tables:
@@ -230,10 +230,6 @@ class JobAnswers:
             # Every id is in just one part.
             return pa.concat_tables(tables, promote_options="default")
         return merge_results(tables)
-
-    def _absent(self) -> str:
-        """What a row without any result has: its request is not rendered yet, or the job does not ask it."""
-        return "missing_result" if self._state.rendered else "pending"
 
     def _rows(self) -> RowRecord | None:
         """The rows that were submitted; None where version 0.1 did not write them down, or they are files'."""
@@ -261,7 +257,7 @@ class JobAnswers:
         if record.source is not None or len(frame) != record.rows or not self._asks(frame):
             return False
         salt = f"{record.base_url} {record.account}"
-        return fingerprint_of(frame, recipe, salt, _lenient(recipe)) == record.fingerprint
+        return fingerprint(recipe, salt, freeze(_lenient(recipe), frame)) == record.fingerprint
 
     def _asks(self, frame: pd.DataFrame) -> bool:
         """Whether it can be computed what a frame's rows ask."""
@@ -318,7 +314,7 @@ class JobAnswers:
                 f"{unknown:,} of {len(places):,} rows cannot be told to be rows that job {self._record.id} has asked "
                 f"({why}); their code is row_changed. Join to the frame as it was submitted, or take job.result(), "
                 "which has all answers on the labels of that frame.",
-                stacklevel=_outside(),
+                stacklevel=outside(),
             )
         at = pa.array(
             (places[:, None] * every + np.arange(every)).reshape(-1), mask=np.repeat(places < 0, every)
@@ -353,7 +349,7 @@ class Arrivals:
         if self._left is None:
             self._left = np.ones(len(index), bool)
         open_parts = [part.number for part in state.parts.values() if not part.final]
-        awaited = pa.chunked_array([part_ids(answers._folder, n) for n in open_parts], pa.string())
+        awaited = pa.chunked_array([answers._folder.part_ids(n) for n in open_parts], pa.string())
         waits = pc.fill_null(pc.is_in(ids, value_set=awaited), False).to_numpy(zero_copy_only=False)
         come = self._left & ~waits.reshape(-1, every).any(axis=1)
         if not come.any():
@@ -383,12 +379,3 @@ def _read(file: Path, columns: list[str] | None, known: dict[tuple[Path, int, in
     if this not in known:
         known[this] = pq.read_table(file, columns=columns)
     return known[this]
-
-
-def _outside() -> int:
-    """How far up the stack the caller outside this package is."""
-    package = __name__.partition(".")[0]
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return max(level - 1, 1)

@@ -33,7 +33,7 @@ from .process import home_here, live_of, wake
 from .render import Known
 from .rows import RowRecord
 
-__all__ = ["answered_here", "home_with_token", "salt_here", "submit_dataset", "submit_frame"]
+__all__ = ["answered_here", "salt_here", "submit_dataset", "submit_frame"]
 
 
 def submit_frame(
@@ -65,7 +65,7 @@ def submit_frame(
     ask : str, optional
         Name of one fresh asking: whoever does the same submit again under this name finds its job.
     """
-    home = home_with_token()
+    client, home = Client(retries=1), home_here()
     check_max_cost(max_cost)
     known: list[RowRecord] = []
     frozen: list[JobFolder] = []
@@ -83,6 +83,7 @@ def submit_frame(
         return frozen_in(frozen[0])
 
     job = _submitted(
+        client,
         home,
         recipe,
         len(frame),
@@ -137,7 +138,7 @@ def submit_dataset(
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
-    home = home_with_token()
+    client, home = Client(retries=1), home_here()
     unfit = output_problems(target, files.folders, home.rows())
     try:
         fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
@@ -151,6 +152,7 @@ def submit_dataset(
         return freeze_batches(recipe, files.batches(recipe.columns))
 
     return _submitted(
+        client,
         home,
         recipe,
         rows,
@@ -168,13 +170,8 @@ def salt_here(home: Home) -> str:
     return f"{settings().base_url} {account_here(home.path)}"
 
 
-def home_with_token() -> Home:
-    """Return the home that is set now; says what is wrong with the token or the address."""
-    Client().close()
-    return home_here()
-
-
 def _submitted(
+    client: Client,
     home: Home,
     recipe: Recipe,
     rows: int,
@@ -198,7 +195,7 @@ def _submitted(
         if record is None:
             if max_cost is not None:
                 stay_within(max_cost, recipe.model, most())
-            _knock()
+            _knock(client)
             mine = JobRecord(
                 id=job_id,
                 created=time.time(),
@@ -266,7 +263,7 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
     from .cluster import ClusterJob, look_at_workers, prepare, remember
     from .on_worker import Asker
 
-    home = home_with_token()
+    client, home = Client(retries=1), home_here()
     check_max_cost(max_cost)
     asker = Asker.here(recipe)
     look_at_workers(asker)
@@ -282,6 +279,7 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
         remember(home.folder(record.id), frame, recipe, None)
 
     job = _submitted(
+        client,
         home,
         recipe,
         prepared.rows,
@@ -308,9 +306,9 @@ def answered_here(home: Home, recipe: Recipe) -> KeySet | None:
     return Known(home, settings().base_url, account_here(home.path), recipe.provider, recipe.endpoint)
 
 
-def _knock() -> None:
+def _knock(client: Client) -> None:
     """Find out now, in the user's own cell, that the service cannot be reached or refuses the token."""
-    with Client(retries=1) as client:
+    with client:
         try:
             client.list_batches(limit=1)
         except (ServerError, TooManyRequests):

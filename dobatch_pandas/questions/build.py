@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 from collections import Counter
@@ -17,8 +16,9 @@ from dobatch_pandas.endpoints import endpoint_for
 from dobatch_pandas.endpoints.chat import CHAT
 from dobatch_pandas.endpoints.endpoint import Endpoint
 from dobatch_pandas.endpoints.parameters import meant
-from dobatch_pandas.errors import InputError, Problem
+from dobatch_pandas.errors import InputError, Problem, outside
 
+from .freeze import encodes
 from .problems import frame_problems
 from .prompts import Column, messages_problem, numbers_in
 from .recipe import Recipe
@@ -155,18 +155,9 @@ def build_recipe(
         warnings.warn(
             f"The schema is sent with strict: false, since strict decoding has no form for this: {reasons}. Answers are "
             "judged by it all the same.",
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
     return recipe
-
-
-def _outside() -> int:
-    """How far up the stack the caller outside this package is."""
-    package = __name__.partition(".")[0]
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return max(level - 1, 1)
 
 
 def option_problems(
@@ -198,7 +189,7 @@ def option_problems(
         ]
     for name, value in {"model": model, "into": into, "metadata": metadata}.items():
         texts = [x for pair in value.items() for x in pair] if isinstance(value, Mapping) else [value]
-        if any(isinstance(text, str) and not _encodes(text) for text in texts):
+        if any(isinstance(text, str) and not encodes(text) for text in texts):
             problems.append(f"{name} holds half of a surrogate pair, which no request can carry.")
     if isinstance(custom_id, (pd.Series, list, np.ndarray)):
         problems.append("custom_id takes the name of a column that holds the ids: assign them to one first.")
@@ -232,14 +223,6 @@ def param_problems(endpoint: Endpoint, params: Mapping[str, Any], model: str = "
         if name not in endpoint.limits and not all(map(math.isfinite, numbers_in(value))):
             problems.append(f"{name} is {value!r:.200}; JSON has no word for nan or inf.")
     return problems
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _column_as_null(value: Any) -> None:

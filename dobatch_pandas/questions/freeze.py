@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.endpoints import endpoint_for
 from dobatch_pandas.errors import InputError, Problem
 
@@ -138,7 +139,7 @@ def id_texts(values: pd.Series) -> pd.Series:
         )
         # Half a surrogate pair is no text: it is named by `encodable`, not sent.
         texts = pa.array(
-            [word if word is None or _encodes(word) else None for word in words], pa.large_string()
+            [word if word is None or encodes(word) else None for word in words], pa.large_string()
         )
     return pd.Series(texts.to_pandas().to_numpy(), index=values.index, name=values.name, dtype="str")
 
@@ -147,10 +148,11 @@ def encodable(values: pd.Series) -> Mask:
     """Which values are not text that no request can carry (half a surrogate pair)."""
     if _text_column(values) is not None:
         return np.ones(len(values), bool)
-    return np.array([not isinstance(value, str) or _encodes(value) for value in _objects(values)], bool)
+    return np.array([not isinstance(value, str) or encodes(value) for value in _objects(values)], bool)
 
 
-def _encodes(text: str) -> bool:
+def encodes(text: str) -> bool:
+    """Whether a request can carry a text: it holds no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -241,7 +243,7 @@ def _text_column(values: pd.Series) -> pa.Array | None:
     if pd.api.types.is_bool_dtype(kind) and not pd.api.types.is_object_dtype(kind):
         return pc.if_else(pa.array(values, from_pandas=True), "True", "False").cast(pa.large_string())
     if pd.api.types.is_integer_dtype(kind):
-        return _one_chunk(values).cast(pa.large_string())
+        return one_array(pa.array(values, from_pandas=True)).cast(pa.large_string())
     if pd.api.types.is_object_dtype(kind) and pd.api.types.infer_dtype(values, skipna=True) not in (
         "string",
         "empty",
@@ -250,16 +252,11 @@ def _text_column(values: pd.Series) -> pa.Array | None:
     if not (pd.api.types.is_object_dtype(kind) or isinstance(kind, pd.StringDtype) or _is_arrow_text(kind)):
         return None
     try:
-        found = _one_chunk(values).cast(pa.large_string())
+        found = one_array(pa.array(values, from_pandas=True)).cast(pa.large_string())
         found.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
         return None
     return found
-
-
-def _one_chunk(values: pd.Series) -> pa.Array:
-    found = pa.array(values, from_pandas=True)
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def _is_arrow_text(kind: Any) -> bool:
@@ -297,7 +294,7 @@ def _objects(values: pd.Series) -> list[Any]:
         try:
             return list(values)
         except UnicodeDecodeError:
-            broken = _one_chunk(values).cast(pa.large_binary()).to_pylist()
+            broken = one_array(pa.array(values, from_pandas=True)).cast(pa.large_binary()).to_pylist()
             return [None if raw is None else raw.decode(errors="surrogateescape") for raw in broken]
     kind = values.dtype
     if isinstance(kind, pd.Float32Dtype) or (

@@ -152,16 +152,14 @@ class PartFiles:
         """
         for start, stop, full in self._filling.runs(lengths):
             if stop > start:
-                self._append(lines(start, stop))
+                block = lines(start, stop)
+                if self._file is None:
+                    self._file = open(self._path.with_suffix(".partial"), "wb")  # noqa: SIM115  closed by finish
+                self._settle()
+                self._written = self._disk.submit(self._file.write, block)
                 self._ids.append(ids.slice(start, stop - start))
             if full:
                 self.finish()
-
-    def _append(self, block: Any) -> None:
-        if self._file is None:
-            self._file = open(self._partial, "wb")  # noqa: SIM115  closed by finish, or with the process
-        self._settle()
-        self._written = self._disk.submit(self._file.write, block)
 
     def _settle(self) -> None:
         if self._written is not None:
@@ -172,23 +170,20 @@ class PartFiles:
     def _path(self) -> Path:
         return self._directory / f"part-{self._number:05}.jsonl"
 
-    @property
-    def _partial(self) -> Path:
-        return self._path.with_suffix(".partial")
-
     def finish(self) -> None:
         """Let the file appear, and tell."""
         if self._file is None:
             return
         self._settle()
-        os.chmod(self._partial, 0o600)
+        os.chmod(self._file.name, 0o600)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+        path = self._path
+        os.replace(self._file.name, path)
         self._file = None
-        os.replace(self._partial, self._path)
         ids = pa.concat_arrays([piece.cast(pa.string()) for piece in self._ids])
-        part = Part(self._number, self._path, self._filling.requests, self._filling.bytes, ids)
+        part = Part(self._number, path, self._filling.requests, self._filling.bytes, ids)
         self._number, self._ids = self._number + 1, []
         self._filling.empty()
         if self._on_part is not None:

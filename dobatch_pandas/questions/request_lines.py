@@ -160,8 +160,11 @@ class RequestWriter:
         return _outcome(ids, fate, present, samples)
 
     def _lines(self, names: pa.LargeBinaryArray, rows: pa.LargeBinaryArray) -> memoryview:
+        """The lines, end to end."""
         lines = side_by_side([START, names, self._follows, rows, self._end])
-        return memoryview(_bytes_of(lines))
+        _, bounds, data = lines.buffers()
+        edges = np.frombuffer(bounds, np.int64)[lines.offset : lines.offset + len(lines) + 1]
+        return memoryview(data.slice(edges[0], edges[-1] - edges[0]))
 
     def _owned(self, kept: pa.RecordBatch) -> tuple[pa.Array, pa.LargeBinaryArray, Keys]:
         """The user's ids, as they stand in a line, and their keys."""
@@ -229,13 +232,6 @@ def _digests(state: blake2b, rows: list[bytes], last: bytes) -> list[bytes]:
         one.update(last)
         digests.append(one.digest())
     return digests
-
-
-def _bytes_of(column: pa.LargeBinaryArray) -> pa.Buffer:
-    """The bytes of a column's values, end to end."""
-    _, bounds, data = column.buffers()
-    edges = np.frombuffer(bounds, np.int64)[column.offset : column.offset + len(column) + 1]
-    return data.slice(edges[0], edges[-1] - edges[0])
 
 
 def _present(frozen: pa.RecordBatch) -> pa.Array | None:

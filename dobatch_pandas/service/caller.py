@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +30,7 @@ from dobatch_pandas.errors import (
     Unauthorized,
 )
 
-from .limiter import Limiter, limiter_for
+from .limiter import limiter_for
 from .network import (
     RETRY_STATUSES,
     Network,
@@ -89,7 +88,7 @@ class Caller:
         self._proxies = {parts.scheme: environment_proxy(base_url) or ""}
         self._source, self._network, self._retry, self._budget = token, network, retry, budget
         self._closed = threading.Event()
-        self._session = _session(_Bearer(self.token))
+        self._session = _session(self._signed)
 
     def token(self) -> str:
         """Return the current token; raise ConfigurationError where there is none that can be right."""
@@ -100,6 +99,11 @@ class Caller:
                 f"{' or '.join(config.TOKEN_VARIABLES)}."
             )
         return token
+
+    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put the token on a request; where there is an ``auth``, requests looks into no ``.netrc``."""
+        request.headers["Authorization"] = f"Bearer {self.token()}"
+        return request
 
     def pause(self, seconds: float) -> None:
         """Wait; raise ConnectionFailed as soon as the caller is closed."""
@@ -143,7 +147,7 @@ class Caller:
         while True:
             self.pause(0)
             if not self._limiter.wait(max(deadline - time.monotonic(), 0.0)):
-                raise self._out_of_turns(operation)
+                raise _out_of_turns(self._limiter.delay(), operation)
             failure: ApiError | ConnectionFailed
             try:
                 return self._ask(method, url, operation, data, headers or {})
@@ -160,7 +164,7 @@ class Caller:
     def turn(self) -> None:
         """Wait for the turn of a call that another machine makes."""
         if not self._limiter.wait(self._budget):
-            raise self._out_of_turns("have another machine call")
+            raise _out_of_turns(self._limiter.delay(), "have another machine call")
 
     def stay_away(self, seconds: float) -> None:
         """Let no call through for so long."""
@@ -242,15 +246,15 @@ class Caller:
             operation=operation,
         )
 
-    def _out_of_turns(self, operation: str) -> TooManyRequests:
-        delay = self._limiter.delay()
-        return TooManyRequests(
-            f"the rate limit lets no call through for another {delay:,.0f} seconds",
-            status=429,
-            id="too_many_requests",
-            retry_after=delay,
-            operation=operation,
-        )
+
+def _out_of_turns(delay: float, operation: str) -> TooManyRequests:
+    return TooManyRequests(
+        f"the rate limit lets no call through for another {delay:,.0f} seconds",
+        status=429,
+        id="too_many_requests",
+        retry_after=delay,
+        operation=operation,
+    )
 
 
 def foreign(operation: str) -> ApiError:
@@ -258,34 +262,16 @@ def foreign(operation: str) -> ApiError:
     return ApiError("the answer lacks what the documentation promises", status=200, operation=operation)
 
 
-class _Bearer(requests.auth.AuthBase):
-    """Puts the token on each request; being an ``auth``, it also keeps requests from using a ``.netrc``."""
-
-    def __init__(self, token: Callable[[], str]) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token()}"
-        return request
-
-
-def _session(auth: _Bearer) -> requests.Session:
+def _session(auth: Callable[[requests.PreparedRequest], requests.PreparedRequest]) -> requests.Session:
     session = requests.Session()
     session.auth = auth
-    session.headers["User-Agent"] = f"dobatch-pandas/{_version()}"
+    session.headers["User-Agent"] = f"dobatch-pandas/{config.VERSION}"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # Repeats are counted in one place, Caller.call, which knows the limits.
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=16, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("dobatch-pandas")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 def _may_change(failure: ApiError | ConnectionFailed, idempotent: bool) -> bool:

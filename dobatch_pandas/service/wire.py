@@ -176,6 +176,7 @@ def read_batch(answer: object) -> Batch:
     data = _unwrapped(answer, "batch", "node", "data")
     status = (_text_member(data, "status") or "unknown").strip()
     status = _SPELLINGS.get(status.lower(), status.lower())
+    counts = _mapping(data.get("request_counts"))
     ended_at = _time(
         data, "completed_at", "failed_at", "cancelled_at", "canceled_at", "expired_at", "ended_at"
     )
@@ -189,7 +190,11 @@ def read_batch(answer: object) -> Batch:
         input_file_id=_text_member(data, "input_file_id", "file_id"),
         output_file_id=_text_member(data, "output_file_id"),
         error_file_id=_text_member(data, "error_file_id"),
-        counts=_counts(data.get("request_counts")),
+        counts=RequestCounts(
+            total=_count(counts, "total"),
+            completed=_count(counts, "completed", "succeeded"),
+            failed=_count(counts, "failed", "errored"),
+        ),
         request_id=_text_member(data, "request_id"),
         metadata=dict(_mapping(data.get("metadata"))),
         errors=tuple(_batch_errors(data.get("errors"))),
@@ -295,15 +300,6 @@ def _count(data: dict[str, Any], *names: str) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             return max(value, 0)
     return 0
-
-
-def _counts(value: object) -> RequestCounts:
-    data = _mapping(value)
-    return RequestCounts(
-        total=_count(data, "total"),
-        completed=_count(data, "completed", "succeeded"),
-        failed=_count(data, "failed", "errored"),
-    )
 
 
 def _batch_errors(value: object) -> Iterable[BatchError]:
