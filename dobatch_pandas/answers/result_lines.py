@@ -22,7 +22,7 @@ from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.endpoints import ENDPOINT_AT, PROVIDERS, claimed_by, read_body
-from dobatch_pandas.endpoints.answer import path, true, words
+from dobatch_pandas.endpoints.answer import READ, path, true, words
 from dobatch_pandas.endpoints.chat import CHAT
 from dobatch_pandas.endpoints.endpoint import Endpoint
 from dobatch_pandas.endpoints.openai import OPENAI
@@ -35,13 +35,7 @@ RESULTS = pa.schema(
         ("custom_id", pa.string()),
         ("status", pa.string()),  # "succeeded": there is an answer; "failed": error_code says why not
         ("status_code", pa.int16()),
-        ("text", pa.large_string()),
-        ("finish_reason", pa.string()),
-        ("model", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("cached_tokens", pa.int64()),
-        ("reasoning_tokens", pa.int64()),
+        *READ.items(),
         ("request_id", pa.string()),
         ("error_code", pa.string()),
         ("error_message", pa.string()),
@@ -72,13 +66,7 @@ def read_entry(entry: Any) -> tuple[Any, ...] | None:
         custom_id,
         "succeeded" if answer.code is None else "failed",
         status,
-        answer.text,
-        answer.finish_reason,
-        answer.model,
-        answer.prompt_tokens,
-        answer.completion_tokens,
-        answer.cached_tokens,
-        answer.reasoning_tokens,
+        *answer[: len(READ)],
         request_id,
         answer.code,
         answer.message,

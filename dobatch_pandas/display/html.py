@@ -14,7 +14,7 @@ import pandas as pd
 from dobatch_pandas.codes import RETRYABLE, ErrorGroup
 
 from . import text
-from .snapshot import NEVER_RUN, BatchRow, Snapshot
+from .snapshot import NEVER_RUN, SHOWN, BatchRow, Snapshot
 
 __all__ = ["batches_html", "errors_html", "line_html", "plain", "static_html", "table_html", "words_html"]
 
@@ -29,6 +29,7 @@ RED = ("#d64545", "var(--jp-error-color1, var(--vscode-charts-red, #d64545))")
 AMBER = ("#b26a00", "var(--jp-warn-color1, var(--vscode-charts-orange, #b26a00))")
 BLUE = ("#3b82c4", "var(--jp-brand-color1, var(--vscode-charts-blue, #3b82c4))")
 GREY = ("#808080", "#808080")
+_COLOURS = {"green": GREEN, "red": RED, "amber": AMBER, "blue": BLUE, "grey": GREY}
 Colour = tuple[str, str]
 LINE = "rgba(128,128,128,.35)"
 _TRACK = "rgba(128,128,128,.2)"
@@ -41,23 +42,6 @@ FRAME = (
     f"{_FONT};font-size:13px;line-height:1.5;border:1px solid {LINE};border-radius:6px;"
     "padding:10px 14px;margin:4px 0;max-width:760px;box-sizing:border-box"
 )
-
-# Sign, colour: the sign says it where colours are not seen.
-_SIGNS = {
-    "recorded": ("○", BLUE),
-    "rendering": ("●", BLUE),
-    "uploading": ("↑", BLUE),
-    "queued": ("○", BLUE),
-    "running": ("▶", BLUE),
-    "finalizing": ("●", BLUE),
-    "downloading": ("↓", BLUE),
-    "cancelling": ("×", AMBER),
-    "paused": ("!", AMBER),
-    "completed": ("✓", GREEN),
-    "failed": ("✗", RED),
-    "expired": ("×", GREY),
-    "cancelled": ("×", GREY),
-}
 
 
 def _paint(what: str, colour: Colour, pattern: str = "{}") -> str:
@@ -184,7 +168,8 @@ def words_html(words: str) -> str:
 
 
 def _sign_html(snapshot: Snapshot) -> str:
-    sign, colour = _SIGNS[snapshot.state]
+    _, sign, name = SHOWN[snapshot.state]
+    colour = _COLOURS[name]
     if text.all_failed(snapshot):
         sign, colour = "✗", RED
     elif snapshot.state == "completed" and (snapshot.failed or snapshot.skipped):

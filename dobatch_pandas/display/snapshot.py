@@ -8,7 +8,7 @@ from typing import Literal
 
 from dobatch_pandas.codes import RETRYABLE, ErrorGroup
 
-__all__ = ["BatchRow", "Expected", "Snapshot", "State"]
+__all__ = ["SHOWN", "BatchRow", "Expected", "Snapshot", "State"]
 
 State = Literal[
     "recorded",  # on disk, nothing has left yet
@@ -25,6 +25,24 @@ State = Literal[
     "expired",
     "cancelled",
 ]
+
+
+# In words, as a sign that says it where colours are not seen, and in what colour.
+SHOWN: dict[State, tuple[str, str, Literal["blue", "amber", "green", "red", "grey"]]] = {
+    "recorded": ("Saved", "○", "blue"),
+    "rendering": ("Preparing", "●", "blue"),
+    "uploading": ("Uploading", "↑", "blue"),
+    "queued": ("Queued", "○", "blue"),
+    "running": ("Running", "▶", "blue"),
+    "finalizing": ("Writing results", "●", "blue"),
+    "downloading": ("Reading answers", "↓", "blue"),
+    "cancelling": ("Cancelling", "×", "amber"),
+    "paused": ("Paused", "!", "amber"),
+    "completed": ("Done", "✓", "green"),
+    "failed": ("Failed", "✗", "red"),
+    "expired": ("Expired", "×", "grey"),
+    "cancelled": ("Cancelled", "×", "grey"),
+}
 
 
 @dataclass(frozen=True)

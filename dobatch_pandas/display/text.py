@@ -6,25 +6,10 @@ import math
 import time
 from dataclasses import dataclass
 
-from .snapshot import Expected, Snapshot
+from .snapshot import SHOWN, Expected, Snapshot
 
 __all__ = ["Mark", "Portions", "describe", "dollars", "duration", "portions"]
 
-_WORDS = {
-    "recorded": "Saved",
-    "rendering": "Preparing",
-    "uploading": "Uploading",
-    "queued": "Queued",
-    "running": "Running",
-    "finalizing": "Writing results",
-    "downloading": "Reading answers",
-    "cancelling": "Cancelling",
-    "paused": "Paused",
-    "completed": "Done",
-    "failed": "Failed",
-    "expired": "Expired",
-    "cancelled": "Cancelled",
-}
 _ASCII = str.maketrans({"·": "-", "→": "->", "\u202f": " ", "–": "-"})
 _HERE = ("rendered", "uploading", "uploaded", "held")
 
@@ -206,12 +191,12 @@ def state_word(snapshot: Snapshot) -> str:
         return "Done, with failures"
     if snapshot.state == "completed" and snapshot.skipped:
         return "Done, not all sent"
-    return _WORDS[snapshot.state]
+    return SHOWN[snapshot.state][0]
 
 
 def short_word(snapshot: Snapshot) -> str:
     """One word or two for the state, where the counts stand beside it."""
-    return "All failed" if all_failed(snapshot) else _WORDS[snapshot.state]
+    return "All failed" if all_failed(snapshot) else SHOWN[snapshot.state][0]
 
 
 def headline(snapshot: Snapshot) -> str:

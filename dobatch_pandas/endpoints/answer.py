@@ -15,6 +15,7 @@ from dobatch_pandas.codes import EXPLANATIONS
 __all__ = [
     "ENDINGS",
     "INTEGER",
+    "READ",
     "STRING",
     "TEXT",
     "Answer",
@@ -34,6 +35,20 @@ __all__ = [
     "true",
     "words",
 ]
+
+
+STRING, TEXT, INTEGER = pa.string(), pa.large_string(), pa.int64()
+
+READ = {
+    "text": TEXT,
+    "finish_reason": STRING,
+    "model": STRING,
+    "prompt_tokens": INTEGER,
+    "completion_tokens": INTEGER,
+    "cached_tokens": INTEGER,
+    "reasoning_tokens": INTEGER,
+}
+"""What is kept of an answer, and how: the first fields of `Answer`, in their order."""
 
 
 class Answer(NamedTuple):
@@ -153,8 +168,6 @@ def calls_as_text(calls: list[tuple[str | None, Any]]) -> str:
 
 
 # Whole columns ----------------------------------------------------------------------------------------
-
-STRING, TEXT, INTEGER = pa.string(), pa.large_string(), pa.int64()
 
 
 def arrow_type(shape: Any) -> Any:

@@ -15,41 +15,6 @@ import pandas as pd
 import pyarrow as pa
 
 FAILING = 0.02
-WORDS = [
-    "the",
-    "quick",
-    '"brown"',
-    "fox",
-    "said:",
-    "I",
-    "cannot",
-    "recommend",
-    "this\nproduct",
-    "🙂",
-    "because",
-    "café",
-    "\u2028",
-    "it",
-    "was",
-    "delivered",
-    "late",
-    "and",
-    "the",
-    "colour",
-    "was",
-    "wrong",
-    "but",
-    "otherwise",
-    "everything",
-    "is",
-    "fine",
-    "and",
-    "I",
-    "would",
-    "buy",
-    "it",
-    "again",
-]
 
 
 def prepare(folder: Path, rows: int) -> None:
@@ -59,7 +24,7 @@ def prepare(folder: Path, rows: int) -> None:
         if path.exists():
             continue
         rng = random.Random(seed)
-        texts = [" ".join(rng.choices(WORDS, k=120))[:600] for _ in range(1000)]
+        texts = [" ".join(rng.choices(measure.WORDS, k=120))[:600] for _ in range(1000)]
         ids = [f"{rng.getrandbits(128):032x}" for _ in range(number)]
         (folder / f"ids-{number}.json").write_bytes(orjson.dumps(ids))
         rng.shuffle(ids)

@@ -23,41 +23,6 @@ import pyarrow as pa
 MODEL = "gpt-4.1-mini"
 SYSTEM = "You are a helpful classifier."
 PROMPT = "Sentiment of: {review}\nAnswer pos or neg."
-WORDS = [
-    "the",
-    "quick",
-    '"brown"',
-    "fox",
-    "said:",
-    "I",
-    "cannot",
-    "recommend",
-    "this\nproduct",
-    "🙂",
-    "because",
-    "café",
-    "\u2028",
-    "it",
-    "was",
-    "delivered",
-    "late",
-    "and",
-    "the",
-    "colour",
-    "was",
-    "wrong",
-    "but",
-    "otherwise",
-    "everything",
-    "is",
-    "fine",
-    "and",
-    "I",
-    "would",
-    "buy",
-    "it",
-    "again",
-]
 
 Write = Callable[[pd.DataFrame, Path], object]
 
@@ -69,7 +34,7 @@ def prepare(folder: Path, rows: int) -> None:
         if path.exists():
             continue
         rng = random.Random(1)
-        texts = [" ".join(rng.choices(WORDS, k=108)) for _ in range(2000)]
+        texts = [" ".join(rng.choices(measure.WORDS, k=108)) for _ in range(2000)]
         field = pa.field("review", pa.large_string())
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, pa.schema([field])) as writer:
             for start in range(0, number, 100_000):

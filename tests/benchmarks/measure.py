@@ -20,7 +20,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Case", "main", "measured", "table"]
+__all__ = ["WORDS", "Case", "main", "measured", "table"]
+
+WORDS = ['the', 'quick', '"brown"', 'fox', 'said:', 'I', 'cannot', 'recommend', 'this\nproduct', '🙂', 'because', 'café', '\u2028', 'it', 'was', 'delivered', 'late', 'and', 'the', 'colour', 'was', 'wrong', 'but', 'otherwise', 'everything', 'is', 'fine', 'and', 'I', 'would', 'buy', 'it', 'again']
+"""What texts are made of: quotes, newlines, emoji and U+2028 among them."""
 
 Case = Callable[[Path, int], dict[str, Any]]
 """Does its own preparation, then times one thing with `measured`. Takes a folder for files, and the rows."""
