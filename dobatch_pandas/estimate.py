@@ -17,7 +17,7 @@ from .arrow.keyset import KeySet, keys_of
 from .codes import Fate
 from .display.html import price_html, size
 from .display.text import dollars
-from .endpoints import ENDPOINT_AT
+from .endpoints import ENDPOINT_AT, PROVIDERS
 from .errors import BudgetExceeded, InputError
 from .prices import Price, cost, price_of, price_words
 from .questions.freeze import freeze
@@ -260,7 +260,8 @@ class Estimator:
         most = np.zeros(len(sample))
         fixed = np.zeros(len(sample), np.int64)
         for number, body in enumerate(map(orjson.loads, sample)):
-            body = body.get(self._endpoint.provider.asks, body)  # a whole line, or what is in it
+            # A whole line, or what is in it.
+            body = next((body[one.asks] for one in PROVIDERS.values() if one.asks in body), body)
             found, fixed[number] = self._read(body)
             texts += found
             owners += [number] * len(found)

@@ -270,8 +270,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     try:
         yield partial
         os.chmod(partial, 0o600)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())  # a power cut cannot take its bytes away
+        sync_file(partial)
         os.replace(partial, target)
         sync_folder(target.parent)
     finally:
@@ -290,6 +289,12 @@ def disk_in_words(folder: Path) -> Iterator[None]:
         raise ConfigurationError(
             f"This machine cannot read or write the files in {folder}: {error}"
         ) from error
+
+
+def sync_file(path: Path) -> None:
+    """Return when a power cut cannot take a file's bytes away."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def release_in_child(locks: list[Any]) -> None:

@@ -22,7 +22,41 @@ import numpy as np
 
 __all__ = ["WORDS", "Case", "main", "measured", "table"]
 
-WORDS = ['the', 'quick', '"brown"', 'fox', 'said:', 'I', 'cannot', 'recommend', 'this\nproduct', '🙂', 'because', 'café', '\u2028', 'it', 'was', 'delivered', 'late', 'and', 'the', 'colour', 'was', 'wrong', 'but', 'otherwise', 'everything', 'is', 'fine', 'and', 'I', 'would', 'buy', 'it', 'again']
+WORDS = [
+    "the",
+    "quick",
+    '"brown"',
+    "fox",
+    "said:",
+    "I",
+    "cannot",
+    "recommend",
+    "this\nproduct",
+    "🙂",
+    "because",
+    "café",
+    "\u2028",
+    "it",
+    "was",
+    "delivered",
+    "late",
+    "and",
+    "the",
+    "colour",
+    "was",
+    "wrong",
+    "but",
+    "otherwise",
+    "everything",
+    "is",
+    "fine",
+    "and",
+    "I",
+    "would",
+    "buy",
+    "it",
+    "again",
+]
 """What texts are made of: quotes, newlines, emoji and U+2028 among them."""
 
 Case = Callable[[Path, int], dict[str, Any]]
