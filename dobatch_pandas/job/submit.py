@@ -65,7 +65,7 @@ def submit_frame(
     ask : str, optional
         Name of one fresh asking: whoever does the same submit again under this name finds its job.
     """
-    client, home = Client(retries=1), home_here()
+    client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     check_max_cost(max_cost)
     known: list[RowRecord] = []
     frozen: list[JobFolder] = []
@@ -138,7 +138,7 @@ def submit_dataset(
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
-    client, home = Client(retries=1), home_here()
+    client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     unfit = output_problems(target, files.folders, home.rows())
     try:
         fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
@@ -263,7 +263,7 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
     from .cluster import ClusterJob, look_at_workers, prepare, remember
     from .on_worker import Asker
 
-    client, home = Client(retries=1), home_here()
+    client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     check_max_cost(max_cost)
     asker = Asker.here(recipe)
     look_at_workers(asker)

@@ -30,7 +30,7 @@ from dobatch_pandas.errors import (
     Unauthorized,
 )
 
-from .limiter import limiter_for
+from .limiter import Limiter, limiter_for
 from .network import (
     RETRY_STATUSES,
     Network,
