@@ -48,7 +48,7 @@ class Client(NotebookClient):
                 self._update_display_id(message["content"]["transient"]["display_id"], message)
 
 
-def execute(path: Path, parameters: Mapping[str, Any] | None = None, timeout: int = 600) -> Any:
+def execute(path: Path, parameters: Mapping[str, Any] | None = None, timeout: int = 3600) -> Any:
     """
     Return a notebook as it is after all of its cells have run, in a kernel and a home of its own.
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
-from .significance import mean_share
+from .significance import cluster_codes, mean_share
 
 __all__ = ["Comparison", "Counts", "Evaluation", "Metric", "Noise", "Reduce"]
 
@@ -217,19 +217,21 @@ class Evaluation:
         if not 1 <= k <= there:
             raise InputError(f"k={k!r} must be from 1 to {there}, the number of samples there are.")
         right, answers = self._right_of_each()
+        enough = answers >= k
         values = [
-            1 - math.comb(n - c, k) / math.comb(n, k) for n, c in zip(answers, right, strict=True) if n >= k
+            1 - math.comb(n - c, k) / math.comb(n, k)
+            for n, c in zip(answers[enough].tolist(), right[enough].tolist(), strict=True)
         ]
-        return mean_share(np.array(values, dtype=float), self.confidence)
+        codes = None if self.cluster is None else cluster_codes(self.frame[self.cluster])[enough]
+        return mean_share(np.array(values, dtype=float), self.confidence, codes)
 
-    def _right_of_each(self) -> tuple[list[int], list[int]]:
-        """How many samples of each counted row are right, and how many count."""
+    def _right_of_each(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """How many samples of each row are right, and how many count."""
         counted = [] if self.failed == "exclude" else ["failed"]
         graded = list(self.runs.values()) or [self.rows]
         right = sum((run["outcome"] == "correct").to_numpy(int) for run in graded)
         there = sum(run["outcome"].isin(["correct", "wrong", *counted]).to_numpy(int) for run in graded)
-        kept = np.asarray(there) > 0
-        return np.asarray(right)[kept].tolist(), np.asarray(there)[kept].tolist()
+        return np.asarray(right), np.asarray(there)
 
     def wrong(self, n: int | None = None) -> pd.DataFrame:
         """

@@ -491,6 +491,10 @@ class _Counting:
             return rows["share"].to_numpy(float)
         return (rows["outcome"] == "correct").to_numpy(float)
 
+    def together(self, chosen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        """Which of the chosen rows belong together; None where each stands for itself."""
+        return None if self.clusters is None else self.clusters[chosen]
+
     def accuracy(
         self, rows: pd.DataFrame, chosen: np.ndarray[Any, Any], samples: int = 1
     ) -> tuple[float, float, float]:
@@ -555,6 +559,7 @@ def _metric_table(
         lines |= _sample_lines(counting, rows, counted, runs, kind)
     count, classes = int(counted.sum()), None
     points = np.where(answered, rows["score"].to_numpy(float), 0.0)[counted]
+    together = counting.together
     if labels is not None:
         gold = rows.loc[counted, "actual"].map(as_text)
         base = float(gold.value_counts(normalize=True).iloc[0]) if count else math.nan
@@ -563,33 +568,39 @@ def _metric_table(
             lines[name] = (value, math.nan, math.nan, count)
     elif kind == "text":
         for name, values in _text_numbers(counting.rules, rows, counted, answered).items():
-            lines[name] = (*mean_share(values, confidence), count)
+            lines[name] = (*mean_share(values, confidence, together(counted)), count)
     elif kind == "sets":
-        lines["jaccard"] = (*mean_share(points, confidence), count)
+        lines["jaccard"] = (*mean_share(points, confidence, together(counted)), count)
         found = rows[counted]
         given = [value if isinstance(value, tuple) else None for value in found["predicted"]]
         numbers, classes = set_numbers(given, list(found["actual"]))
         for name, value in numbers.items():
             lines[name] = (value, math.nan, math.nan, count)
     elif kind == "fields":
-        lines["fields_correct"] = (*mean_share(points, confidence), count)
+        lines["fields_correct"] = (*mean_share(points, confidence, together(counted)), count)
         for field, part in parts.items():
             lines[f"field {field}"] = (part.accuracy, *part.interval, part.counts.counted)
     elif kind == "dates":
         found = rows[answered]
         off = [_days_apart(a, b) for a, b in zip(found["predicted"], found["actual"], strict=True)]
-        lines["days_off"] = (*mean_interval(np.array(off, dtype=float), confidence), len(off))
+        value, low, high = mean_interval(np.array(off, dtype=float), confidence, together(answered))
+        lines["days_off"] = (value, _not_negative(low), high, len(off))
     elif kind == "numbers":
         ours, gold = (rows.loc[answered, side].to_numpy(float) for side in ("predicted", "actual"))
-        numbers = number_numbers(ours, gold)
+        numbers, sizes = number_numbers(ours, gold), np.abs(ours - gold)
         if "distance" in rows:
             numbers["mae"] = float(rows.loc[answered, "distance"].mean())
-        _, low, high = mean_interval(np.abs(ours - gold), confidence)
-        lines["mae"] = (numbers["mae"], max(0.0, low) if low == low else low, high, len(ours))
+            sizes = rows.loc[answered, "distance"].to_numpy(float)
+        _, low, high = mean_interval(sizes, confidence, together(answered))
+        lines["mae"] = (numbers["mae"], _not_negative(low), high, len(ours))
         for name in ("rmse", "r2"):
             lines[name] = (numbers[name], math.nan, math.nan, len(ours))
     table = pd.DataFrame.from_dict(lines, orient="index", columns=["value", "low", "high", "rows"])
     return table.rename_axis("metric"), classes
+
+
+def _not_negative(low: float) -> float:
+    return max(0.0, low) if low == low else low
 
 
 def _days_apart(predicted: str, actual: str) -> float:
@@ -614,13 +625,16 @@ def _sample_lines(
         reduced = other.one_a_row(list(runs.values()), kind)
         lines[name] = (*other.accuracy(reduced, counted, len(runs)), count)
     answers = [[_voted(v, kind) for v in run["predicted"]] for run in runs.values()]
-    agree = []
+    agree = np.full(len(rows), np.nan)
     for row in np.flatnonzero(counted):
         given = [answer[row] for answer in answers if answer[row] is not None]
         if len(given) > 1:
             sizes = Counter(given).values()
-            agree.append(sum(s * (s - 1) for s in sizes) / (len(given) * (len(given) - 1)))
-    lines["consistency"] = (*mean_share(np.array(agree, dtype=float), confidence), len(agree))
+            agree[row] = sum(s * (s - 1) for s in sizes) / (len(given) * (len(given) - 1))
+    known = ~np.isnan(agree)
+    lines["consistency"] = (
+        *mean_share(agree[known], confidence, counting.together(known)), int(known.sum())
+    )  # fmt: skip
     return lines
 
 

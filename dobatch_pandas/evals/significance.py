@@ -142,23 +142,80 @@ def clustered_share(
     return mean, low, high
 
 
-def mean_interval(values: Values, confidence: float) -> tuple[float, float, float]:
-    """Return a mean with Student's interval; NaN ends below two rows."""
+def mean_interval(
+    values: Values, confidence: float, codes: Values | None = None
+) -> tuple[float, float, float]:
+    """
+    Return a mean with its interval, which allows for skewness and for clusters; see `_mean_ends`.
+
+    The ends are NaN where nothing can be told of the spread: below two rows or clusters, and where all are equal.
+    """
     if not len(values):
         return math.nan, math.nan, math.nan
     mean = float(values.mean())
-    if len(values) < 2:
+    units, spread = _units(values, codes)
+    if not spread or not math.isfinite(spread):
         return mean, math.nan, math.nan
-    quantile = _student(confidence, len(values) - 1)
-    half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
+    spread = max(spread, _least_spread(values, float(np.abs(values).max())))
+    return mean, *_mean_ends(mean, spread, _bend(units), _freedom(units), confidence)
 
 
-def mean_share(values: Values, confidence: float) -> tuple[float, float, float]:
+def mean_share(values: Values, confidence: float, codes: Values | None = None) -> tuple[float, float, float]:
     """Return the mean of values from 0 to 1 with its interval, which is never of no width."""
-    if set(np.unique(values)) <= {0.0, 1.0}:
+    if codes is None and set(np.unique(values)) <= {0.0, 1.0}:
         return share(float(values.sum()), len(values), confidence)
-    return clustered_share(values, np.arange(len(values)), confidence, samples=10)
+    return clustered_share(
+        values, np.arange(len(values)) if codes is None else codes, confidence, samples=10
+    )
+
+
+def _units(values: Values, codes: Values | None) -> tuple[Values, float]:
+    """What is independent of one another, rows or sums of clusters, and the standard error of the rows' mean."""
+    if codes is None:
+        spread = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+        return values, spread
+    _, places = np.unique(codes, return_inverse=True)
+    units = np.bincount(places, weights=values) if len(values) else values
+    return units, math.sqrt(_cluster_variance(values, codes)[0]) if len(values) else math.inf
+
+
+def _bend(units: Values) -> float:
+    """How skewed the mean of units is: their skewness over six times the root of their number."""
+    count = len(units)
+    apart = units - units.mean() if count else units
+    spread = float(apart.std(ddof=1)) if count > 2 else 0.0
+    if not spread:
+        return 0.0
+    third = count * float(np.sum((apart / spread) ** 3)) / ((count - 1) * (count - 2))
+    return third / (6 * math.sqrt(count))
+
+
+def _freedom(units: Values) -> float:
+    """Degrees of freedom: units that are 0 say little of how large the others may be."""
+    return float(max(1, min(2, len(units) - 1), int(np.count_nonzero(units)) - 1))
+
+
+def _mean_ends(
+    mean: float, spread: float, bend: float, freedom: float, confidence: float
+) -> tuple[float, float]:
+    """
+    Return the ends of a mean's interval: Student's or Willink's, whichever reaches further.
+
+    Student's knows no skewness, and holds the truth 84 % of the time on twenty rows of log-normal errors.
+    Willink's, from Hall's transformation of t, allows for it, but not for how poorly few rows tell it.
+
+    References
+    ----------
+    R. Willink, "A confidence interval and test for the mean of an asymmetric distribution",
+    Communications in Statistics - Theory and Methods 34 (2005), 753-766.
+    """
+    quantile = _student(confidence, freedom)
+
+    def bent(t: float) -> float:
+        return t if abs(bend) < 1e-9 else (float(np.cbrt(1 + 6 * bend * (t - bend))) - 1) / (2 * bend)
+
+    down, up = max(quantile, bent(quantile)), max(quantile, -bent(-quantile))
+    return mean - down * spread, mean + up * spread
 
 
 def intraclass(values: Values, codes: Values) -> tuple[float, float]:
@@ -197,6 +254,8 @@ class Paired:
     wins: int
     losses: int
     spread: float
+    bend: float = 0.0
+    freedom: float = math.nan
     #: Both runs and the rows' clusters, where they are zeros and ones in clusters.
     shares: tuple[Values, Values, Values] | None = None
 
@@ -212,8 +271,7 @@ class Paired:
         units = self.clusters or self.rows
         if units < 2:
             return -math.inf, math.inf
-        quantile = _student(confidence, units - 1)
-        return self.difference - quantile * self.spread, self.difference + quantile * self.spread
+        return _mean_ends(self.difference, self.spread, self.bend, self.freedom, confidence)
 
 
 def paired(
@@ -233,24 +291,20 @@ def paired(
     if codes is None and bool(np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all()):
         p = mcnemar_p(wins, losses) if rows else math.nan
         return Paired(mean, p, "McNemar", rows, None, wins, losses, math.nan)
-    if codes is None:
-        units, clusters = difference, None
-        spread = float(difference.std(ddof=1)) / math.sqrt(rows) if rows > 1 else math.inf
-    else:
-        _, places = np.unique(codes, return_inverse=True)
-        units = np.bincount(places, weights=difference) if rows else difference
-        clusters = len(units)
-        spread = math.sqrt(_cluster_variance(difference, codes)[0]) if rows else math.inf
-        # Few rows that differ say little of the spread either: it is at least that of rows of their own.
-        if rows and set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
-            low, high = bonett_price(wins, losses, rows, 0.95)
-            spread = max(spread, (high - low) / 2 / _normal(0.95))
+    units, spread = _units(difference, codes)
+    clusters = None if codes is None else len(units)
+    # Few rows that differ say little of the spread either: it is at least that of rows of their own.
+    if codes is not None and rows and set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
+        low, high = bonett_price(wins, losses, rows, 0.95)
+        spread = max(spread, (high - low) / 2 / _normal(0.95))
     if rows:
         spread = max(spread, _least_spread(difference, max(np.abs(first).max(), np.abs(second).max())))
     p, test = _sign_flip_p(units, spread, mean, resamples, seed)
-    binary = codes is not None and bool(np.isin([first, second], (0.0, 1.0)).all())
+    binary = bool(np.isin([first, second], (0.0, 1.0)).all())
     shares = (first, second, codes) if codes is not None and binary else None
-    return Paired(mean, p, test, rows, clusters, wins, losses, spread, shares)
+    return Paired(
+        mean, p, test, rows, clusters, wins, losses, spread, _bend(units), _freedom(units), shares
+    )
 
 
 def clustered_difference(

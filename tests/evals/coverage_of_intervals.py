@@ -2,7 +2,7 @@
 How often the intervals hold the truth, and how often runs of one quality are told apart.
 
 Shares and paired differences are enumerated (every outcome with its probability), clusters and means simulated,
-each cell from a seed of its own. It takes some three minutes of one core.
+each cell from a seed of its own. It takes some six minutes of one core.
 
     python tests/evals/coverage_of_intervals.py          prints the tables
     python tests/evals/coverage_of_intervals.py --write  puts them into docs/evals.md
@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from dobatch_pandas.evals.compare import _told
-from dobatch_pandas.evals.significance import Paired, clustered_share, paired, share
+from dobatch_pandas.evals.significance import Paired, clustered_share, mean_interval, paired, share
 
 DOCS = Path(__file__).parents[2] / "docs" / "evals.md"
 BEGIN, END = "<!-- coverage: made by tests/evals/coverage_of_intervals.py -->", "<!-- end of coverage -->"
@@ -121,6 +121,101 @@ def of_clustered_difference(
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
+#: Sizes of errors, and their true mean.
+ERRORS: dict[str, tuple[Draw, float]] = {
+    "normal": (lambda rng, rows: np.abs(rng.normal(0, 1, rows)), float(np.sqrt(2 / np.pi))),
+    "uniform": (lambda rng, rows: rng.uniform(0, 1, rows), 0.5),
+    "exponential": (lambda rng, rows: rng.exponential(1, rows), 1.0),
+    "half of rows exact": (lambda rng, rows: (rng.random(rows) < 0.5) * rng.exponential(1, rows), 0.5),
+}
+
+Both = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+
+
+def _scores(first: tuple[float, float], second: tuple[float, float]) -> tuple[Both, float]:
+    """Scores from 0 to 1 of two runs, each a beta's."""
+
+    def draw(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        return rng.beta(*first, rows), rng.beta(*second, rows)
+
+    return draw, second[0] / sum(second) - first[0] / sum(first)
+
+
+def _samples(first: float, second: float, clustered: bool = False) -> tuple[Both, float]:
+    """Shares of five samples that are right, on rows (and clusters of ten rows) that are hard or easy for both."""
+
+    def draw(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        hard = np.repeat(rng.random(rows // 10), 10) if clustered else rng.random(rows)
+        runs = []
+        for truth in (first, second):
+            level = stats.beta.ppf(hard, truth / 0.3 * 0.7, (1 - truth) / 0.3 * 0.7)
+            if clustered:  # the rows of a cluster are alike, not the same
+                level = np.clip(level, 1e-9, 1 - 1e-9)
+                level = rng.beta(level / 0.3 * 0.7, (1 - level) / 0.3 * 0.7)
+            runs.append(rng.binomial(5, level) / 5)
+        return runs[0], runs[1]
+
+    return draw, second - first
+
+
+def _errors(first: float, second: float, clustered: bool = False) -> tuple[Both, float]:
+    """Exponential errors of two runs, large where a row (or its cluster) is hard for both."""
+
+    def draw(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        hard = rng.uniform(0.5, 1.5, rows // 10 if clustered else rows)
+        hard = np.repeat(hard, 10) if clustered else hard
+        return hard * rng.exponential(first, rows), hard * rng.exponential(second, rows)
+
+    return draw, second - first
+
+
+def _mostly_exact(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    off = rng.random((2, rows)) < [[0.3], [0.1]]
+    return off[0] * rng.exponential(1, rows), off[1] * rng.exponential(1, rows)
+
+
+#: Two runs, and the true difference of their means.
+PAIRED_MEANS: dict[str, tuple[Both, float]] = {
+    "errors, halved": _errors(2, 1),
+    "errors, 10% less": _errors(1, 0.9),
+    "30% and 10% off": (_mostly_exact, -0.2),
+    "scores": _scores((4, 2), (3, 2)),
+    "scores, mostly 0 or 1": _scores((0.3, 0.2), (0.2, 0.3)),
+    "5 samples, 0.7, 0.8": _samples(0.7, 0.8),
+    "5 samples, 0.02, 0.05": _samples(0.02, 0.05),
+    "5 samples, 0.5, 0.5": _samples(0.5, 0.5),
+}
+CLUSTERED_MEANS: dict[str, tuple[Both, float]] = {
+    "errors, halved": _errors(2, 1, clustered=True),
+    "errors, 10% less": _errors(1, 0.9, clustered=True),
+    "5 samples, 0.7, 0.8": _samples(0.7, 0.8, clustered=True),
+    "5 samples, 0.95, 0.98": _samples(0.95, 0.98, clustered=True),
+    "5 samples, 0.02, 0.05": _samples(0.02, 0.05, clustered=True),
+    "5 samples, 0.5, 0.5": _samples(0.5, 0.5, clustered=True),
+}
+
+
+def of_mean(rows: int, name: str, times: int) -> float:
+    """Coverage of the interval of one run's mean error."""
+    draw, truth = ERRORS[name]
+    rng, held = np.random.default_rng([rows, list(ERRORS).index(name)]), 0
+    for _ in range(times):
+        _, low, high = mean_interval(draw(rng, rows), 0.95)
+        held += not (low > truth or high < truth)  # where no end can be told, none is claimed
+    return held / times
+
+
+def of_paired_mean(rows: int, name: str, times: int, clustered: bool = False) -> tuple[float, float]:
+    """Coverage of the paired interval of means, and how often the runs are told apart."""
+    which = CLUSTERED_MEANS if clustered else PAIRED_MEANS
+    draw, truth = which[name]
+    rng = np.random.default_rng([rows, list(which).index(name), int(clustered)])
+    codes = np.repeat(np.arange(rows // 10), 10) if clustered else None
+    sums = np.zeros(2)
+    for time in range(times):
+        sums += settled(paired(*draw(rng, rows), codes=codes, resamples=199, seed=time), truth, "score")
+    return float(sums[0] / times), float(sums[1] / times)
+
 
 def false_alarms(draw: Draw, rows: int, times: int, runs: int = 1) -> float:
     """How often one of several runs is told apart from the first, where all are of one quality."""
@@ -187,6 +282,27 @@ def tables(times: int = TIMES) -> str:
             for n in CLUSTERS
         ],
     )
+    errors = table(
+        "rows",
+        list(ERRORS),
+        [(f"{n:,}", [f"{of_mean(n, name, times):.1%}" for name in ERRORS]) for n in ROWS],
+    )
+    paired_means = {(n, name): of_paired_mean(n, name, times) for n in ROWS for name in PAIRED_MEANS}
+    means = table(
+        "rows",
+        list(PAIRED_MEANS),
+        [(f"{n:,}", [f"{paired_means[n, name][0]:.1%}" for name in PAIRED_MEANS]) for n in ROWS],
+    )
+    in_clusters = {
+        (n, name): of_paired_mean(10 * n, name, times, clustered=True)
+        for n in CLUSTERS
+        for name in CLUSTERED_MEANS
+    }
+    clustered_means = table(
+        "rows",
+        list(CLUSTERED_MEANS),
+        [(f"{10 * n:,}", [f"{in_clusters[n, name][0]:.1%}" for name in CLUSTERED_MEANS]) for n in CLUSTERS],
+    )
     few = (10, 20, 50, 100, 500)
     lines = [
         (f"accuracy, {win:.0%} win and {win:.0%} lose", [f"{found[n, (win, win)][1]:.1%}" for n in few])
@@ -199,6 +315,10 @@ def tables(times: int = TIMES) -> str:
         for pair in BOTH[-2:]:
             cells = [f"{both[n, alike, pair][1]:.1%}" for n in (5, 10, 50)]
             lines.append((f"accuracy {pair[0]:g}, clusters of ten, ICC {alike:g}", ["–", "–", *cells]))
+    equals = "5 samples, 0.5, 0.5"
+    lines.append(("accuracy 0.5 of five samples", [f"{paired_means[n, equals][1]:.1%}" for n in few]))
+    cells = [f"{in_clusters[n, equals][1]:.1%}" for n in (5, 10, 50)]
+    lines.append(("accuracy 0.5 of five samples, clusters of ten", ["–", "–", *cells]))
     alarms = table("equal runs", [f"{n} rows" for n in few], lines)
     return "\n\n".join(
         [
@@ -209,6 +329,10 @@ def tables(times: int = TIMES) -> str:
             f"standard error {noise(0.95, times):.1f} points:", clusters,
             f"**A paired difference in clusters of ten**, by both true accuracies; {times:,} simulations a cell, "
             f"standard error {noise(0.95, times):.1f} points:", paired_clusters,
+            f"**A mean error's 95 % interval** (MAE), by rows and how errors are spread; {times:,} simulations a cell:", errors,
+            "**The 95 % interval of a paired difference of means**: MAE, scores, and accuracies of five samples, by both true "
+            f"values; {times:,} simulations a cell:", means,
+            f"**The same in clusters of ten**; {times:,} simulations a cell:", clustered_means,
             "**False alarms**: how often runs of one quality are told apart. Accuracies without clusters exactly; the others of "
             f"{times:,} simulations a cell, standard error {noise(0.05, times):.1f} points (nine runs: {times // 4:,}, "
             f"{noise(0.05, times // 4):.1f} points):", alarms,

@@ -12,11 +12,14 @@ from evals.coverage_of_intervals import (
     ALIKE,
     BEGIN,
     BOTH,
+    CLUSTERED_MEANS,
     CLUSTERS,
     DOCS,
     DRAWS,
     END,
+    ERRORS,
     LEVELS,
+    PAIRED_MEANS,
     ROWS,
     SHARES,
     TIMES,
@@ -25,6 +28,8 @@ from evals.coverage_of_intervals import (
     of_clustered_difference,
     of_clusters,
     of_difference,
+    of_mean,
+    of_paired_mean,
     of_share,
 )
 from scipy import stats
@@ -108,17 +113,75 @@ def test_the_permutation_test_is_scipys():
     assert many.test == "t"
 
 
-def test_the_interval_of_means_is_students():
+def test_the_interval_of_symmetric_means_is_students():
     """
-    A paired difference of errors has the t interval of scipy, and from 500 rows on its p.
+    Where differences are not skewed the paired interval is scipy's, and from 500 rows on its p.
     """
     rng = np.random.default_rng(1)
     for rows in (30, 700):
-        a, b = rng.normal(0, 1, rows), rng.normal(0.1, 1, rows)
-        found, expected = significance.paired(a, b), stats.ttest_rel(b, a)
+        half = rng.normal(0, 1, rows // 2)
+        b = np.concatenate([0.1 + half, 0.1 - half])
+        found, expected = significance.paired(np.zeros(rows), b), stats.ttest_rel(b, np.zeros(rows))
         assert found.interval(0.95) == pytest.approx(tuple(expected.confidence_interval(0.95)))
         if rows > 500:
             assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_the_interval_of_skewed_means_reaches_as_far_as_halls_transformation():
+    """
+    Of errors each end is scipy's or that at which the skewness-adjusted t is at its quantile, the further one.
+    """
+    rng = np.random.default_rng(2)
+    errors = rng.exponential(1, 25)
+    value, low, high = significance.mean_interval(errors, 0.95)
+    plain = stats.t.interval(0.95, 24, errors.mean(), stats.sem(errors))
+    assert value == pytest.approx(errors.mean())
+    assert low == pytest.approx(plain[0])
+    assert high > plain[1]
+    # Hall (1992): t + g t^2 / 3 + g^2 t^3 / 27 + g / 6, with g the skewness over the root of the rows.
+    t = (errors.mean() - high) / stats.sem(errors)
+    g = stats.skew(errors, bias=False) / math.sqrt(25)
+    adjusted = t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6
+    assert adjusted == pytest.approx(stats.t.ppf(0.025, 24))
+
+
+def test_a_mean_of_equal_errors_claims_no_width():
+    """
+    Twenty errors of the same size say nothing of how large others are: no interval, rather than one of no width.
+    """
+    assert np.isnan(significance.mean_interval(np.zeros(20), 0.95)[1:]).all()
+    frame = pd.DataFrame({"a": [1.5] * 20, "g": [1.5] * 20})
+    table = score(frame, "a", "g", kind="numbers").table
+    assert table.loc["mae", "value"] == 0
+    assert table.loc["mae", ["low", "high"]].isna().all()
+
+
+def test_clusters_widen_the_intervals_of_means_too():
+    """
+    MAE, days off, token F1, Jaccard's index and pass@k: ten rows a document are not ten documents.
+    """
+    rng = np.random.default_rng(8)
+    doc = np.repeat(np.arange(20), 10)
+    hard = rng.uniform(0, 4, 20)[doc]
+    gold = rng.normal(0, 9, 200)
+    frame = pd.DataFrame({"g": gold, "a": gold + rng.normal(0, 0.3, 200) + hard, "doc": doc})
+    alone, together = (score(frame, "a", "g", cluster=column).table.loc["mae"] for column in (None, "doc"))
+    assert together["value"] == alone["value"]
+    assert together["high"] - together["low"] > 1.5 * (alone["high"] - alone["low"])
+    sums = np.bincount(doc, weights=np.abs(frame["a"] - frame["g"]) - alone["value"])
+    robust = math.sqrt(20 / 19 * np.sum(sums**2)) / 200
+    assert alone["value"] - together["low"] == pytest.approx(stats.t.ppf(0.975, 19) * robust)
+
+    right = rng.random((3, 200)) < (hard / 4)
+    answers = {name: np.where(right[n], "x", "y") for n, name in enumerate(["b", "b_2", "b_3"])}
+    asked = frame.assign(**answers, word="x")
+    widths = []
+    for column in (None, "doc"):
+        run = score(asked, "b", "word", kind="labels", samples=3, cluster=column)
+        widths.append(
+            [np.diff(run.pass_at(2)[1:])[0], *np.diff(run.table.loc[["consistency"], ["low", "high"]])[0]]
+        )
+    assert widths[1][0] > 1.5 * widths[0][0]
 
 
 def test_clustered_errors_are_those_of_statsmodels():
@@ -240,6 +303,9 @@ def told():
         ("The same between equal runs", len(ROWS) * 5),
         ("Rows in clusters of ten", len(ALIKE) * len(CLUSTERS) * len(LEVELS)),
         ("A paired difference in clusters of ten", len(ALIKE) * len(CLUSTERS) * len(BOTH)),
+        ("A mean error's 95 % interval", len(ROWS) * len(ERRORS)),
+        ("The 95 % interval of a paired difference of means", len(ROWS) * len(PAIRED_MEANS)),
+        ("The same in clusters of ten", len(CLUSTERS) * len(CLUSTERED_MEANS)),
     ],
 )
 def test_every_interval_of_the_docs_covers_93_percent(told, title, cells):
@@ -264,6 +330,14 @@ def test_intervals_of_many_rows_are_no_wider_than_they_have_to_be(told):
             differing = number(rows) * sum(map(int, re.findall(r"\d+", shares))) / 100
             assert number(rows) < 100 or differing < least or covered <= 97.5, (title, rows, shares)
         assert all(covered <= 97.5 for (rows, _), covered in told[title].items() if rows == "1,000")
+    for title in (
+        "A mean error's 95 % interval",
+        "The 95 % interval of a paired difference of means",
+        "The same in clusters of ten",
+    ):
+        for (rows, name), covered in told[title].items():
+            rare = "0.02" in name or "0.98" in name
+            assert number(rows) < 100 or rare or covered <= 97.5, (title, rows, name)
     for (rows, truth), covered in told["Rows in clusters of ten"].items():
         usual = number(rows.split(", ")[0]) >= 100 and 0.2 <= float(truth) <= 0.8
         assert not usual or covered <= 97.5, (rows, truth)
@@ -281,7 +355,7 @@ def test_equal_runs_are_told_apart_in_5_percent_at_most(told):
     exact = [cell for (name, _), cell in alarms.items() if name.startswith("accuracy") and "win" in name]
     simulated = {key: cell for key, cell in alarms.items() if "win" not in key[0]}
     assert len(exact) == 25
-    assert len(simulated) == 32
+    assert len(simulated) == 40
     assert max(exact) <= 5.0
     for (name, rows), cell in simulated.items():
         times = TIMES // 4 if name.startswith("nine runs") else TIMES
@@ -306,6 +380,13 @@ def test_the_docs_have_what_the_code_gives(told):
             20, 0.01, 0.1, 0.3, TIMES
         )[0],
         ("False alarms", "errors, normal", "50 rows"): false_alarms(DRAWS["errors, normal"], 50, TIMES),
+        ("A mean error's 95 % interval", "20", "exponential"): of_mean(20, "exponential", TIMES),
+        ("The 95 % interval of a paired difference of means", "20", "scores"): of_paired_mean(
+            20, "scores", TIMES
+        )[0],
+        ("The same in clusters of ten", "100", "errors, halved"): of_paired_mean(
+            100, "errors, halved", TIMES, clustered=True
+        )[0],
     }
     for (title, *cell), again in found.items():
         # Another numpy may draw other numbers from the seed.
