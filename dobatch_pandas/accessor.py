@@ -304,11 +304,16 @@ class DobatchAccessor:
         Explorer
             A widget.
         """
+        from .config import settings
         from .evals import explore
         from .plan import Plan
+        from .prices import costs_of
 
         if job is not None:
-            options.setdefault("responses", job.responses())
+            if "responses" not in options:
+                recipe, found = job.recipe, job.responses()
+                costs = costs_of(found, recipe.model, recipe.provider, overrides=settings().prices)
+                options["responses"] = found if costs is None else found.assign(cost=costs)
             options.setdefault(
                 "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).iloc[0].to_dict()
             )

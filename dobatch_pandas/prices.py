@@ -26,6 +26,7 @@ from importlib import import_module, resources
 from importlib.metadata import version
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -463,6 +464,36 @@ def _by_price(price: Price | None, table: Any) -> list[tuple[Price, Any]]:
         return [(price, table)]
     long = pc.fill_null(pc.greater(table.column("prompt_tokens"), price.long_from), False)
     return [(price, table.filter(pc.invert(long))), (price.long, table.filter(long))]
+
+
+def costs_of(
+    responses: pd.DataFrame, model: str, provider: str, *, overrides: Mapping[str, Any] | None = None
+) -> pd.Series[float] | None:
+    """
+    Return what each answer cost in US dollars, at the batch price; None where no list knows the model.
+
+    Parameters
+    ----------
+    responses : pandas.DataFrame
+        As ``job.responses()`` gives them. An answer without tokens has no cost.
+    model, provider, overrides
+        As `usage_of` takes them.
+    """
+    price = price_of(model, provider, overrides=overrides)
+    if price is None:
+        return None
+    tokens = (
+        responses[["prompt_tokens", "completion_tokens", "cached_tokens"]].astype("Float64").astype(float)
+    )
+    lines = []
+    for prompt, completion, cached in tokens.itertuples(index=False, name=None):
+        long = price.long is not None and price.long_from is not None and prompt > price.long_from
+        known = math.isfinite(prompt) and math.isfinite(completion)
+        rates = price.long if long and price.long is not None else price
+        lines.append(
+            cost(rates, prompt, completion, cached if cached == cached else 0) if known else math.nan
+        )
+    return pd.Series(lines, index=responses.index, dtype=float, name="cost")
 
 
 def price_words(price: Price | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
+from dobatch_pandas.display.text import dollars
 from dobatch_pandas.errors import InputError, Problem
 
 from .explorer import Explorer
@@ -62,7 +63,8 @@ def explore(
     compare_to : str or Evaluation, optional
         Another column of answers, or the evaluation of another run on the same rows.
     responses : pandas.DataFrame, optional
-        What ``job.responses()`` gives: tokens, finish reason, model and error message of every row.
+        What ``job.responses()`` gives: tokens, finish reason, model and error message of every row, and what each
+        cost, where there is a column ``cost`` in US dollars.
     labels : sequence of str, optional
         Up to nine labels that people give by the keys 1 to 9 (u takes the last one back). They come back by
         ``explorer.labels``; ``explorer.rater = "second"`` begins anew without showing the first ones, and
@@ -232,6 +234,7 @@ class _Parts:
             columns.append(Column(str(name), values, "text" if text_like else "short"))
         sections = self._sections()
         searched = [column.values for column in columns if column.kind != "outcome"]
+        columns += self._spendings()
         if self.error is not None and first is not None:
             searched.append(self.error)
         if isinstance(prompt, (str, pd.Series)):
@@ -253,7 +256,36 @@ class _Parts:
             slices=[(str(name), frame[name]) for name in slices],
             request=self._request(prompt),
             choices=choices,
+            spent=self._spent,
         )
+
+    def _tokens(self) -> dict[str, pd.Series[Any]]:
+        if self.responses is None:
+            return {}
+        names = ("prompt_tokens", "completion_tokens", "cost")
+        return {name: self.responses[name] for name in names if name in self.responses}
+
+    def _spendings(self) -> list[Column]:
+        """What each row took, as columns to sort and filter by."""
+        found = self._tokens()
+        columns = []
+        counts = [found[name].astype("Float64") for name in found if name != "cost"]
+        if counts:
+            total = sum(counts[1:], start=counts[0]).reset_index(drop=True)
+            columns.append(Column("tokens", total, "short", "{:,.0f}".format))
+        if "cost" in found:
+            columns.append(Column("cost", found["cost"].reset_index(drop=True), "short", dollars))
+        return [column for column in columns if column.values.notna().any()]
+
+    def _spent(self, position: int) -> str | None:
+        """What a row took, in words."""
+        found = {name: values.iloc[position] for name, values in self._tokens().items()}
+        words = {"prompt_tokens": "tokens in", "completion_tokens": "out"}
+        parts = [f"{found[name]:,} {word}" for name, word in words.items() if not is_null(found.get(name))]
+        said = [", ".join(parts)] if parts else []
+        if not is_null(found.get("cost")):
+            said.append(dollars(float(found["cost"])))
+        return " · ".join(said) or None
 
     def _request(self, prompt: Any) -> Callable[[int], Mapping[str, Any]] | None:
         """What gives a row's messages, where a prompt is known."""
@@ -310,7 +342,7 @@ class _Parts:
         if self.first is not None and self.first.kind == "text":
             fields.insert(0, ("score", self.first.rows["score"]))
         if self.responses is not None:
-            known = {"text", "error_message", "status"}
+            known = {"text", "error_message", "status", "cost"}
             fields += [(str(name), self.responses[name]) for name in self.responses if name not in known]
         return fields
 

@@ -537,6 +537,7 @@ function render({ model, el }) {
       parts.push(make("h4", { class: "role", text: role }), make("pre", { class: `value ${role}`, text }));
     }
     if (shown.parameters) parts.push(make("p", { class: "hint", text: `Parameters: ${shown.parameters}` }));
+    if (shown.spent) parts.push(make("p", { class: "hint spent", text: `Used: ${shown.spent}` }));
     if (shown.schema) {
       parts.push(make("details", {}, make("summary", { text: "Schema" }), make("pre", { class: "value", text: shown.schema })));
     }

@@ -164,9 +164,7 @@ def mean_share(values: Values, confidence: float, codes: Values | None = None) -
     """Return the mean of values from 0 to 1 with its interval, which is never of no width."""
     if codes is None and set(np.unique(values)) <= {0.0, 1.0}:
         return share(float(values.sum()), len(values), confidence)
-    return clustered_share(
-        values, np.arange(len(values)) if codes is None else codes, confidence, samples=10
-    )
+    return clustered_share(values, np.arange(len(values)) if codes is None else codes, confidence, samples=10)
 
 
 def _units(values: Values, codes: Values | None) -> tuple[Values, float]:
@@ -302,9 +300,7 @@ def paired(
     p, test = _sign_flip_p(units, spread, mean, resamples, seed)
     binary = bool(np.isin([first, second], (0.0, 1.0)).all())
     shares = (first, second, codes) if codes is not None and binary else None
-    return Paired(
-        mean, p, test, rows, clusters, wins, losses, spread, _bend(units), _freedom(units), shares
-    )
+    return Paired(mean, p, test, rows, clusters, wins, losses, spread, _bend(units), _freedom(units), shares)
 
 
 def clustered_difference(

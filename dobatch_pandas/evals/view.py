@@ -41,6 +41,12 @@ class Column:
     name: str
     values: pd.Series[Any]
     kind: str = "text"  # "text", "short", "number", "outcome"
+    words: Callable[[float], str] | None = None  # how numbers are written
+
+    def cell(self, position: int) -> str | None:
+        """A value as the table shows it."""
+        value = self.values.iloc[position]
+        return cell(value) if self.words is None or is_null(value) else self.words(value)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class Summary:
                 low, high = np.percentile(numbers[finite], [1, 99])
                 edges = np.linspace(low, high, _MOST_BARS + 1) if low < high else np.array([low, high])
                 codes = np.clip(np.digitize(numbers, edges) - 1, 0, len(edges) - 2)
-                names = [f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
+                words = column.words or "{:.4g}".format
+                names = [f"{words(a)} to {words(b)}" for a, b in itertools.pairwise(edges)]
                 return cls(names, np.where(finite, codes, -1).astype(np.int64), True)
         head = {as_text(value) for value in values.iloc[:2_000].astype(object) if not is_null(value)}
         if not 1 < len(head) <= _MOST_BARS or max(map(len, head)) > CELL:
@@ -168,6 +175,7 @@ class View:
         slices: list[tuple[str, pd.Series[Any]]] | None = None,
         request: Callable[[int], Mapping[str, Any]] | None = None,
         choices: Sequence[str] = (),
+        spent: Lookup | None = None,
     ) -> None:
         self.frame, self.columns, self.matrix = frame, columns, matrix
         self.rows = len(frame)
@@ -176,7 +184,7 @@ class View:
         self.choices, self.rater = list(choices), "1"
         self.labels: dict[str, dict[int, str]] = {}
         self._undo: list[tuple[str, int, str | None]] = []
-        self._request = request
+        self._request, self._spent = request, spent
         self._summaries = {
             place: summary
             for place, column in enumerate(columns)
@@ -263,6 +271,8 @@ class View:
             "note": self.notes.get(position, ""),
         }
         reply["human"] = self.labels.get(self.rater, {}).get(position)
+        if self._spent is not None:
+            reply["spent"] = self._spent(position)
         if self._request is not None:
             reply |= told(self._request(position))
         if self._compared is not None:
@@ -313,7 +323,7 @@ class View:
             "noted": position in self.notes,
             "human": self.labels.get(self.rater, {}).get(position),
             "error": None if self._error is None else self._error.name(position),
-            "cells": [cell(column.values.iloc[position]) for column in self.columns],
+            "cells": [column.cell(position) for column in self.columns],
         }
 
     def _masks(self, filters: Filters) -> dict[str, Bools]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -405,3 +406,48 @@ def test_any_cell_content_can_be_explored():
     for position in range(len(odd)):
         made._view.row(position)
     assert made._picture().encode()
+
+
+def test_what_each_row_took_can_be_read_sorted_and_filtered(serve):
+    """
+    Tokens and cost of a job's rows are columns with bars in their heads, and a line of the row that is read.
+    """
+    serve()
+    frame = pd.DataFrame({"text": [f"row {'word ' * n}{n}" for n in range(40)]})
+    job = frame.dobatch.submit("Say it: {text}", model="gpt-4.1-mini", into="said")
+    frame.dobatch.update(job)
+    explorer = frame.dobatch.explore(job, predicted="said")
+    names = [column["name"] for column in explorer._view.config()["columns"]]
+    tokens, cost = names.index("tokens"), names.index("cost")
+    total = job.responses()[["prompt_tokens", "completion_tokens"]].sum(axis=1)
+    page = explorer._view.page({"sort": {"column": cost, "descending": True}})
+    assert page["rows"][0]["position"] == int(total.to_numpy().argmax())
+    assert page["rows"][0]["cells"][tokens] == f"{total.max():,}"
+    assert page["rows"][0]["cells"][cost].startswith("$0.0000")
+    assert sum(page["bars_count"][str(cost)]) == 40
+    costs = explorer._view.columns[cost].values
+    assert float(costs.sum()) == pytest.approx(job.usage().cost)
+    first = job.responses().iloc[3]
+    assert explorer._view.row(3)["spent"] == (
+        f"{first.prompt_tokens:,} tokens in, {first.completion_tokens:,} out · {page_cost(costs[3])}"
+    )
+
+
+def page_cost(amount):
+    digits = 1 - math.floor(math.log10(amount))
+    return f"${amount:.{digits}f}"
+
+
+def test_a_model_without_a_price_has_tokens_and_no_cost(serve):
+    """
+    No cost is made up for a model that no list knows.
+    """
+    serve()
+    frame = pd.DataFrame({"text": [f"row {n}" for n in range(3)]})
+    job = frame.dobatch.submit("{text}", model="mine", into="said")
+    frame.dobatch.update(job)
+    view = frame.dobatch.explore(job)._view
+    names = [column["name"] for column in view.config()["columns"]]
+    assert "tokens" in names
+    assert "cost" not in names
+    assert "$" not in view.row(0)["spent"]
