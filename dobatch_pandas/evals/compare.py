@@ -115,7 +115,8 @@ def compare(
         # The mean of k answers moves less than one answer, for which the noise was measured.
         band /= math.sqrt(min(len(run.runs) if run.reduce == "mean" else 1 for run in runs) or 1)
     first, last = values[called[0]], values[called[-1]]
-    tested = [paired(first, values[name], codes=codes, resamples=resamples, seed=seed) for name in called[1:]]
+    flips: dict[str, Any] = {"shares": metric != "mae", "resamples": resamples, "seed": seed}
+    tested = [paired(first, values[name], codes=codes, **flips) for name in called[1:]]
     lines, levels = _told(tested, metric, alpha, band)
     table = _table(joined, usable, values, lines)
     needed = _needed(tested[-1], lines[-1], metric, levels[-1], power, band)
@@ -136,7 +137,6 @@ def compare(
     unmatched = joined.status[~usable]
     slices = None
     if columns:
-        flips = {"resamples": resamples, "seed": seed}
         slices = _slices(joined, usable, groups, values, metric, alpha, codes, small, flips)
     notes = verdicts.notes(measured, band, unmatched, len(rows))
     if len(tested) > 1:
@@ -471,7 +471,7 @@ def _slices(
     alpha: float,
     codes: np.ndarray[Any, Any] | None,
     small: int,
-    flips: dict[str, int],
+    flips: dict[str, Any],
 ) -> pd.DataFrame:
     """Every group's difference; all of them are one family for the correction."""
     names = list(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import functools
 import hashlib
@@ -57,6 +58,11 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def composed(text: str) -> str:
+    """Return the text with each letter and its accents as one sign, where there is one: both ways look the same."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def as_text(value: Any) -> str:
     """
     Return a value as text, equal values as equal texts.
@@ -101,6 +107,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating, Decimal)):
         return int(value) if math.isfinite(value) and value == int(value) else float(value)
     return as_text(value)
+
+
+def literal(text: str) -> Any:
+    """Return the list or dict that a text is, as JSON or as Python writes it; None for what is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text.strip()) if text.lstrip()[:1] in ("[", "(", "{") else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _is_missing(value: Any) -> bool:
@@ -236,6 +254,12 @@ def kind_of(actual: pd.Series[Any]) -> Kind:
     if all(isinstance(value, str) for value in values):
         if _booleans_of(distinct):
             return "labels"
+        written: tuple[tuple[str, Kind, tuple[type, ...]], ...]
+        written = ("[(", "sets", _LIST_LIKE), ("{", "fields", (dict,))
+        for signs, kind, types in written:
+            # Lists and dicts that went through a CSV file.
+            if all(text.lstrip()[:1] in signs and isinstance(literal(text), types) for text in distinct):
+                return kind
         if all(_NUMBER_TEXT.fullmatch(text) for text in distinct) and any("." in text for text in distinct):
             return "numbers"
         if all(_DATE_TEXT.search(text) for text in distinct) and all(
@@ -496,7 +520,10 @@ def _numbers(column: pd.Series[Any]) -> list[Any]:
 
 def _number(value: Any) -> int | float | Decimal | None:
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip().replace("−", "-")
+        amount = _AMOUNT.fullmatch(text)
+        if amount is not None:
+            text = amount.group(1) + amount.group(2).replace(",", "")
         if not _NUMERAL.fullmatch(text):
             return None
         value = int(text) if _WHOLE.fullmatch(text) else Decimal(text)
@@ -514,6 +541,8 @@ def _number(value: Any) -> int | float | Decimal | None:
 
 
 _NUMERAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+# $1,234.50: a currency's sign before or after, thousands set apart.
+_AMOUNT = re.compile(r"([+-]?)(?:[$€£¥]\s?)?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:\s?[$€£¥])?")
 _WHOLE = re.compile(r"[+-]?\d{1,4000}")
 
 
@@ -657,14 +686,12 @@ def _lists(column: pd.Series[Any], rules: Rules) -> list[Any]:
     found: list[Any] = []
     for value in column.astype(object):
         if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                value = None
+            value = literal(value)
         if not isinstance(value, _LIST_LIKE):
             found.append(None)
             continue
-        elements = [as_text(element) if fold is None else fold(as_text(element)) for element in value]
+        texts = [composed(as_text(element)) for element in value]
+        elements = texts if fold is None else [fold(text) for text in texts]
         ordered = rules.kind == "sequences" and not isinstance(value, (set, frozenset))
         found.append(tuple(elements if ordered else sorted(set(elements))))
     return found
@@ -677,7 +704,7 @@ def _texts(column: pd.Series[Any], fold: Callable[[str], str] | None) -> list[An
     known: dict[str, str] = {}
     texts: list[Any] = []
     for value in column.astype(object):
-        text = None if _is_missing(value) else as_text(value)
+        text = None if _is_missing(value) else composed(as_text(value))
         if text is not None and fold is not None:
             if text not in known:
                 known[text] = fold(text)
@@ -687,14 +714,26 @@ def _texts(column: pd.Series[Any], fold: Callable[[str], str] | None) -> list[An
 
 
 def _booleans_of(words: Iterable[str]) -> dict[bool, str]:
-    """The word that a gold column has for true and for false, where it holds those and nothing else."""
+    """
+    The word that a gold column has for true and for false, where it holds those and nothing else.
+
+    One of the two alone has to be a word that means nothing else: ``y`` may be a class.
+    """
     found: dict[bool, str] = {}
-    for word in words:
+    for word in sorted(words, reverse=True):  # "yes" before "Yes"
         folded = word.strip().casefold()
-        if folded in ("0", "1") or folded not in (*_TRUE, *_FALSE) or (folded in _TRUE) in found:
+        if folded in ("0", "1") or folded not in (*_TRUE, *_FALSE):
             return {}
-        found[folded in _TRUE] = word
-    return found if len(found) == 2 else {}
+        known = found.setdefault(folded in _TRUE, word)
+        if known.strip().casefold() != folded:
+            return {}
+    alone = len(found) == 1 and next(iter(found.values())).strip().casefold() in (
+        "true",
+        "false",
+        "yes",
+        "no",
+    )
+    return found if len(found) == 2 or alone else {}
 
 
 def _truth(value: Any) -> bool | None:
@@ -728,8 +767,13 @@ def _labels(
     if fold is None:
         words = _booleans_of({value if isinstance(value, str) else "" for value in present})
         if words:
-            known = (_truth_or_text(value) for value in columns[0])
-            return [words[value] if isinstance(value, bool) else value for value in known], columns[1]
+            # An answer of the other word where the gold has one only is that word, and wrong.
+            spoken = {value: words.get(value, as_text(value).lower()) for value in (True, False)}
+            answers, gold = ([_truth_or_text(value) for value in column] for column in columns)
+            return (
+                [spoken[value] if isinstance(value, bool) else value for value in answers],
+                [spoken[value] if isinstance(value, bool) else value for value in gold],
+            )
         both = [value for column in columns for value in column if value is not None]
         if both and all(_is_number(value) for value in both):
             answers, gold = ([None if v is None else _plain(v) for v in column] for column in columns)

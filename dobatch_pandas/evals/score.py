@@ -6,7 +6,6 @@ How good the answers are: one column against another, failed rows counted and ne
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,7 +18,20 @@ import pandas as pd
 from dobatch_pandas.errors import InputError, Problem
 
 from .findings import Counts, Evaluation, Reduce
-from .grade import KINDS, MATCHES, OUTCOMES, Kind, Match, Matcher, Rules, as_text, grade, kind_of, normalise
+from .grade import (
+    KINDS,
+    MATCHES,
+    OUTCOMES,
+    Kind,
+    Match,
+    Matcher,
+    Rules,
+    as_text,
+    grade,
+    kind_of,
+    literal,
+    normalise,
+)
 from .metrics import LabelNumbers, label_numbers, need, number_numbers, set_numbers
 from .significance import cluster_codes, clustered_share, holm, intraclass, mean_interval, mean_share, share
 
@@ -348,10 +360,7 @@ def _score_parts(
 
 def _dict_of(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
+        value = literal(value)
     return value if isinstance(value, dict) else None
 
 

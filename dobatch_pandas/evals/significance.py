@@ -267,18 +267,24 @@ class Paired:
             of = tango if self.rows >= _SCORE_INTERVAL_FROM else bonett_price
             return of(self.wins, self.losses, self.rows, confidence)
         units = self.clusters or self.rows
-        if units < 2:
+        if units < 2 or not self.spread:
             return -math.inf, math.inf
         return _mean_ends(self.difference, self.spread, self.bend, self.freedom, confidence)
 
 
 def paired(
-    first: Values, second: Values, *, codes: Values | None = None, resamples: int = 9_999, seed: int = 0
+    first: Values,
+    second: Values,
+    *,
+    codes: Values | None = None,
+    shares: bool = True,
+    resamples: int = 9_999,
+    seed: int = 0,
 ) -> Paired:
     """
     Compare two runs on the same rows: mean of ``second - first``.
 
-    Zeros and ones are told by McNemar's exact test. Other values, and clusters, by a permutation test that
+    Zeros and ones (but not with ``shares=False``, where they are errors, which may as well be larger) are told by McNemar's exact test. Other values, and clusters, by a permutation test that
     changes the sign of each row's or cluster's difference (all changes where there are few, ``resamples``
     of them else), and from 500 on by Student's t test, which is the same there.
     """
@@ -286,21 +292,21 @@ def paired(
     rows = len(difference)
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
     mean = float(difference.mean()) if rows else math.nan
-    if codes is None and bool(np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all()):
+    binary = shares and bool(np.isin([first, second], (0.0, 1.0)).all())
+    if codes is None and binary:
         p = mcnemar_p(wins, losses) if rows else math.nan
         return Paired(mean, p, "McNemar", rows, None, wins, losses, math.nan)
     units, spread = _units(difference, codes)
     clusters = None if codes is None else len(units)
     # Few rows that differ say little of the spread either: it is at least that of rows of their own.
-    if codes is not None and rows and set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
+    if codes is not None and rows and shares and set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
         low, high = bonett_price(wins, losses, rows, 0.95)
         spread = max(spread, (high - low) / 2 / _normal(0.95))
     if rows:
         spread = max(spread, _least_spread(difference, max(np.abs(first).max(), np.abs(second).max())))
     p, test = _sign_flip_p(units, spread, mean, resamples, seed)
-    binary = bool(np.isin([first, second], (0.0, 1.0)).all())
-    shares = (first, second, codes) if codes is not None and binary else None
-    return Paired(mean, p, test, rows, clusters, wins, losses, spread, _bend(units), _freedom(units), shares)
+    both = (first, second, codes) if codes is not None and binary else None
+    return Paired(mean, p, test, rows, clusters, wins, losses, spread, _bend(units), _freedom(units), both)
 
 
 def clustered_difference(
@@ -509,6 +515,8 @@ def detectable(rows: int, discordant: float, *, alpha: float, power: float) -> f
 
 def rows_needed_for_mean(difference: float, spread: float, *, alpha: float, power: float) -> float:
     """Return how many rows a paired t test needs to tell a mean difference of such a spread."""
+    if not difference:
+        return math.inf
     effect = abs(difference) / spread if spread else math.inf
     if not effect or not math.isfinite(effect):
         return math.inf if not effect else float(LEAST_ROWS)

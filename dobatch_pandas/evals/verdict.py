@@ -78,15 +78,15 @@ def _of_two(table: pd.DataFrame, rows: int, sign: int, said: Settled) -> str:
     before, line = table.iloc[0], table.iloc[1]
     accuracy = said.metric == "accuracy"
     unit = " points" if accuracy else f" {said.metric.upper()}"
+    low, high = float(line["difference_low"]), float(line["difference_high"])
     interval = (
-        f"{1 - said.alpha:.0%} CI {points(line['difference_low'], said.metric)} to "
-        f"{points(line['difference_high'], said.metric)}"
+        f"{1 - said.alpha:.0%} CI {points(low, said.metric)} to {points(high, said.metric)}"
+        if math.isfinite(low) and math.isfinite(high)
+        else "no interval can be told"
     )
     if accuracy and not line["wins"] and not line["losses"]:
-        return (
-            f"{name} and {first} are right on the same rows, all {rows:,} of them: no difference to tell "
-            f"({interval}{unit})"
-        )
+        size = f"{interval}{unit}" if math.isfinite(low) else interval
+        return f"{name} and {first} are right on the same rows, all {rows:,} of them: no difference to tell ({size})"
     n = f"n = {rows:,}" + (f" in {said.clusters:,} clusters" if said.clusters is not None else "")
     values = f"{before['value']:.1%}" if accuracy else f"{before['value']:.4g}"
     ours = f"{line['value']:.1%}" if accuracy else f"{line['value']:.4g}"

@@ -481,3 +481,66 @@ def test_closures_are_told_apart_by_what_they_hold():
     with pytest.raises(InputError, match="different rules"):
         compare(runs[0], runs[1])
     assert compare(runs[0], runs[2]).verdict_sign == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "gold", "right"),
+    [
+        ([True, False, "y", "no"], ["yes", "No", "Yes", "no"], [1, 1, 1, 1]),
+        ([True, False, "Yes."], ["yes", "yes", "yes"], [1, 0, 1]),
+        (["e\u0301", "o\u0308"] * 3, ["\u00e9", "o"] * 3, [1, 0] * 3),
+    ],
+)
+def test_labels_that_say_the_same_are_the_same(answers, gold, right):
+    """
+    Booleans however the gold spells them, also where it has one of the two only; accents as one sign or two.
+    """
+    frame = pd.DataFrame({"a": pd.Series(answers, dtype=object), "g": gold})
+    found = score(frame, "a", "g")
+    assert found.kind == "labels"
+    assert found.rows["correct"].astype(int).tolist() == right
+
+
+def test_lists_and_dicts_of_a_csv_file_are_lists_and_dicts():
+    """
+    Gold that went through a file as text, as JSON or as Python writes it, is scored as what it was.
+    """
+    frame = pd.DataFrame({"a": [["b", "a"], ["c"], "['x']"], "g": ['["a", "b"]', "['d']", '["x"]']})
+    found = score(frame, "a", "g")
+    assert found.kind == "sets"
+    assert found.rows["correct"].tolist() == [True, False, True]
+    answers = pd.Series([{"x": 1, "y": "b"}, '{"x": 3}'], dtype=object)
+    found = score(pd.DataFrame({"a": answers, "g": ['{"x": 1, "y": "b"}', "{'x': 2}"]}), "a", "g")
+    assert found.kind == "fields"
+    assert found.rows["correct"].tolist() == [True, False]
+    words = pd.DataFrame({"a": ["[1] yes", "x"], "g": ["[1] yes", "[2] no"]})
+    assert score(words, "a", "g").kind == "text"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("1,234", 1234),
+        ("$1,234.50", 1234.5),
+        ("4 €", 4),
+        ("-$5", -5),
+        ("£ 3", 3),
+        ("−7", -7),
+        ("-1,000,000", -(10**6)),
+    ],
+)
+def test_amounts_are_read_as_they_are_written(answer, gold):
+    """
+    Thousands set apart, a currency's sign, a true minus.
+    """
+    found = score(pd.DataFrame({"a": [answer], "g": [gold]}), "a", "g")
+    assert found.rows["correct"].tolist() == [True]
+
+
+@pytest.mark.parametrize("answer", ["1,23", "12,34,567", "1,2345", "5 %", "$", "1.234,5", "five", "$4$$"])
+def test_what_may_mean_another_number_is_none(answer):
+    """
+    No guess is made where a text is not plainly one number.
+    """
+    found = score(pd.DataFrame({"a": [answer], "g": [1]}), "a", "g")
+    assert found.rows["error"].tolist() == ["not_a_number"]

@@ -542,3 +542,21 @@ def test_advice_on_rows_is_a_range_above_what_there_is():
     assert "may be anything from" in found.verdict
     with pytest.raises(InputError, match="share of rows"):
         compare(a, b, noise="loud")
+
+
+def test_errors_of_zero_and_one_are_no_shares():
+    """
+    A MAE's interval may reach beyond 1, and runs without any error have none rather than one without a width.
+    """
+    frame = pd.DataFrame({"a": np.arange(12.0), "b": np.arange(12.0) + 1, "g": np.arange(12.0)})
+    ours, theirs = (score(frame, name, "g") for name in "ba")
+    found = compare(theirs, ours)
+    assert found.test == "permutation"
+    assert found.table["difference_high"].iloc[1] > 1
+    assert found.verdict_sign == -1
+    same = compare(theirs, theirs, names=["A", "B"])
+    assert "no interval can be told" in same.verdict
+    assert "would be needed" not in same.verdict
+    assert "inf" not in same.verdict
+    same._repr_html_()
+    same.plot()
