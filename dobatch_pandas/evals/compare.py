@@ -106,7 +106,7 @@ def compare(
     _check_gold(joined, usable)
 
     alpha = 1 - confidence
-    codes = _clusters(runs, joined, usable, key)
+    codes = _clusters(runs, joined, usable)
     rows = _rows(joined, usable, values, metric)
     measured = _noise(runs[0], runs, noise, called, joined, usable)
     band = math.nan
@@ -235,12 +235,11 @@ def _clusters(
     runs: tuple[Evaluation, ...],
     joined: _Joined,
     usable: np.ndarray[Any, Any],
-    key: str | Sequence[str] | None,
 ) -> np.ndarray[Any, Any] | None:
     """Which rows belong together, as the first run that knows has it."""
-    for run in runs:
+    for run_of, run in enumerate(runs):
         if run.cluster is not None and run.cluster in run.frame.columns:
-            places = _keys(run, key).get_indexer(joined.status.index[usable])
+            places = joined.keys[run_of].get_indexer(joined.status.index[usable])
             return cluster_codes(run.frame[run.cluster])[places]
     return None
 
@@ -252,6 +251,7 @@ class _Joined:
     status: pd.DataFrame
     graded: dict[str, pd.DataFrame]
     places: pd.Series[Any]  # position of the key in the first run's frame, -1 where absent
+    keys: list[pd.Index[Any]]  # of each run's rows
 
 
 def _names(runs: tuple[Evaluation, ...], names: Sequence[str] | None) -> list[str]:
@@ -361,7 +361,7 @@ def _keys(run: Evaluation, key: str | Sequence[str] | None) -> pd.Index[Any]:
 
 
 def _join(runs: tuple[Evaluation, ...], called: list[str], key: str | Sequence[str] | None) -> _Joined:
-    all_keys = [_keys(run, key) for run in runs]
+    all_keys = _alike([_keys(run, key) for run in runs])
     union = all_keys[0]
     for keys in all_keys[1:]:
         # The first run's order, then what it lacks.
@@ -377,7 +377,17 @@ def _join(runs: tuple[Evaluation, ...], called: list[str], key: str | Sequence[s
             words[(outcome == "failed").to_numpy()] = "failed, left out"
         status[name], graded[name] = words, rows
     places = pd.Series(all_keys[0].get_indexer(union), index=union)
-    return _Joined(pd.DataFrame(status, index=union), graded, places)
+    return _Joined(pd.DataFrame(status, index=union), graded, places, all_keys)
+
+
+def _alike(all_keys: list[pd.Index[Any]]) -> list[pd.Index[Any]]:
+    """Keys as texts where they share nothing as they are: a saved run has no more of a Period than its text."""
+    first, *others = all_keys
+    if all(not len(first) or not len(keys) or (keys.get_indexer(first) >= 0).any() for keys in others):
+        return all_keys
+    texts = [pd.Index([as_text(label) for label in keys], dtype=object, name=keys.name) for keys in all_keys]
+    shared = any((keys.get_indexer(texts[0]) >= 0).any() for keys in texts[1:] if keys.is_unique)
+    return texts if shared and all(keys.is_unique for keys in texts) else all_keys
 
 
 def _values(graded: pd.DataFrame, metric: Metric, reduce: str) -> np.ndarray[Any, Any]:

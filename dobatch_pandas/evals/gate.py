@@ -35,6 +35,9 @@ def require(
     for name, value in [*least.items(), *([("margin", margin)] if margin is not None else [])]:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InputError(f"{name}={value!r} must be a number.")
+    for name, value in least.items():
+        if value > 1 and not evaluation[name] > 1 and name not in _ERRORS:
+            raise InputError(f"{name}={value!r}: shares go from 0 to 1, so 90 % is 0.9.")
     if margin is not None and (against is None or margin < 0):
         raise InputError(f"margin={margin!r} goes with against=, and must be 0 or above.")
     short = []

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import InputError
+from dobatch_pandas.errors import ConfigurationError, InputError
 
 from .findings import Counts, Evaluation
 from .grade import OUTCOMES, as_text, clean
@@ -129,8 +129,10 @@ def _cost(value: Any) -> float:
 def save(evaluation: Evaluation, name: str | None, about: Mapping[str, Any]) -> Path:
     """Write an evaluation under the home folder, whole or not at all, readable by its owner only."""
     name = evaluation.name if name is None else name
-    if not isinstance(name, str) or not name.strip() or clean(name) != name:
-        raise InputError(f"An evaluation needs a name in words to be saved under, not {name!r}.")
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InputError(
+            f"An evaluation needs a name in words, on one line, to be saved under, not {name!r}."
+        )
     kept = {**evaluation.about, **{key: value for key, value in about.items() if key != "job"}}
     if about.get("job") is not None:
         kept = {**about_job(about["job"]), **kept}
@@ -148,10 +150,10 @@ def save(evaluation: Evaluation, name: str | None, about: Mapping[str, Any]) -> 
         "index_names": [_encoded(label) for label in evaluation.frame.index.names],
         **{table: _table_of(getattr(evaluation, table)) for table in _TABLES},
     }  # fmt: skip
-    _private(folder.parent)
     unfinished = folder.parent / f".{number}.partial"
-    unfinished.mkdir(mode=0o700)
     try:
+        _private(folder.parent)
+        unfinished.mkdir(mode=0o700)
         pq.write_table(_rows_table(evaluation), _empty(unfinished / "rows.parquet"), compression="zstd")
         pq.write_table(
             _frame_table(evaluation.frame), _empty(unfinished / "frame.parquet"), compression="zstd"
@@ -162,8 +164,13 @@ def save(evaluation: Evaluation, name: str | None, about: Mapping[str, Any]) -> 
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, folder)
-    except BaseException:
+    except BaseException as problem:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(problem, OSError):
+            raise ConfigurationError(
+                f"The evaluation cannot be saved in {folder.parent}: {problem.strerror or problem}. "
+                "Choose another home: dobatch.configure(home=...)."
+            ) from problem
         raise
     return folder
 
@@ -179,6 +186,16 @@ def load(name: str) -> Evaluation:
     """
     folder = _find(name)
     record = _record(folder)
+    try:
+        return _loaded(folder, record)
+    except (OSError, KeyError, ValueError, TypeError, IndexError, pa.ArrowException) as problem:
+        raise InputError(
+            f"The saved evaluation {name!r} in {folder} is damaged ({type(problem).__name__}: {problem}). Delete that "
+            "folder, and save the evaluation again."
+        ) from problem
+
+
+def _loaded(folder: Path, record: Mapping[str, Any]) -> Evaluation:
     rows = pq.read_table(folder / "rows.parquet")
     frame = _frame_back(pq.read_table(folder / "frame.parquet"), record, rows)
     runs = {
@@ -457,14 +474,15 @@ def enumerate_names(arrays: list[Any]) -> list[tuple[str, Any]]:
 
 def _frame_back(table: pa.Table, record: Mapping[str, Any], rows: pa.Table) -> pd.DataFrame:
     levels = [name for name in rows.column_names if name.startswith("label ")]
-    labels = [[_decoded(label) for label in rows[level].to_pylist()] for level in levels]
+    labels = [[_decoded(label, tuples=True) for label in rows[level].to_pylist()] for level in levels]
     names = [_decoded(name) for name in record["index_names"]]
     index: pd.Index[Any] = (
-        pd.Index(labels[0], name=names[0])
+        pd.Index(labels[0], name=names[0], tupleize_cols=False)
         if len(labels) == 1
         else pd.MultiIndex.from_arrays(labels, names=names)
     )
     frame = table.to_pandas() if table.num_columns else pd.DataFrame(index=range(len(index)))
     frame.index = index
-    frame.columns = pd.Index([_decoded(name) for name in record["columns"]])
+    columns = [_decoded(name, tuples=True) for name in record["columns"]]
+    frame.columns = pd.Index(columns, tupleize_cols=False)
     return frame

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
+import uuid
 from decimal import Decimal
 
 import numpy as np
@@ -16,8 +18,8 @@ import pytest
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.cli import main
-from dobatch_pandas.errors import InputError, RequirementNotMet
-from dobatch_pandas.evals import load, score
+from dobatch_pandas.errors import ConfigurationError, InputError, RequirementNotMet
+from dobatch_pandas.evals import compare, load, score
 
 
 @pytest.fixture(autouse=True)
@@ -182,10 +184,10 @@ def test_a_save_that_fails_leaves_nothing(own_home, monkeypatch):
     evaluation.save()
 
     def full(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ConfigurationError, match=r"cannot be saved in .* No space"):
         evaluation.save()
     assert len(list((own_home / "evaluations").rglob("*"))) == 5  # a name, a run and its three files
     assert load("main").accuracy == evaluation.accuracy
@@ -208,6 +210,50 @@ def test_an_evaluation_that_cannot_be_read_is_named():
         assert dobatch.evaluations().empty
 
 
+@pytest.mark.parametrize("file", ["rows.parquet", "frame.parquet"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_evaluation_says_which_folder_it_is(file, damage):
+    """
+    One clear error with the folder to delete, whatever is broken.
+    """
+    folder = score(reviews(), "a", "g", name="main").save()
+    if damage == "cut":
+        (folder / file).write_bytes(b"PAR1")
+    else:
+        (folder / file).unlink()
+    with pytest.raises(InputError, match="is damaged") as caught:
+        load("main")
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.period_range("2024-01", periods=12, freq="M"),
+        pd.interval_range(0, 12),
+        pd.to_timedelta(range(12), unit="D"),
+        pd.Index([uuid.UUID(int=n) for n in range(12)]),
+        pd.Index([(n, "x") for n in range(12)], tupleize_cols=False),
+        pd.MultiIndex.from_arrays([pd.period_range("2024-01", periods=12, freq="M"), range(12)]),
+        pd.date_range("2024-01-01", periods=12, tz="Asia/Tokyo"),
+        pd.CategoricalIndex(list("abcdefghijkl")),
+    ],
+    ids=lambda index: type(index).__name__ + str(index[0]),
+)
+def test_a_saved_run_is_paired_by_any_index(index):
+    """
+    A run of today finds the rows of a saved one, whatever its labels are.
+    """
+    frame = reviews(rows=12).set_axis(index)
+    frame[("two", "names")] = 1
+    now = score(frame, "a", "g", name="main", cluster="lang")
+    now.save()
+    found = compare(now, load("main"), names=["now", "then"])
+    assert found.rows_used == 12
+    assert found.table["difference"].iloc[1] == 0
+    assert not len(found.unmatched)
+
+
 # ---- the gate
 
 
@@ -222,6 +268,8 @@ def test_what_is_required_is_checked_all_at_once():
     assert isinstance(caught.value, AssertionError)
     with pytest.raises(InputError, match="no metric 'acuracy'"):
         found.require(acuracy=0.9)
+    with pytest.raises(InputError, match=r"shares go from 0 to 1, so 90 % is 0\.9"):
+        found.require(accuracy=90)
     with pytest.raises(InputError, match="Say what is required"):
         found.require()
 
