@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -303,12 +304,25 @@ def _title_words(evaluation: Evaluation) -> str:
 
 
 def _title(ax: Any, words: str) -> None:
-    width = max(34, int(ax.get_figure().get_figwidth() * 11))
-    ax.set_title(_wrapped(words, width), fontsize=10, loc="left")
+    ax.set_title(_wrapped(words, 200), fontsize=10, loc="left")
+
+
+def _fit_title(ax: Any) -> None:
+    """Break the title into lines where it would be cut off at the picture's right edge."""
+    title, figure = ax._left_title, ax.figure.canvas.figure
+    words = " ".join(title.get_text().split())
+    for _ in range(3):
+        figure.draw_without_rendering()
+        drawn = title.get_window_extent()
+        room = figure.bbox.x1 - 4 - drawn.x0
+        if drawn.width <= room or room <= 0:
+            return
+        longest = max(map(len, title.get_text().split("\n")))
+        title.set_text(_wrapped(words, max(16, int(longest * room / drawn.width) - 1)))
 
 
 def _wrapped(words: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(words, width, break_long_words=True)) or words
+    return "\n".join(textwrap.wrap(_drawable(words), width, break_long_words=True)) or words
 
 
 def _share_axis(ax: Any, label: str) -> None:
@@ -319,7 +333,7 @@ def _share_axis(ax: Any, label: str) -> None:
 
 def _short(label: object, limit: int = 24) -> str:
     """A name shortened in the middle, where names of one family are alike, and no formula for matplotlib."""
-    words = " ".join(clean(str(label)).split()).replace("$", r"\$")
+    words = _drawable(" ".join(clean(str(label)).split())).replace("$", r"\$")
     if len(words) > limit:
         tail = (limit - 1) * 2 // 5
         words = f"{words[: limit - 1 - tail]}…{words[-tail:]}"
@@ -359,13 +373,40 @@ def _fonts() -> list[str]:
     return list(dict.fromkeys(found))[:12]
 
 
+@cache
+def _signs() -> frozenset[int]:
+    """Every sign that some font which is used here has."""
+    manager = need("matplotlib.font_manager", "Drawing")
+    used = [manager.FontProperties(), *(manager.FontProperties(family=family) for family in _fonts())]
+    return frozenset(sign for font in used for sign in manager.get_font(manager.findfont(font)).get_charmap())
+
+
+def _drawable(words: str) -> str:
+    """The words with a question mark for what no font here has, and a warning that says so."""
+    if words.isascii():
+        return words
+    signs = _signs()
+    lacking = {
+        sign for sign in words if ord(sign) not in signs and unicodedata.category(sign)[0] not in "MCZ"
+    }
+    if not lacking:
+        return words
+    warnings.warn(
+        f"No font on this machine has {''.join(sorted(lacking)[:10])!r}: a picture shows ? instead. Install one that "
+        "has, such as Noto Sans CJK (package fonts-noto-cjk), and start Python again.",
+        stacklevel=2,
+    )
+    return "".join("?" if sign in lacking else sign for sign in words)
+
+
 def _finish(ax: Any) -> Any:
-    """Give texts that need them the fonts for it."""
+    """Give texts that need them the fonts for it, and the title the lines that it takes."""
     text = need("matplotlib.text", "Drawing").Text
     for found in ax.findobj(text):
         if any(ord(sign) > 0x24F and sign not in "…−–—±²↓→" for sign in found.get_text()):
             families = found.get_fontfamily()
             found.set_fontfamily([*families, *(font for font in _fonts() if font not in families)])
+    _fit_title(ax)
     return ax
 
 

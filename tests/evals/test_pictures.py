@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import matplotlib as mpl
 import numpy as np
@@ -176,3 +177,47 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(MissingExtra, match=r'pip install "dobatch-pandas\[eval\]"'):
         score(frame(), "a", "gold")
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12])
+def test_no_title_is_cut_off(classes):
+    """
+    However small a picture is, the line above it is broken where it ends.
+    """
+    gold = [f"c{n % classes}" for n in range(classes * 20)]
+    data = pd.DataFrame({"a": gold[1:] + gold[:1], "g": gold})
+    axes = score(data, "a", "g", kind="labels", name="gpt-4.1-mini with ten examples").plot("confusion")
+    axes.figure.draw_without_rendering()
+    title = axes._left_title.get_window_extent()
+    assert title.x1 <= axes.figure.bbox.x1
+    assert title.y1 <= axes.figure.bbox.y1 + 1
+    assert "n = " in " ".join(axes.get_title(loc="left").split())
+
+
+def test_signs_without_a_font_are_said_and_not_drawn_as_boxes(monkeypatch):
+    """
+    Where no font has Chinese, classes are still told apart, and I am told what to install.
+    """
+    from matplotlib import font_manager
+
+    from dobatch_pandas.evals import plots
+
+    latin = [font for font in font_manager.fontManager.ttflist if "DejaVu" in font.name]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
+    for cached in (plots._fonts, plots._signs):
+        cached.cache_clear()
+    try:
+        gold = ["积极的评论", "消极的评论", "плохо", "مرحبا"] * 6
+        found = score(pd.DataFrame({"a": gold, "g": gold}), "a", "g", name="評価")
+        with pytest.warns(UserWarning, match="fonts-noto-cjk"):
+            axes = found.plot("confusion")
+        names = [tick.get_text() for tick in axes.get_xticklabels()]
+        assert len(set(names)) == 4
+        assert {"плохо", "مرحبا"} <= set(names)
+        assert all("积" not in name for name in names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            axes.figure.canvas.draw()
+    finally:
+        for cached in (plots._fonts, plots._signs):
+            cached.cache_clear()
