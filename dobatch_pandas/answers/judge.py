@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -159,7 +160,7 @@ def _of_model(model: Any, value: Any) -> Any:
     from pydantic import ValidationError
 
     try:
-        made = model.model_validate_json(json.dumps(value))
+        made = model.model_validate_json(_as_json(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).lstrip(".")
@@ -167,26 +168,34 @@ def _of_model(model: Any, value: Any) -> Any:
     return _plain_value(made)
 
 
+def _as_json(value: Any) -> bytes | str:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a number of more than 64 bits, a nesting of more than 254 levels
+        return json.dumps(value)
+
+
 def _plain_value(value: Any) -> Any:
     """A model's value in the terms of its JSON Schema; dates and Decimals stay what they are."""
-    fields = getattr(type(value), "model_fields", None)
-    if fields is not None:
-        return {
-            _name_in_schema(name, field): _plain_value(getattr(value, name)) for name, field in fields.items()
-        }
+    if type(value) in (str, int, float, bool, type(None)):
+        return value
+    if hasattr(type(value), "model_fields"):
+        return {called: _plain_value(getattr(value, name)) for name, called in _fields_of(type(value))}
     if isinstance(value, Mapping):
         return {str(key): _plain_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain_value(inner) for inner in value]
-    if value is None or (
-        isinstance(value, (bool, int, float, str)) and type(value) in (bool, int, float, str)
-    ):
-        return value
     if hasattr(value, "adjusted") or hasattr(value, "toordinal"):  # a Decimal, a date
         return value
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)
+
+
+@lru_cache(maxsize=64)
+def _fields_of(model: Any) -> list[tuple[str, str]]:
+    """The fields of a model, and what each is called in its JSON Schema."""
+    return [(name, _name_in_schema(name, field)) for name, field in model.model_fields.items()]
 
 
 def _name_in_schema(name: str, field: Any) -> str:

@@ -320,6 +320,7 @@ def wrong_rows(
     return wrong
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", PROMPTS)
 @given(data=st.data())
 @settings(max_examples=HISTORIES)

@@ -1,0 +1,104 @@
+"""
+``plan.join(dobatch.read_results(path))``, against DuckDB's ``read_json`` with an explicit schema and a pandas merge.
+
+DuckDB reads three fields of one shape of line, and finds the ids in the frame; ours reads fourteen columns of any line
+of any endpoint, and works the ids out from what each row asks.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import measure
+import pandas as pd
+from bench_read import DUCKDB, WORDS, _line
+
+PROMPT = {"model": "gpt-4.1-mini", "max_tokens": 50}
+
+
+def _frame(rows: int) -> pd.DataFrame:
+    rng = random.Random(rows)
+    return pd.DataFrame({"review": [f"{' '.join(rng.choices(WORDS, k=12))} {n}" for n in range(rows)]})
+
+
+def prepare(folder: Path, rows: int) -> None:
+    """Results with short answers for the ids of a plan, in an order of their own."""
+    for number in (rows, 1000):
+        path = folder / f"by-hand-{number}.jsonl"
+        if path.exists():
+            continue
+        ids = _frame(number).dobatch.plan("Sentiment of: {review}", **PROMPT).custom_ids.tolist()
+        rng = random.Random(number)
+        texts = [" ".join(rng.choices(WORDS, k=3)) for _ in range(1000)]
+        order = rng.sample(range(number), number)
+        with path.open("wb") as file:
+            file.writelines(_line(i, ids[i], texts, rng) for i in order)
+
+
+def _cost(folder: Path, rows: int, work: Any) -> dict[str, Any]:
+    def given(number: int) -> tuple[str, Any, pd.DataFrame]:
+        frame = _frame(number)
+        plan = frame.dobatch.plan("Sentiment of: {review}", **PROMPT)
+        keyed = frame.assign(custom_id=plan.custom_ids.astype(str))
+        return str(folder / f"by-hand-{number}.jsonl"), plan, keyed
+
+    small, large = given(1000), given(rows)
+    done, cost = measure.measured(lambda: work(*large), warm=lambda: work(*small))
+    answers = done["response"].notna().sum()
+    assert len(done) == rows
+    assert 0.9 * rows < answers < rows
+    return cost
+
+
+def ours(folder: Path, rows: int) -> dict[str, Any]:
+    """The two calls of the documentation."""
+    import dobatch_pandas as dobatch
+
+    return _cost(folder, rows, lambda path, plan, keyed: plan.join(dobatch.read_results(path)))
+
+
+def _merged(keyed: pd.DataFrame, read: pd.DataFrame) -> pd.DataFrame:
+    return keyed.merge(read.rename(columns={"text": "response"}), on="custom_id", how="left")
+
+
+def duckdb(folder: Path, rows: int) -> dict[str, Any]:
+    """As a frame of DuckDB's own making."""
+    import duckdb
+
+    def work(path: str, plan: Any, keyed: pd.DataFrame) -> pd.DataFrame:
+        with duckdb.connect() as database:
+            return _merged(keyed, database.sql(DUCKDB.format(path=path)).df())
+
+    return _cost(folder, rows, work)
+
+
+def duckdb_arrow(folder: Path, rows: int) -> dict[str, Any]:
+    """The same by way of Arrow."""
+    import duckdb
+
+    def work(path: str, plan: Any, keyed: pd.DataFrame) -> pd.DataFrame:
+        with duckdb.connect() as database:
+            return _merged(keyed, database.sql(DUCKDB.format(path=path)).to_arrow_table().to_pandas())
+
+    return _cost(folder, rows, work)
+
+
+CASES: dict[str, measure.Case] = {"ours": ours, "duckdb": duckdb, "duckdb_arrow": duckdb_arrow}
+
+
+def finish(every: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
+    """How many times as quick as DuckDB ours is; 1 is the target."""
+    return [
+        f"{rows:,} rows: times as quick as {rival}: {costs[rival]['wall'] / costs['ours']['wall']:.2f}"
+        for rows, costs in every.items()
+        for rival in ("duckdb", "duckdb_arrow")
+        if rival in costs
+    ]
+
+
+if __name__ == "__main__":
+    import dobatch_pandas  # noqa: F401  it gives frames their ``dobatch``
+
+    measure.main(__file__, CASES, prepare, against="ours", finish=finish)
