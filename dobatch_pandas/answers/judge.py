@@ -177,10 +177,11 @@ def _as_json(value: Any) -> bytes | str:
 
 def _plain_value(value: Any) -> Any:
     """A model's value in the terms of its JSON Schema; dates and Decimals stay what they are."""
-    if type(value) in (str, int, float, bool, type(None)):
+    kind: Any = type(value)
+    if kind in (str, int, float, bool, type(None)):
         return value
-    if hasattr(type(value), "model_fields"):
-        return {called: _plain_value(getattr(value, name)) for name, called in _fields_of(type(value))}
+    if hasattr(kind, "model_fields"):
+        return {called: _plain_value(getattr(value, name)) for name, called in _fields_of(kind)}
     if isinstance(value, Mapping):
         return {str(key): _plain_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
