@@ -476,3 +476,45 @@ def test_labels_come_back_as_they_were(index: pd.Index, tmp_path: Path) -> None:
     assert getattr(again, "freq", None) == getattr(index, "freq", None)
     assert list(again.names) == list(index.names)
     assert index_of(labels_of(index)).equals(index)
+
+
+def codes_after(job: Asked, frame: pd.DataFrame) -> list[Any]:
+    """The codes in this session; after attach they are the same."""
+    found = []
+    for answers in job.answers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            codes = answers.for_frame(frame)["out_error"]
+        found.append([None if pd.isna(code) else code for code in codes])
+    assert found[0] == found[1]
+    return found[0]
+
+
+NEW = base_frame().iloc[[1]].assign(text="new", n=77)
+TABLE = {
+    "added rows": (lambda f: pd.concat([f.iloc[:4], NEW]), ["missing_result", "row_changed", "row_changed"]),
+    "changed what is read": (lambda f: f.iloc[:1].assign(text="other"), ["missing_result", "row_changed", "row_changed"]),
+    "renamed what is read": (lambda f: f.rename(columns={"n": "m"}), ["row_changed"] * 3),
+    "dropped what is read": (lambda f: f.drop(columns="text"), ["row_changed"] * 3),
+    "changed another column": (lambda f: f.assign(flag=~f["flag"]), [None, None, "row_changed"]),
+    "dropped another column": (lambda f: f.drop(columns="when"), [None, None, "row_changed"]),
+    "added a column": (lambda f: f.assign(more=1), [None] * 3),
+    "sorted": (lambda f: f.sort_values("n", ascending=False), [None] * 3),
+    "another dtype": (lambda f: f.astype({"n": "Int64", "text": "category"}), [None] * 3),
+    "another index": (lambda f: f.set_index("n", drop=False).rename_axis("key"), [None] * 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TABLE)
+def test_the_table_of_the_documentation_is_true(jobs: dict[str, list[Asked]], what: str) -> None:
+    """
+    What happens to answers when a frame changes is what docs/prompts.md says, for each kind of prompt.
+    """
+    change, codes = TABLE[what]
+    for kind, code in zip(("template", "function", "series"), codes, strict=True):
+        job = jobs[kind][1]
+        # Rows that are equal to no other: labels have no say in these.
+        alone = [
+            row for row, content in enumerate(job.contents) if job.contents.count(content) == 1 and row < 9
+        ]
+        assert codes_after(job, change(job.frame.iloc[alone]))[-1] == code, kind
