@@ -153,7 +153,7 @@ def look_at_workers(asker: Asker) -> None:
             wrong.setdefault(said, []).append(address)
     if wrong:
         listed = "; ".join(
-            f"{', '.join(some[:5])}{' ...' if len(some) > 5 else ''} {w}" for w, some in wrong.items()
+            f"{', '.join(some[:5])}{' ...' if len(some) > 5 else ''}: {w}" for w, some in wrong.items()
         )
         raise ConfigurationError(f"Not every worker can work for this job, and nothing is sent: {listed}")
 

@@ -137,9 +137,9 @@ def _where() -> str:
     try:
         from distributed import get_worker
 
-        return f"The worker {get_worker().address}"
+        return f"Worker {get_worker().address}"
     except (ImportError, ValueError):
-        return "This machine"
+        return "This process"
 
 
 def or_fault(task: Callable[P, T]) -> Callable[P, T | Fault]:

@@ -65,8 +65,8 @@ def workers_here(count: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def workers_there(count: int) -> Iterator[Any]:
-    """Scheduler and workers in a network namespace and a mount namespace of their own, with an empty /tmp."""
+def namespace() -> Iterator[str]:
+    """A network namespace that reaches this one over a pair of virtual cables; returns its name."""
     name = f"dobatch{os.getpid()}"
     lines = [
         f"netns add {name}",
@@ -78,29 +78,38 @@ def workers_there(count: int) -> Iterator[Any]:
         f"-n {name} link set {name}b up",
         f"-n {name} link set lo up",
     ]
-    started: list[subprocess.Popen[bytes]] = []
     try:
         for line in lines:
             subprocess.run(["ip", *line.split()], check=True)
-        own = {
-            "PATH": os.environ["PATH"],
-            "DIGITALOCEAN_TOKEN": "local",
-            "HOME": "/tmp",
-            "DOBATCH_HOME": "/dev/null/none",
-        }
-        own |= {
-            key: os.environ[key]
-            for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-            if key in os.environ
-        }
-        inside = ["ip", "netns", "exec", name, "unshare", "--mount", "--propagation", "private", "sh", "-c"]
-        dask_at = f"{sys.executable} -m distributed.cli"
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+        subprocess.run(["ip", "link", "del", f"{name}a"], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def workers_there(count: int, name: str) -> Iterator[Any]:
+    """Scheduler and workers in a network namespace, with a /tmp of their own that is empty."""
+    own = {
+        "PATH": os.environ["PATH"],
+        "DIGITALOCEAN_TOKEN": "local",
+        "HOME": "/tmp",
+        "DOBATCH_HOME": "/dev/null/none",
+    }
+    own |= {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+    inside = ["ip", "netns", "exec", name, "unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    dask_at = f"{sys.executable} -m distributed.cli"
+    started: list[subprocess.Popen[bytes]] = []
+    try:
         for command in (
             f"{dask_at}.dask_scheduler --host {THERE} --port 8786 --no-dashboard",
             f"{dask_at}.dask_worker tcp://{THERE}:8786 --host {THERE} --nworkers {count} --nthreads 1 --no-dashboard",
         ):
             tmpfs = "mount -t tmpfs none /tmp && cd /tmp && exec "
-            started.append(subprocess.Popen([*inside, tmpfs + command], env=own, start_new_session=True))
+            process = subprocess.Popen(
+                [*inside, tmpfs + command], env=own, start_new_session=True, stderr=subprocess.DEVNULL
+            )
+            started.append(process)
         with distributed.Client(f"tcp://{THERE}:8786", timeout=60) as client:
             client.wait_for_workers(count, timeout=120)
             yield client
@@ -108,8 +117,46 @@ def workers_there(count: int) -> Iterator[Any]:
         for process in started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        subprocess.run(["ip", "netns", "del", name], check=False)
-        subprocess.run(["ip", "link", "del", f"{name}a"], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def object_store(host: str) -> Iterator[str]:
+    """A store that speaks S3, of seaweedfs; keys and address are in the environment, where workers find them."""
+    weed = Path(sys.executable).with_name("weed")
+    master, volume, filer, port = (21_100 + os.getpid() % 500 + 600 * step for step in range(4))
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "AKIDTEST",
+        "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-store",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    credentials = {"accessKey": "AKIDTEST", "secretKey": "s3cr3t-of-the-store"}
+    identity = {"name": "all", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List"]}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "s3.json").write_text(json.dumps({"identities": [identity]}))
+        command = [
+            weed, f"-logdir={folder}", "server", "-s3", f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}",
+            f"-s3.port={port}", f"-s3.config={folder}/s3.json", f"-master.port={master}", f"-volume.port={volume}",
+            f"-filer.port={filer}", "-volume.max=100", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            f"-s3.localSocket={folder}/s3.sock", f"-filer.localSocket={folder}/filer.sock",
+        ]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        try:
+            import s3fs
+
+            until = time.monotonic() + 120
+            while True:
+                try:
+                    s3fs.S3FileSystem(skip_instance_cache=True).mkdir("answers")
+                    break
+                except OSError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(1)
+            yield "s3://answers/jobs"
+        finally:
+            process.kill()
+            process.wait()
 
 
 class Killer:
@@ -147,6 +194,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", action="store_true", help="a worker in each phase")
+    parser.add_argument("--store", action="store_true", help="an S3 store between all machines (needs s3fs)")
     parser.add_argument("--namespaces", action="store_true", help="workers in a network namespace")
     parser.add_argument(
         "--single", action="store_true", help="the same rows as a pandas frame, for comparison"
@@ -163,12 +211,15 @@ def main() -> None:
     }
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory())
-        workers = workers_there if chosen.namespaces else workers_here
-        client = None if chosen.single else stack.enter_context(workers(chosen.workers))
-        server = stack.enter_context(dobatch.LocalServer(**host))
+        links = stack.enter_context(namespace()) if chosen.namespaces else ""
+        store = stack.enter_context(object_store(HERE if links else "127.0.0.1")) if chosen.store else None
+        workers = workers_there(chosen.workers, links) if links else workers_here(chosen.workers)
+        client = None if chosen.single else stack.enter_context(workers)
+        server = stack.enter_context(dobatch.LocalServer(token="local", **host))
         dobatch.configure(
-            base_url=server.url, token=server.token, home=home, display=False, allow_http=chosen.namespaces
+            base_url=server.url, token=server.token, home=home, display=False, allow_http=bool(links)
         )
+        dobatch.configure(store=store)
         frame = frame_of(chosen.rows, chosen.partitions)
         if chosen.single:
             frame = frame.compute(scheduler="synchronous")
@@ -193,6 +244,8 @@ def main() -> None:
         if killer is not None:
             killer.end()
             figures["killed"] = killer.killed
+        if store is not None:
+            assert list(server.calls).count("get_results") == len(server.batches)
         calls = Counter(call for call in server.calls if call not in FREE)
         distinct = chosen.rows * 7 // 10
         figures |= {

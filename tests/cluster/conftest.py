@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,20 +15,22 @@ distributed = pytest.importorskip("distributed", reason="needs dobatch-pandas[da
 NOWHERE = "/dev/null/no-home"
 
 
-def start(workers: int, **environment: str) -> tuple[Any, Any]:
-    """Workers that have a token, a home that cannot be, and another service than the client's."""
+@contextmanager
+def start(workers: int, **environment: str) -> Iterator[Any]:
+    """Workers, and those that follow them, with a token, a home that cannot be, and another service than the client's."""
     theirs = {
         "DIGITALOCEAN_TOKEN": "local",
         "DOBATCH_HOME": NOWHERE,
         "DOBATCH_BASE_URL": "http://127.0.0.1:9",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (theirs | environment).items():
-            patch.setenv(name, value)
-            if not value:
-                patch.delenv(name)
-        cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-    return cluster, distributed.Client(cluster)
+    with (
+        dask.config.set({"distributed.worker.memory.terminate": False}),
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, env=theirs | environment
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
@@ -39,10 +42,8 @@ def start_workers() -> Any:
 @pytest.fixture(scope="session")
 def workers() -> Iterator[Any]:
     """Two worker processes for all tests that kill none."""
-    with dask.config.set({"distributed.worker.memory.terminate": False}):
-        cluster, client = start(2)
-        with cluster, client:
-            yield client
+    with start(2) as client:
+        yield client
 
 
 @pytest.fixture
@@ -55,7 +56,5 @@ def cluster(workers: Any, server: Any) -> Any:
 @pytest.fixture
 def mortal(server: Any) -> Iterator[Any]:
     """Two workers of the test's own, which may be killed."""
-    with dask.config.set({"distributed.worker.memory.terminate": False}):
-        cluster, client = start(2)
-        with cluster, client:
-            yield client
+    with start(2) as client:
+        yield client

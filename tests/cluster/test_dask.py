@@ -314,10 +314,8 @@ def test_a_worker_without_a_token_is_told_before_anything_is_sent(server, start_
     """
     The token is in each worker's environment, or nothing is sent; no token travels.
     """
-    cluster, client = start_workers(1, DIGITALOCEAN_TOKEN="")
     with (
-        cluster,
-        client,
+        start_workers(1, DIGITALOCEAN_TOKEN=""),
         pytest.raises(ConfigurationError, match=r"tcp://.*has no token.*DIGITALOCEAN_TOKEN"),
     ):
         frame().dobatch.submit("Say {text}", model="echo")
