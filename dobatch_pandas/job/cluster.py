@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -285,7 +286,48 @@ def _second(both: Any) -> Any:
     return delayed(on_worker.second, pure=False)(both)
 
 
-def prepare(frame: Any, asker: Asker, *, only: Ids | None = None, without: Ids | None = None) -> Prepared:
+@dataclass
+class _Asked:
+    """What all partitions ask, on the workers, and what they told of it."""
+
+    asker: Asker
+    asked: list[Any]
+    told: list[Told]
+
+    @classmethod
+    def of(cls, frame: Any, asker: Asker) -> _Asked:
+        from dask.delayed import delayed
+
+        spec = delayed(asker, pure=False)
+        ask = delayed(on_worker.ask, pure=False)
+        parts = frame.to_delayed(optimize_graph=True)
+        asked = persisted([ask(part, number, spec) for number, part in enumerate(parts)])
+        told: list[Told] = compute(*map(_second, asked))
+        _check(told)
+        return cls(asker, asked, told)
+
+    @cached_property
+    def ids(self) -> list[Ids]:
+        from dask.delayed import delayed
+
+        ids = delayed(on_worker.ids_alone, pure=False)
+        return compute(*[ids(_first(one)) for one in self.asked])
+
+    def only(self, wanted: Ids) -> Prepared:
+        """Take some requests alone, each from the first partition that has it."""
+        from dask.delayed import delayed
+
+        left = _as_set(wanted)
+        kept = []
+        for one, ids in zip(self.asked, self.ids, strict=True):
+            here = ids[_in(ids, left)]
+            left -= _as_set(here)
+            kept.append(delayed(on_worker.only_these, pure=False)(_first(one), here))
+        kept = persisted(kept)
+        return Prepared(self.asker, self.told, kept, *_told(kept))
+
+
+def prepare(frame: Any, asker: Asker, *, without: Ids | None = None) -> Prepared:
     """
     Render a frame's partitions on the workers, and find out which requests are to be sent.
 
@@ -293,8 +335,6 @@ def prepare(frame: Any, asker: Asker, *, only: Ids | None = None, without: Ids |
     ----------
     frame : dask.dataframe.DataFrame
     asker : Asker
-    only : numpy.ndarray, optional
-        Only these requests.
     without : numpy.ndarray, optional
         Requests that are in parts already.
 
@@ -305,17 +345,9 @@ def prepare(frame: Any, asker: Asker, *, only: Ids | None = None, without: Ids |
     """
     from dask.delayed import delayed
 
-    spec = delayed(asker, pure=False)
-    ask = delayed(on_worker.ask, pure=False)
-    parts = frame.to_delayed(optimize_graph=True)
-    asked = persisted([ask(part, number, spec) for number, part in enumerate(parts)])
-    told: list[Told] = compute(*map(_second, asked))
-    _check(told)
-    if only is not None:
-        owned = [(_first(one), ids) for one, ids in zip(asked, _owned(asked, only), strict=True)]
-        kept = persisted([delayed(on_worker.only_these, pure=False)(one, ids) for one, ids in owned])
-    else:
-        kept = _each_once(asked, told)
+    every = _Asked.of(frame, asker)
+    told = every.told
+    kept = _each_once(every.asked, told)
     ids, sizes, owners = _told(kept)
     if without is not None and len(without):
         known = _as_set(without)
@@ -378,20 +410,6 @@ def _each_once(asked: list[Any], told: list[Told]) -> list[Any]:
     )
 
 
-def _owned(asked: list[Any], wanted: Ids) -> list[Ids]:
-    """Which of some ids each partition is to send: the first one that has it."""
-    from dask.delayed import delayed
-
-    left = _as_set(wanted)
-    found = []
-    ids = delayed(on_worker.ids_alone, pure=False)
-    for mine in compute(*[ids(_first(one)) for one in asked]):
-        here = mine[_in(mine, left)]
-        left -= _as_set(here)
-        found.append(here)
-    return found
-
-
 def _as_set(ids: Ids) -> set[bytes]:
     data = np.ascontiguousarray(ids).tobytes()
     return {data[at : at + 16] for at in range(0, len(data), 16)}
@@ -406,6 +424,7 @@ def _in(ids: Ids, known: set[bytes]) -> Any:
 
 _remembered: dict[Path, tuple[Any, Recipe, Prepared | None]] = {}
 _remembered_lock = threading.Lock()
+_lines: dict[Path, dict[int, Any]] = {}
 
 
 def remember(folder: JobFolder, frame: Any, recipe: Recipe, prepared: Prepared | None) -> None:
@@ -430,7 +449,9 @@ class ClusterJob:
 
     def __init__(self, folder: JobFolder, recipe: Recipe) -> None:
         self.folder, self._recipe = folder, recipe
-        self._lines: dict[int, Any] = {}
+        # By the folder: a retry has lines made that are sent by whoever moves the job on.
+        self._lines: dict[int, Any] = _lines.setdefault(folder.root, {})
+        self._again: _Asked | None = None
         self._tallies: dict[int, Tally] = {}
         self._mirrored: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
@@ -565,24 +586,19 @@ class ClusterJob:
         self._lines[number] = lines
         return Part(number, len(ids), prepared.bytes_of(run), round=again, bound=bound)
 
-    def upload(self, client: Client, number: int) -> str:
+    def upload(self, client: Client, number: int, parts: Mapping[int, Part]) -> str:
         """Have a worker send a part; returns the file's id."""
         from dask.delayed import delayed
 
-        frame, recipe = None, self.recipe
+        recipe = self.recipe
         lines = self._lines.get(number)
         if lines is None:
             # Lost with the process that had it rendered, or the service has lost the file.
             with self._lock:
-                frame, recipe = self.frame()
-                prepared = prepare(frame, Asker.here(recipe), only=self.ids_of(number))
-                if not prepared.runs:
-                    raise JobError(
-                        f"The frame of job {self.folder.id} has none of the rows any more that part {number} asks: its "
-                        "source has changed. job.cancel() ends the job with what is answered.",
-                        self.folder.id,
-                    )
-                lines = self._lines[number] = prepared.lines_of(prepared.runs[0])
+                lines = self._lines[number] = self._lines_again(number)
+                lost = (p for p in parts.values() if p.state == "rendered" and p.number not in self._lines)
+                if next(lost, None) is None:
+                    self._again = None
         client.turn()
         name = f"{self.folder.id}-{number:05}.jsonl"
         try:
@@ -594,6 +610,26 @@ class ClusterJob:
         file_id: str = _good(told, client)
         self._lines.pop(number, None)
         return file_id
+
+    def _lines_again(self, number: int) -> Any:
+        """Have the lines of a part made once more; what the frame's partitions ask is found out once for all parts."""
+        try:
+            if self._again is None:
+                frame, recipe = self.frame()
+                asker = Asker.here(recipe)
+                look_at_workers(asker)
+                self._again = _Asked.of(frame, asker)
+            prepared = self._again.only(self.ids_of(number))
+        except DobatchError:
+            self._again = None
+            raise
+        if not prepared.runs:
+            raise JobError(
+                f"The frame of job {self.folder.id} has none of the rows any more that part {number} asks: its source has "
+                "changed. job.cancel() ends the job with what is answered.",
+                self.folder.id,
+            )
+        return prepared.lines_of(prepared.runs[0])
 
     def fetch(self, client: Client, part: Part) -> None:
         """Have a worker download and read the results of a part."""
@@ -612,6 +648,7 @@ class ClusterJob:
 
     def read(self, client: Client, part: Part) -> Tally:
         """Return what the results of a part add up to."""
+        self._lines.pop(part.number, None)  # of one that was never sent
         tally = self._tallies.pop(part.number, None)
         if tally is None and part.batch_id is not None and not part.provisional:
             self.fetch(client, part)
@@ -627,7 +664,7 @@ class ClusterJob:
         """Put some requests that were sent into new parts."""
         frame, recipe = self.frame()
         look_at_workers(Asker.here(recipe))
-        prepared = prepare(frame, Asker.here(recipe), only=keys_of_hex(ids))
+        prepared = _Asked.of(frame, Asker.here(recipe)).only(keys_of_hex(ids))
         round_ = 1 + max((part.round for part in state.parts.values()), default=0)
         parts = []
         name, needs, later = self.name_and_needs()

@@ -229,7 +229,7 @@ class Workers:
 
     def _upload(self, live: Live, job: OpenJob, number: int) -> str:
         if job.cluster is not None:
-            return job.cluster.upload(job.client, number)
+            return job.cluster.upload(job.client, number, live.state.parts)
 
         def moved(done: int, total: int) -> None:
             job.shares[number] = done / total if total else 1.0

@@ -132,6 +132,7 @@ def test_a_job_whose_rows_cannot_be_computed_here_says_so_and_a_submit_goes_on(s
         job = frame().dobatch.submit("Say {text}", model="echo")
         close_home(home)
         cluster._remembered.clear()
+        cluster._lines.clear()
         (home / "jobs" / job.id / "frame.pickle").unlink()
         server.faults.clear()
         with pytest.raises(JobFailed, match=r"cannot be computed here .*Submit the frame again"):
