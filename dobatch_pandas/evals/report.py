@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dobatch_pandas.display.text import dollars
+
 from .grade import as_text, clean
 from .metrics import need
 from .significance import p_words
@@ -257,7 +259,7 @@ def _slices(slices: pd.DataFrame) -> str:
                 f"{escape(str(line['column']))} = {escape(str(line['slice']))}{few}",
                 number(float(line["accuracy"]), "accuracy"),
                 bar(line["accuracy"], line["low"], line["high"]),
-                "–" if pd.isna(line["low"]) else f"{line['low']:.1%} – {line['high']:.1%}",
+                _range(line),
                 f"{line['rows']:,}",
                 f"{line['failed']:,}",
                 "" if pd.isna(p) else escape(p_words(float(p)).removeprefix("= ")),
@@ -462,6 +464,12 @@ def comparison_page(compared: Comparison, *, rows: int) -> str:
     return page(title, body)
 
 
+def _range(line: Any) -> str:
+    """An interval, on one line also where a page has taken our style away."""
+    space = "\N{NO-BREAK SPACE}"
+    return "–" if pd.isna(line["low"]) else f"{line['low']:.1%}{space}–{space}{line['high']:.1%}"
+
+
 def leaderboard_html(saved: Evaluations) -> str:
     """Return saved evaluations for a notebook's cell: the newest of each name, the best first."""
     if not {"name", "accuracy", "low", "high", "data"} <= set(saved.columns):
@@ -471,15 +479,15 @@ def leaderboard_html(saved: Evaluations) -> str:
     lines = []
     for line in newest.to_dict("records"):
         runs = int((saved["name"] == line["name"]).sum())
-        cost = "" if pd.isna(line["cost"]) else f"${line['cost']:,.4f}"
+        cost = "" if pd.isna(line["cost"]) else dollars(line["cost"])
         prompt = "" if line["prompt"] is None else " ".join(str(line["prompt"]).split())
         prompt = prompt if len(prompt) <= 60 else f"{prompt[:40]}…{prompt[-19:]}"
         lines.append(
             [
                 escape(str(line["name"])), escape(str(line["model"] or "")), escape(prompt),
                 number(float(line["accuracy"]), "accuracy"), bar(line["accuracy"], line["low"], line["high"]),
-                "–" if pd.isna(line["low"]) else f"{line['low']:.1%} – {line['high']:.1%}", f"{line['rows']:,}",
-                f"{line['failed']:,}", cost, f"{line['saved']:%Y-%m-%d %H:%M}", f"{runs:,}",
+                _range(line), f"{line['rows']:,}",
+                f"{line['failed']:,}", cost, f"{line['saved']:%Y-%m-%d\N{NO-BREAK SPACE}%H:%M}", f"{runs:,}",
                 *([str(groups[line["data"]])] if len(groups) > 1 else []),
             ]
         )  # fmt: skip
