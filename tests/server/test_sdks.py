@@ -10,6 +10,8 @@ import pytest
 import requests
 from server.driver import chat_lines, jsonl, read_lines
 
+from dobatch_pandas.server import Reply
+
 TURNS = [{"role": "user", "content": "hello there, my friend"}]
 SHAPE = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
@@ -141,6 +143,96 @@ def test_litellm_completes(api, monkeypatch):
         assert litellm.completion(**request).choices[0].message.content == "hello there, my friend"
         pieces = litellm.completion(**request, stream=True)
         assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == "hello there, my friend"
+
+
+STATUSES = {
+    400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
+    409: "ConflictError", 422: "UnprocessableEntityError", 429: "RateLimitError", 500: "InternalServerError",
+    503: "InternalServerError",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("made_by", ["the model", "a fault"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_the_sdks_have_an_exception_for_each_status(serve, sdk, stream, made_by):
+    """
+    Their own, whether the model answers an error or the service does, streamed or not.
+    """
+    library = pytest.importorskip(sdk)
+
+    def model(body):
+        status = int(body["messages"][-1]["content"])
+        return Reply(status, {"error": {"message": f"made {status}", "type": "made", "code": None}})
+
+    api = serve(model if made_by == "the model" else "echo")
+    if sdk == "openai":
+        client = library.OpenAI(base_url=f"{api.url}/v1", api_key="k", max_retries=0)
+        create = client.chat.completions.create
+    else:
+        client = library.Anthropic(base_url=api.url, api_key="k", max_retries=0)
+        create = client.messages.create
+    for status, name in STATUSES.items():
+        if made_by == "a fault":
+            api.server.faults.add("infer", status=status)
+        # The newer release of one has a class of its own for some, below the general one.
+        general = library.APIStatusError if status == 503 else getattr(library, name)
+        turns = [{"role": "user", "content": str(status)}]
+        with pytest.raises(general, match=f"made {status}" if made_by == "the model" else "") as caught:
+            list(create(model="m", max_tokens=5, messages=turns, stream=stream))
+        assert caught.value.status_code == status
+    for drop in ("before", "after"):
+        api.server.faults.add("infer", drop=drop)
+        with pytest.raises(library.APIConnectionError):
+            create(model="m", max_tokens=5, messages=TURNS)
+    client.close()
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_litellm_has_an_exception_for_each_status(serve, monkeypatch, provider):
+    """
+    By both providers' ways.
+    """
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    litellm = pytest.importorskip("litellm")
+    api = serve()
+    base = f"{api.url}/v1" if provider == "openai" else api.url
+    for status, name in {**STATUSES, 503: "ServiceUnavailableError"}.items():
+        if status in (403, 409, 422):
+            continue  # it has no class for each of these by both ways
+        api.server.faults.add("infer", status=status)
+        with pytest.raises(getattr(litellm, name)) as caught:
+            litellm.completion(
+                model=f"{provider}/m", messages=TURNS, api_base=base, api_key="k", max_tokens=9, max_retries=0
+            )
+        assert caught.value.status_code == status
+
+
+@pytest.mark.parametrize("wire", ["A", "B"])
+def test_pydo_sees_refusals_and_limits(serve, wire):
+    """
+    It hands on the service's own words for some, and has its exception for the others.
+    """
+    pydo = pytest.importorskip("pydo")
+    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+    from azure.core.pipeline.policies import HeadersPolicy
+
+    api = serve(wire=wire, token="right")
+
+    def client(token):
+        policy = HeadersPolicy({"Authorization": f"Bearer {token}"})
+        return pydo.Client(token=token, inference_endpoint=api.url, authentication_policy=policy)
+
+    with pytest.raises(ClientAuthenticationError):
+        client("wrong").inference.list_batches()
+    calls = client("right").inference
+    assert calls.get_batch(batch_id="nothing")["id"] == "not_found"
+    for status in (400, 409, 422, 429, 500, 503):
+        api.server.faults.add("list_batches", status=status, times=20)
+        with pytest.raises(HttpResponseError) as caught:
+            calls.list_batches(retry_total=0)
+        assert caught.value.status_code == status
+        api.server.faults.clear()
 
 
 # The commands of the documentation, as they stand there.
