@@ -414,7 +414,7 @@ class Executor:
         if self._loop is None:
             return int(getattr(self.model, "chunk", 1))
         # The last ones go one by one, so that nobody holds some while others have none.
-        return max(1, min(_HANDFUL, run.left // (4 * self.pace.limit))) if self._took < _QUICK else 1
+        return max(1, min(_HANDFUL, run.left // (2 * self.pace.limit))) if self._took < _QUICK else 1
 
     def _granted(self, wanted: int) -> int:
         left = self._held.get("in_progress")

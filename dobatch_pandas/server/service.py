@@ -190,7 +190,7 @@ class Service:
         """GET /v1/batches"""
         query = request.query_params
         try:
-            limit = int(query.get("limit", "20"))
+            limit = int(query.get("limit", "20").encode("ascii"))
         except ValueError:
             limit = 0
         if not 1 <= limit <= 100:

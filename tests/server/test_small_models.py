@@ -191,3 +191,30 @@ def test_llama_cpps_own_server_is_the_model(serve):
     too_long = [{"role": "user", "content": "word " * 5000}]
     refused = api.call("POST", CHAT, json={"model": "m", "messages": too_long})
     assert (refused.status_code, "context" in refused.text) == (400, True)
+
+
+def test_llama_cpps_own_server_embeds(serve):
+    """
+    Where it was started for embeddings, a batch of them is answered, each a vector of the model's own size.
+    """
+    _skip_without("smollm2", "xllamacpp")
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(weights.find("smollm2")[0])
+    params.n_parallel, params.n_ctx, params.port, params.verbosity, params.ui = 2, 1024, 0, -1, False
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    llama = xllamacpp.Server(params)
+    api = serve(f"{llama.listening_address}/v1", concurrency=2)
+    (shown,) = api.server.look().result(60)
+    assert EMBEDDINGS in shown
+    lines = [
+        {"custom_id": f"e{n}", "method": "POST", "url": EMBEDDINGS, "body": {"model": "m", "input": one}}
+        for n, one in enumerate(REVIEWS)
+    ]
+    batch_id = api.create(lines, endpoint=EMBEDDINGS)
+    assert api.until(batch_id, "completed")["request_counts"]["completed"] == len(lines)
+    vectors = [line["response"]["body"]["data"][0]["embedding"] for line in api.lines(batch_id)[0]]
+    assert {len(vector) for vector in vectors} == {576}
+    assert len({tuple(vector) for vector in vectors}) == len(vectors)
