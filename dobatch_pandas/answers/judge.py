@@ -23,11 +23,15 @@ from dobatch_pandas.questions.schema_check import checker
 __all__ = ["Judge", "NoAnswer", "candidates", "judge_of", "judged"]
 
 _FENCE = re.compile(r"```[A-Za-z0-9_+-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL)
-_THOUGHT = re.compile(
-    r".*(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>)",
-    re.DOTALL | re.IGNORECASE,
+_TAG = r"(?:\w+:)?(?:think|thinking|thought|reasoning|reflection|analysis|scratchpad)"
+_OPENING = (
+    rf"<{_TAG}\b[^<>]*>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<unused94>"
+    r"|(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>"
 )
-_THINKING = re.compile(r"\s*(?:<(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷)", re.IGNORECASE)
+_CLOSING = rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<unused95>|<\|channel\|>final<\|message\|>"
+_THOUGHT = re.compile(rf".*(?:{_CLOSING})", re.DOTALL | re.IGNORECASE)
+_THINKING = re.compile(rf"\s*(?:{_OPENING})", re.IGNORECASE)
+_ASIDE = re.compile(rf"(?:{_OPENING}).*?(?:{_CLOSING})", re.DOTALL | re.IGNORECASE)
 _TRIES = 1000  # braces that begin nothing
 
 
@@ -112,7 +116,10 @@ def candidates(text: str) -> Iterator[Any]:
         return
     spoken = _THOUGHT.match(text)
     if spoken is not None:
-        text = text[spoken.end() :]
+        # Some think it over again after they have answered.
+        text = text[spoken.end() :] if text[spoken.end() :].strip() else _ASIDE.sub("", text)
+        if _THOUGHT.match(text):
+            return
     elif _THINKING.match(text):
         return
     found: list[tuple[int, Any]] = []

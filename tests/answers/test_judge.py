@@ -109,3 +109,39 @@ def test_an_optional_field_may_be_left_out() -> None:
     )
     assert codes == [None, None, "schema_mismatch"]
     assert columns == {"a": ["x", "x", None], "b": [None, 1, None], "c": [3, 3, None]}
+
+
+TAGS = [
+    *[(f"<{tag}>", f"</{tag}>") for tag in ("think", "THINK", "thinking", "thought", "reasoning", "reflection")],
+    *[(f"<{tag}>", f"</{tag}>") for tag in ("analysis", "scratchpad", "seed:think")],
+    ("<think id='1'>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<unused94>thought\n", "<unused95>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("opening", "closing"), TAGS)
+def test_thoughts_of_every_model_are_cut_off(opening: str, closing: str) -> None:
+    """
+    However a model marks its thoughts: what it says afterwards counts, and an answer within them never does.
+    """
+    schema = answer_schema_of({"s": ["pos", "neg"]})
+    said = [
+        f"{opening}{DRAFT}{closing}{FINAL}",
+        f"{opening}perhaps\n{FENCE % DRAFT}\n{closing}\n{FENCE % FINAL}",
+    ]
+    unfinished = [f"{opening}{DRAFT}", f"{opening}{DRAFT}{closing}", f"{opening}{closing}\n"]
+    assert judged(said, schema) == ({"s": ["pos", "pos"]}, [None, None])
+    assert judged(unfinished, schema)[1] == ["invalid_json"] * 3
+
+
+def test_an_answer_before_a_thought_is_found() -> None:
+    """
+    A model that thinks it over again after it has answered has answered.
+    """
+    said = [f"{FINAL} <think>{DRAFT}?</think>", f"<think>so</think>{FINAL}<think>{DRAFT}</think>\n"]
+    assert judged(said, answer_schema_of({"s": ["pos", "neg"]})) == ({"s": ["pos", "pos"]}, [None, None])
