@@ -13,14 +13,16 @@ from typing import Any
 
 import measure
 import pandas as pd
-from bench_read import DUCKDB, WORDS, _line
+from bench_read import DUCKDB, _line
 
 PROMPT = {"model": "gpt-4.1-mini", "max_tokens": 50}
 
 
 def _frame(rows: int) -> pd.DataFrame:
     rng = random.Random(rows)
-    return pd.DataFrame({"review": [f"{' '.join(rng.choices(WORDS, k=12))} {n}" for n in range(rows)]})
+    return pd.DataFrame(
+        {"review": [f"{' '.join(rng.choices(measure.WORDS, k=12))} {n}" for n in range(rows)]}
+    )
 
 
 def prepare(folder: Path, rows: int) -> None:
@@ -31,7 +33,7 @@ def prepare(folder: Path, rows: int) -> None:
             continue
         ids = _frame(number).dobatch.plan("Sentiment of: {review}", **PROMPT).custom_ids.tolist()
         rng = random.Random(number)
-        texts = [" ".join(rng.choices(WORDS, k=3)) for _ in range(1000)]
+        texts = [" ".join(rng.choices(measure.WORDS, k=3)) for _ in range(1000)]
         order = rng.sample(range(number), number)
         with path.open("wb") as file:
             file.writelines(_line(i, ids[i], texts, rng) for i in order)
