@@ -1,7 +1,9 @@
 """
 A process that submits a job and kills itself with SIGKILL at one point of it.
 
-    python killed.py HOME BASE_URL POINT KIND
+    python killed.py HOME BASE_URL POINT KIND [MEMORY]
+
+With MEMORY, what it synced is remembered there: see `power`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import power
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.answers import join
@@ -161,7 +165,9 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
-    home, base_url, point, kind = sys.argv[1:]
+    home, base_url, point, kind, *memory = sys.argv[1:]
+    for folder in memory:
+        power.remember(Path(home), Path(folder))
     dobatch.configure(home=home, base_url=base_url, token="local", display=False)
     POINTS[point]()
     frame().dobatch.join(submit(kind))

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.arrow.keyset import Keys, keys_of
 from dobatch_pandas.display.snapshot import State as Status
-from dobatch_pandas.errors import ConfigurationError, DobatchError, JobNotFound
+from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, JobNotFound
 
 from .folder import JobFolder, JobRecord
 from .index import Index
@@ -43,7 +43,7 @@ from .machine import State, problem_of
 
 __all__ = ["Home", "JobRow", "scope_of", "status_of"]
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 _AT_ONCE = 500_000  # keys a statement
 _JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
 
@@ -182,23 +182,30 @@ class Home:
         ------
         JobNotFound
             It names the newest jobs there are.
+        InputError
+            No job can have such an id.
         """
+        if not isinstance(job_id, str) or not _NAME.fullmatch(job_id):
+            said = repr(job_id)
+            said = said if len(said) < 80 else f"{said[:60]}... ({len(said):,} characters)"
+            raise InputError(
+                f"No job can have the id {said}: an id is a text such as '260101-abcdef', as job.id shows it."
+            )
         known = ""
-        if isinstance(job_id, str) and _NAME.fullmatch(job_id):
-            folder = self.folder(job_id)
-            try:
-                if not folder.exists and folder.root.is_dir():
-                    self._migrate([job_id])
-                return folder.record()
-            except JobNotFound:
-                pass
-            except OSError as error:
-                raise ConfigurationError(f"Cannot read {folder.root}: {error.strerror or error}.") from error
+        folder = self.folder(job_id)
+        try:
+            if not folder.exists and folder.root.is_dir():
+                self._migrate([job_id])
+            return folder.record()
+        except JobNotFound:
+            pass
+        except OSError as error:
+            raise ConfigurationError(f"Cannot read {folder.root}: {error.strerror or error}.") from error
         with suppress(ConfigurationError):
             near = [row.id for row in self.rows()[:5]]
             known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
         raise JobNotFound(
-            f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", str(job_id)
+            f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", job_id
         )
 
     def update(self, record: JobRecord, state: State) -> None:

@@ -916,6 +916,8 @@ def attach(job_id: str) -> Job:
     ------
     JobNotFound
         This home has no such job.
+    InputError
+        No job can have such an id.
     """
     _bring(home_here(), job_id)
     job = Job(home_here(), job_id)

@@ -85,6 +85,7 @@ __all__ = [
     "next_due",
     "pause_before_next_look",
     "problem_of",
+    "problem_of_part",
     "request_id",
     "retried",
     "step",
@@ -1250,14 +1251,23 @@ def _ended(state: State, now: Now) -> State:
         outcome = "failed"
     elif words & {"cancelled", "expired"}:
         outcome = "expired" if "expired" in words else "cancelled"
-    bad = [part for part in last if part.problem]
+    bad = [(part, words) for part in last if (words := problem_of_part(part))]
     problem = None
     if bad:
+        first, words = bad[0]
         which = f"{len(bad)} of {len(last)} batches" if len(last) > 1 else "The batch"
-        problem = f"{which} failed: {bad[0].problem}"
-        if bad[0].provisional and bad[0].status != "failed":
-            problem = f"{which} gave no results so far: {bad[0].problem}"
+        problem = f"{which} failed: {words}"
+        if first.provisional and first.status != "failed":
+            what = "not all results" if first.lines else "no results"
+            problem = f"{which} gave {what} so far: {words}"
     return replace(state, ended=now.wall, outcome=outcome, problem=problem)
+
+
+def problem_of_part(part: Part) -> str | None:
+    """Return what is wrong with a part, now or at its end."""
+    if part.trouble or part.problem or not (part.final and part.provisional):
+        return part.trouble or part.problem
+    return f"its files have a line for {part.lines:,} of {part.requests:,} requests"
 
 
 def next_due(state: State) -> float | None:

@@ -18,7 +18,7 @@ from .ending import notes_of
 from .engine import Live
 from .folder import JobFolder, JobRecord
 from .home import status_of
-from .machine import Part, State, problem_of
+from .machine import Part, State, problem_of, problem_of_part
 from .work import OpenJob
 
 __all__ = ["snapshot_of", "word_of"]
@@ -123,7 +123,7 @@ def _row(part: Part) -> BatchRow:
         bytes=part.bytes,
         created_at=part.created_at,
         deadline=part.deadline,
-        problem=part.trouble or part.problem,
+        problem=problem_of_part(part),
     )
 
 

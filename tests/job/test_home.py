@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dobatch_pandas.arrow.keyset import keys_of
-from dobatch_pandas.errors import ConfigurationError, JobNotFound
+from dobatch_pandas.errors import ConfigurationError, InputError, JobNotFound
 from dobatch_pandas.job import index as index_module
 from dobatch_pandas.job.folder import JobFolder, JobRecord
 from dobatch_pandas.job.home import Home, scope_of
@@ -158,13 +158,17 @@ def test_an_unknown_job_names_the_newest(here):
         here.record("nothing")
 
 
-@pytest.mark.parametrize("job_id", ["", ".", "..", "../home", "a/b", "/etc", None, 7, "a\0b"])
+@pytest.mark.parametrize(
+    "job_id",
+    ["", ".", "..", "../home", "a/b", "/etc", None, 7, "a\0b", "x" * 10_000, "a\n", b"a", ["a"], "é"],
+)
 def test_what_is_no_id_leads_to_no_folder(here, job_id):
     """
-    An id never points out of the home.
+    An id never points out of the home, and what can be none is told in a few words.
     """
-    with pytest.raises(JobNotFound):
+    with pytest.raises(InputError, match="No job can have the id") as told:
         here.record(job_id)
+    assert len(str(told.value)) < 200
 
 
 def test_rows_tell_how_far_jobs_are(here):

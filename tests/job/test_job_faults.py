@@ -384,3 +384,20 @@ def test_a_join_that_waits_reads_each_part_as_it_comes(server, three_parts, monk
     joining.join(120)
     assert sorted(read) == [f"part-{n:05}.parquet" for n in range(3)]
     assert list(joined[0]["answer"]) == [f"number {n}" for n in range(90)]
+
+
+def test_results_that_are_none_are_told_in_words_and_asked_for_again(server):
+    """
+    What is downloaded is no JSON: the rows have a code, the job says what is wrong, and nothing is paid again for it.
+    """
+    server.faults.add("download", status=200, body="Welcome to the hotel.\n", times=4)
+    job = ask()
+    answered = FRAME.dobatch.join(job)
+    now = job.snapshot()
+    assert answered["answer_error"].eq("missing_result").all()
+    assert "gave no results so far: its files have a line for 0 of 90 requests" in now.problem
+    assert "0 of 90" in now.batches[0].problem
+
+    assert job.retry() == 0
+    check(job, server)
+    assert job.snapshot().problem is None

@@ -101,7 +101,12 @@ class Service:
         self.executions: dict[tuple[str, str, int], int] = {}
         self.spent: dict[str, int] = {}  # requests that were paid, by job
         draw = random.random
-        self.counts = random.choice(("right", "right", "zero_when_stopped", "zero"))
+        self.counts = random.choice(
+            ("right", "right", "zero_when_stopped", "zero", "all_completed", "too_many", "at_random")
+        )
+        self.behind = random.choice(
+            (0.0, 0.0, 0.2)
+        )  # share of looks that a replica answers with an earlier moment
         self.slow = random.choice((3.0, 30.0, 300.0, 3000.0) if draw() < 0.9 else (30_000.0,))
         self.late = random.choice((0.0, 0.0, 2.0, 60.0, 7200.0, 40_000.0))
         self.odd = draw() if draw() < 0.5 else 0.0  # share of batches that do not simply complete
@@ -187,6 +192,8 @@ class Service:
 
     def look(self, batch: Batch, now: float) -> Look:
         self.account(batch, now)
+        if now < self.quiet_at and self.random.random() < self.behind:
+            now -= self.random.random() * (now - batch.created)
         status = batch.status(now)
         ended = now >= batch.over_at
         done = batch.order[: batch.executed(now)]
@@ -196,6 +203,12 @@ class Service:
             self.counts == "zero_when_stopped" and status in ("cancelled", "expired")
         ):
             completed = failed = 0
+        elif self.counts == "all_completed":
+            completed, failed = len(done), 0
+        elif self.counts == "too_many":
+            completed, failed = 2 * completed + 1, failed + len(batch.order)
+        elif self.counts == "at_random" and now < self.quiet_at:
+            completed, failed = (self.random.randint(0, len(batch.order)) for _ in range(2))
         enqueued = ended and batch.fate == "enqueued"
         problem = "the model is closed" if status == "failed" else None
         if enqueued:
