@@ -1251,15 +1251,15 @@ def _ended(state: State, now: Now) -> State:
         outcome = "failed"
     elif words & {"cancelled", "expired"}:
         outcome = "expired" if "expired" in words else "cancelled"
-    bad = [(part, words) for part in last if (words := problem_of_part(part))]
+    bad = [(part, said) for part in last if (said := problem_of_part(part))]
     problem = None
     if bad:
-        first, words = bad[0]
+        first, why = bad[0]
         which = f"{len(bad)} of {len(last)} batches" if len(last) > 1 else "The batch"
-        problem = f"{which} failed: {words}"
+        problem = f"{which} failed: {why}"
         if first.provisional and first.status != "failed":
             what = "not all results" if first.lines else "no results"
-            problem = f"{which} gave {what} so far: {words}"
+            problem = f"{which} gave {what} so far: {why}"
     return replace(state, ended=now.wall, outcome=outcome, problem=problem)
 
 

@@ -126,7 +126,7 @@ def test_processes_that_submit_the_same_at_once_get_one_job(here, place):
     processes = [context.Process(target=_submit, args=(place, ready, found)) for _ in range(3)]
     for process in processes:
         process.start()
-    ids = {found.get(timeout=60) for _ in processes}
+    ids = {found.get(timeout=240) for _ in processes}
     for process in processes:
         process.join()
     assert len(ids) == 1
