@@ -24,10 +24,10 @@ project = "dobatch_pandas"
 author = copyright = "The dobatch_pandas authors"
 version = release = dobatch_pandas.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 # A widget needs scripts from elsewhere; the picture that is stored beside it needs nothing.
@@ -50,7 +50,12 @@ html_theme_options = {
     "footer_end": [],
 }
 
-html_sidebars = {"**": ["globaltoc.html"]}
+html_sidebars = {"**": ["sidebar.html"]}
+templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 GENERATED = HERE / "generated"
 

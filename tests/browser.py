@@ -113,6 +113,19 @@ class Page:
         )
         return self
 
+    def wait_for_last_cell_of(self, number: int) -> Page:
+        """Wait until a cell, counted from 0, has ended, whatever became of those before it."""
+        self.page.wait_for_function(
+            """(number) => {
+              const panel = window.jupyterapp.shell.currentWidget;
+              const cell = panel.content.widgets[number].model;
+              return cell.executionCount !== null && panel.sessionContext.session.kernel.status === "idle";
+            }""",
+            arg=number,
+            timeout=3 * PATIENCE,
+        )
+        return self
+
     def run_cell(self, number: int) -> Page:
         """Run one cell, counted from 0; return when it has been handed to the kernel, not when it ends."""
         self.page.evaluate(

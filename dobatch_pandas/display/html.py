@@ -22,19 +22,20 @@ LONGEST_CELL = 300  # characters
 MOST_BATCHES = 200
 MOST_CODES = 5
 
-# The front end's own colours, first JupyterLab's, then VS Code's; else what is right on dark and light alike: text
-# inherits its colour, greys are made of transparency, and nothing has a background of its own.
-GREEN = ("#388e3c", "var(--jp-success-color1, var(--vscode-charts-green, #388e3c))")
-RED = ("#d64545", "var(--jp-error-color1, var(--vscode-charts-red, #d64545))")
-AMBER = ("#b26a00", "var(--jp-warn-color1, var(--vscode-charts-orange, #b26a00))")
-BLUE = ("#3b82c4", "var(--jp-brand-color1, var(--vscode-charts-blue, #3b82c4))")
+# The front end's own colours: first VS Code's, where widgets bring JupyterLab's light ones along, then JupyterLab's; else
+# what is right on dark and light alike: text inherits its colour, greys are made of transparency, and nothing has a
+# background of its own.
+GREEN = ("#388e3c", "var(--vscode-charts-green, var(--jp-success-color1, #388e3c))")
+RED = ("#d64545", "var(--vscode-charts-red, var(--jp-error-color1, #d64545))")
+AMBER = ("#b26a00", "var(--vscode-charts-orange, var(--jp-warn-color1, #b26a00))")
+BLUE = ("#3b82c4", "var(--vscode-charts-blue, var(--jp-brand-color1, #3b82c4))")
 GREY = ("#808080", "#808080")
 _COLOURS = {"green": GREEN, "red": RED, "amber": AMBER, "blue": BLUE, "grey": GREY}
 Colour = tuple[str, str]
 LINE = "rgba(128,128,128,.35)"
 _TRACK = "rgba(128,128,128,.2)"
-_FONT = "font-family:var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif))"
-MONO = "font-family:var(--jp-code-font-family, var(--vscode-editor-font-family, ui-monospace, monospace));font-size:12px"
+_FONT = "font-family:var(--vscode-font-family, var(--jp-ui-font-family, system-ui, sans-serif))"
+MONO = "font-family:var(--vscode-editor-font-family, var(--jp-code-font-family, ui-monospace, monospace));font-size:12px"
 SOFT = "opacity:.72"
 _CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {LINE}"
 _NUMBER = _CELL.replace("left", "right", 1) + ";font-variant-numeric:tabular-nums;white-space:nowrap"

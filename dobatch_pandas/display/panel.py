@@ -31,10 +31,13 @@ body:has(.{mark}-panel:not(.jupyter-widgets-disconnected)) :is(.{mark}, .jp-Outp
 .dobatch-panel.jupyter-widgets-disconnected { display: none; }
 .dobatch-panel { border-radius: 6px; }
 .dobatch-panel.dobatch-compact { padding: 2px 14px; margin: 0; border-radius: 0; }
+.dobatch-panel button.mod-danger:is(:enabled, :hover) { background: #b3261e; color: #fff; }
 .dobatch-panel button:focus-visible { outline: 2px solid var(--jp-brand-color1, #3b82c4); }
 .dobatch-panel .widget-html, .dobatch-panel .widget-html-content {
   height: auto; line-height: 1.5; margin: 0; }
-.dobatch-panel .widget-html-content { width: 100%; color: var(--jp-widgets-color, inherit); }
+.dobatch-panel .widget-html-content { width: 100%; color: var(--vscode-foreground, var(--jp-widgets-color, inherit)); }
+/* VS Code lays widgets on white, in a dark theme too. */
+.cell-output-ipywidget-background:has(.dobatch-panel) { background: transparent !important; }
 .dobatch-bar { position: relative; }
 .dobatch-panel .dobatch-busy::after { content: ""; position: absolute; inset: 0; background-size: 30% 100%;
   background-image: linear-gradient(90deg, transparent 20%, rgba(255,255,255,.45) 50%, transparent 80%);

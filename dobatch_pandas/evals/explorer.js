@@ -274,7 +274,7 @@ function render({ model, el }) {
           },
           text: number(count),
         });
-        button.style.setProperty("--depth", `${total ? Math.round((count / total) * 80) : 0}%`);
+        button.style.setProperty("--depth", `${total ? Math.round((count / total) * 38) : 0}%`);
         if (!count) button.classList.add("none");
         line.append(make("td", {}, button));
       });

@@ -208,7 +208,7 @@ def _confusion(evaluation: Evaluation) -> str:
         cells = []
         for column, count in enumerate(line):
             colour = "var(--accent)" if column == place else "var(--bad)"
-            depth = 0 if not total else round(100 * count / total * 0.6)
+            depth = 0 if not total else round(100 * count / total * 0.36)
             style = f"background-color:color-mix(in srgb, {colour} {depth}%, transparent)"
             cells.append(f'<td class="cell" style="{style}">{f"{count:,}" if count else ""}</td>')
         body.append(f"<tr><th scope='row' class='text'>{escape(str(label))}</th>{''.join(cells)}</tr>")
