@@ -52,7 +52,8 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
-<style>body {{ margin: 24px; }} {style} .dobatch-eval {{ margin: 0 auto; }}</style></head>
+<style>body {{ margin: 24px; }} {style} .dobatch-eval {{ margin: 0 auto; }}
+@media print {{ :root {{ color-scheme: light; }} body {{ margin: 0; }} tr {{ break-inside: avoid; }} }}</style></head>
 <body><div class="dobatch-eval">{body}</div></body></html>
 """
 

@@ -27,6 +27,11 @@ _MEASURE = """([within, least, smallest]) => {
     const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
     return 0.2126 * x + 0.7152 * y + 0.0722 * z;
   };
+  // What the page is made of where nothing has a ground: white, or what the scheme of the page says.
+  const probe = document.body.appendChild(document.createElement("div"));
+  probe.style.background = "Canvas";
+  const paper = bytes(getComputedStyle(probe).backgroundColor);
+  probe.remove();
   const parent = (node) => node.parentElement ?? (node.getRootNode().host ?? null);
   const found = new Map();
   const look = (root) => {
@@ -43,8 +48,7 @@ _MEASURE = """([within, least, smallest]) => {
       if (box.width < 1 || box.height < 1) continue;
       const chain = [];
       for (let at = element; at; at = parent(at)) chain.push(at);
-      let ground = [255, 255, 255, 1];
-      if (getComputedStyle(document.documentElement).colorScheme.includes("dark")) ground = bytes("Canvas");
+      let ground = paper;
       // From the page inwards; an element's opacity fades its text, its ground lies under it.
       let fade = 1;
       for (const at of chain.reverse()) {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browser import chromium, missing
 from display.contrast import low_contrast
 from display.test_in_browser import HOLD, start
 
@@ -72,15 +74,22 @@ def test_every_text_in_a_notebook_can_be_read(lab: Any, theme: str) -> None:
     )
 
 
+@pytest.fixture
+def chrome() -> Iterator[Any]:
+    """Chromium alone."""
+    if missing():
+        pytest.skip(str(missing()))
+    with chromium() as running:
+        yield running
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_on_the_servers_page_can_be_read(lab: Any, scheme: str) -> None:
+def test_every_text_on_the_servers_page_can_be_read(chrome: Any, scheme: str) -> None:
     """
     The page of `dobatch serve`, with a batch on it, in both colour schemes.
     """
     with dobatch.LocalServer(model="echo", fail_share=0.2).start() as server:
-        page = lab.browser.new_context(
-            color_scheme=scheme, viewport={"width": 1000, "height": 900}
-        ).new_page()
+        page = chrome.new_context(color_scheme=scheme, viewport={"width": 1000, "height": 900}).new_page()
         try:
             page.goto(server.url)
             page.locator("h1").first.wait_for()
@@ -90,7 +99,7 @@ def test_every_text_on_the_servers_page_can_be_read(lab: Any, scheme: str) -> No
 
 
 @pytest.mark.parametrize("what", ["report", "comparison"])
-def test_a_report_prints_on_a_page(lab: Any, what: str, tmp_path: Any) -> None:
+def test_a_report_prints_on_a_page(chrome: Any, what: str, tmp_path: Any) -> None:
     """
     Printed, a report is black on white and as wide as the paper, whatever the screen's colours are.
     """
@@ -113,11 +122,13 @@ def test_a_report_prints_on_a_page(lab: Any, what: str, tmp_path: Any) -> None:
     )
     path = tmp_path / "report.html"
     made.to_html(path)
-    page = lab.browser.new_context(color_scheme="dark", viewport={"width": 794, "height": 1123}).new_page()
+    page = chrome.new_context(color_scheme="dark", viewport={"width": 794, "height": 1123}).new_page()
     try:
         page.goto(path.as_uri())
         assert low_contrast(page) == []
         page.emulate_media(media="print")
+        ink = "() => getComputedStyle(document.querySelector('.dobatch-eval')).color"
+        assert page.evaluate(ink) == "rgb(0, 0, 0)"
         assert low_contrast(page) == []
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         pdf = page.pdf(format="A4")
