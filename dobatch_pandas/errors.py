@@ -106,11 +106,12 @@ class _Sentence(BaseException):
         if getattr(ultratb, "mode", None) in _FULL_MODES:
             # The user asked for it: `%tb Plain`, or `%xmode`.
             return list(ultratb.structured_traceback(type(self), self, self.__traceback__))  # type: ignore[union-attr]
-        red, grey, end = "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
+        # Bold and no colour: JupyterLab lays errors on red, in the dark too.
+        bold, grey, end = "\x1b[1m", "\x1b[2m", "\x1b[0m"
         if str(getattr(shell, "colors", "")).lower() == "nocolor":
-            red = grey = end = ""
+            bold = grey = end = ""
         title, *rest = _message_lines(self)
-        lines = [f"{red}{type(self).__name__}{end}: {title}", *rest]
+        lines = [f"{bold}{type(self).__name__}{end}: {title}", *rest]
         where = _own_line(self.__traceback__)
         lines += [
             "",

@@ -33,9 +33,9 @@ CELLS = [
     'df.dobatch.score("a", actual="gold")',
     "from dobatch_pandas.evals import compare, score\n"
     'compare(score(df, "a", "gold"), score(df, "b", "gold"))',
-    'df.dobatch.explore("a", actual="gold")',
-    'df.dobatch.plan("Say {txt}", model="echo")',
-    "job.errors(wait=False)._repr_html_();\ndobatch.InputError(['One thing is wrong.', 'Another is.'])",
+    'from dobatch_pandas.evals import explore\nexplore(df, predicted="a", actual="gold")',
+    "dobatch.InputError(['One thing is wrong.', 'Another is.'])",
+    'df.dobatch.plan("Say {txt}", model="echo")',  # the last one: after an error no other cell is run
 ]
 # Frames of pandas' own and the notebook's furniture are not ours.
 WITHIN = ".jp-OutputArea-output"
