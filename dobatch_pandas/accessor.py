@@ -64,7 +64,7 @@ class DobatchAccessor:
 
         return Plan(self._frame, build_recipe(prompt, model=model, **asked, frame=self._frame))
 
-    @door("fresh", "display", "max_cost")
+    @door("fresh", "display", "max_cost", "deadline", "mode")
     def submit(self, prompt: Any, *, model: str, **options: Any) -> Job:
         """
         Send every row through batch inference, and return the job as soon as it is recorded.
@@ -223,7 +223,7 @@ class DobatchAccessor:
         answers = fields[0] if len(fields) == 1 else fields
         return score(self.join(predicted), answers, actual, **options)
 
-    @door("fresh", "display", "max_cost", without=("system", "schema"))
+    @door("fresh", "display", "max_cost", "deadline", "mode", without=("system", "schema"))
     def judge(
         self,
         question: str,

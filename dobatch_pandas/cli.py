@@ -176,7 +176,11 @@ def _add_option(parser: argparse.ArgumentParser, option: Typed) -> None:
         action = "store_false" if option.default else "store_true"
         parser.add_argument(option.flag, dest=option.name, action=action, help=words)
         return
-    known = {"endpoint": list(ENDPOINTS), "missing": ["error", "skip", "keep"]}
+    known = {
+        "endpoint": list(ENDPOINTS),
+        "missing": ["error", "skip", "keep"],
+        "mode": ["batch", "now", "auto"],
+    }
     parser.add_argument(
         option.flag,
         dest=option.name,

@@ -15,6 +15,7 @@ invalid_response    the result is not of a shape any endpoint has               
 expired             the batch's window ended first                              yes
 cancelled           the batch was cancelled first                               yes
 missing_result      the service's files do not have this row                    yes
+interrupted         asked in real time, and the answer was lost                 yes
 pending             the answer is not there yet: the job is not over            no
 batch_failed        the service refused the whole batch                         yes
 missing_input       a value of the row is missing, so nothing was sent          no
@@ -68,6 +69,7 @@ EXPLANATIONS: dict[str, str] = {
     "expired": "The batch's 24 hours ended before this request ran.",
     "cancelled": "The batch was cancelled before this request ran.",
     "missing_result": "The service's result files do not mention this request.",
+    "interrupted": "The request was sent in real time and its answer was lost: it may have been run and paid.",
     "pending": "The answer is not there yet: the job is not over.",
     "batch_failed": "The service refused the whole batch this request was in.",
     "missing_input": "A value that the prompt needs is missing in this row, so nothing was sent.",
@@ -78,7 +80,7 @@ EXPLANATIONS: dict[str, str] = {
 
 RETRYABLE: frozenset[str] = frozenset(
     ["length", "invalid_json", "schema_mismatch", "empty_response", "invalid_response"]
-    + ["expired", "cancelled", "missing_result", "batch_failed", "provider_error"]
+    + ["expired", "cancelled", "interrupted", "missing_result", "batch_failed", "provider_error"]
     + [f"http_{status}" for status in (408, 409, 425, 429, *range(500, 600))]
 )
 """Codes of failures that may end otherwise when the same request is sent again."""
@@ -92,6 +94,7 @@ _WORDS = {
     "request_cancelled": "cancelled",
     "cancelled": "cancelled",
     "canceled": "cancelled",
+    "interrupted": "interrupted",
     "content_filter": "content_filter",
     "content_policy_violation": "content_filter",
     "responsibleaipolicyviolation": "content_filter",

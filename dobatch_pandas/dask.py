@@ -21,7 +21,7 @@ from .job import Job
 from .job.submit import submit_cluster
 from .plan import Plan
 from .questions.build import build_recipe
-from .questions.options import Sending, door, sorted_out
+from .questions.options import door, sorted_out
 from .questions.problems import frame_problems
 from .questions.recipe import Recipe
 
@@ -111,7 +111,14 @@ class DaskPlan:
         -------
         Job
         """
-        return submit_cluster(self.frame, self.recipe, **Sending(**options).words())
+        _, sending = sorted_out(options, "submit of a Dask frame", ("fresh", "display", "max_cost"))
+        return submit_cluster(
+            self.frame,
+            self.recipe,
+            fresh=sending.fresh,
+            display=sending.display,
+            max_cost=sending.max_cost,
+        )
 
 
 @register_dataframe_accessor("dobatch")  # type: ignore[no-untyped-call]
@@ -158,7 +165,7 @@ class DaskDobatchAccessor:
         ConfigurationError
             A worker has no token, runs another version, or the like; nothing has been sent.
         """
-        asked, sending = sorted_out(options, "submit")
+        asked, sending = sorted_out(options, "submit of a Dask frame", ("fresh", "display", "max_cost"))
         plan = DaskPlan(self._frame, build_recipe(prompt, model=model, **asked))
         return plan.submit(**sending.words())
 

@@ -372,7 +372,13 @@ class ServerError(ApiError):
 
 
 class ConnectionFailed(DobatchError):
-    """No answer came: refused, reset, stalled, or a host that cannot be found. The call may be repeated."""
+    """
+    No answer came: refused, reset, stalled, or a host that cannot be found. The call may be repeated.
+
+    ``sent`` is False where the host was not reached, so that nothing can have been done.
+    """
+
+    sent = True
 
 
 class TransferError(DobatchError):

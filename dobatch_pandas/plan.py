@@ -151,7 +151,7 @@ class Plan:
         target.mkdir(parents=True, exist_ok=True)
         return _write(self.frame, self.recipe, target)
 
-    @door("fresh", "display", "max_cost", asks=False)
+    @door("fresh", "display", "max_cost", "deadline", "mode", asks=False)
     def submit(self, **options: Any) -> Job:
         """
         Send it, and return the running job; the same plan submitted again is the same job.

@@ -20,7 +20,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module, resources
 from importlib.metadata import version
@@ -344,6 +344,23 @@ class Usage:
     cost: float | None
     cost_realtime: float | None
     price: Price | None = field(repr=False, default=None)
+
+    def beside(self, now: Usage) -> Usage:
+        """Return both together, where the other was paid in real time."""
+
+        def both(a: float | None, b: float | None) -> Any:
+            return b if a is None else a if b is None else a + b
+
+        return replace(
+            self,
+            requests=self.requests + now.requests,
+            prompt_tokens=both(self.prompt_tokens, now.prompt_tokens),
+            cached_tokens=both(self.cached_tokens, now.cached_tokens),
+            completion_tokens=both(self.completion_tokens, now.completion_tokens),
+            reasoning_tokens=both(self.reasoning_tokens, now.reasoning_tokens),
+            cost=both(self.cost, now.cost_realtime),
+            cost_realtime=both(self.cost_realtime, now.cost_realtime),
+        )
 
     @property
     def price_source(self) -> str:

@@ -34,9 +34,10 @@ SIGNATURES = {
     "evaluations": "",
     "submit_dataset": "source, "
     + ASKED.replace("model,", "model, output,")
-    + ", fresh=False, display=None, max_cost=None, **body",
+    + ", fresh=False, display=None, max_cost=None, deadline=None, mode='batch', **body",
     "DobatchAccessor.plan": ASKED + ", **body",
-    "DobatchAccessor.submit": ASKED + ", fresh=False, display=None, max_cost=None, **body",
+    "DobatchAccessor.submit": ASKED
+    + ", fresh=False, display=None, max_cost=None, deadline=None, mode='batch', **body",
     "DobatchAccessor.trial": ASKED.replace("model,", "model, n=5,") + ", max_cost=None, **body",
     "DobatchAccessor.join": "job, *, custom_id=None, into='response', wait=True",
     "DobatchAccessor.update": "job, *, custom_id=None, into='response', wait=True",
@@ -44,16 +45,17 @@ SIGNATURES = {
     "DobatchAccessor.judge": (
         "question, criteria=None, *, model, into='judge', rubric=None, response='answer', reference=None, "
         "versus=None, scale=None, endpoint=None, provider=None, custom_id=None, missing='error', dedupe=True, "
-        "samples=1, metadata=None, flatten=False, fresh=False, display=None, max_cost=None, **body"
+        "samples=1, metadata=None, flatten=False, fresh=False, display=None, max_cost=None, deadline=None, mode='batch', **body"
     ),
     "DobatchAccessor.explore": "job=None, **options",
     "Plan.preview": "n=5",
     "Plan.estimate": "",
     "Plan.to_jsonl": "directory",
-    "Plan.submit": "*, fresh=False, display=None, max_cost=None",
+    "Plan.submit": "*, fresh=False, display=None, max_cost=None, deadline=None, mode='batch'",
     "Plan.join": "results",
     "Job.wait": "timeout=None, *, display=None",
     "Job.advance": "timeout=None",
+    "Job.finish_by": "deadline",
     "Job.stream": "timeout=None",
     "Job.on_end": "on_end",
     "Job.cancel": "",

@@ -19,23 +19,24 @@ from dobatch_pandas.questions.part_files import lines_of_part
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import RequestWriter
 
-__all__ = ["bound_of", "most_of"]
+__all__ = ["bounds_of", "most_of"]
 
 
-def bound_of(path: Path, model: str, provider: str, endpoint: str) -> float | None:
+def bounds_of(path: Path, model: str, provider: str, endpoint: str) -> tuple[float | None, float | None]:
     """
-    Return the most that the requests of a part can cost as a batch, in US dollars.
+    Return the most that the requests of a part can cost as a batch and in real time, in US dollars.
 
     None where nobody can say: the price is unknown, or nothing limits the answers.
     """
     estimator = Estimator(model, provider, endpoint, overrides=settings().prices, bound=True)
     estimator.add_all(lines_of_part(path))
-    least_and_most = estimator.finish().cost_batch
-    return None if least_and_most is None else least_and_most[1]
+    found = estimator.finish()
+    batch, now = found.cost_batch, found.cost_realtime
+    return None if batch is None else batch[1], None if now is None else now[1]
 
 
 def most_of(
-    recipe: Recipe, pieces: Iterable[pa.RecordBatch], *, answered: KeySet | None = None
+    recipe: Recipe, pieces: Iterable[pa.RecordBatch], *, answered: KeySet | None = None, now: bool = False
 ) -> tuple[float, float | None] | None:
     """
     Return what asking may cost as a batch, at least and at most, in US dollars; None where the price is unknown.
@@ -47,6 +48,8 @@ def most_of(
         The rows, as `freeze` makes them.
     answered : KeySet, optional
         Requests that are answered and cost nothing.
+    now : bool
+        In real time instead.
     """
     estimator = Estimator(
         recipe.model, recipe.provider, recipe.endpoint, overrides=settings().prices, bound=True
@@ -57,4 +60,5 @@ def most_of(
     writer = RequestWriter(recipe, None, answered=answered, on_lines=estimator.add)
     for frozen in pieces:
         writer.add(frozen)
-    return estimator.finish().cost_batch
+    found = estimator.finish()
+    return found.cost_realtime if now else found.cost_batch

@@ -191,6 +191,10 @@ class JobFolder:
     def output(self, number: int) -> Path:
         return self.root / "output" / f"part-{number:05}.jsonl"
 
+    def asked(self, number: int) -> Path:
+        """Names of the requests of a part that were asked in real time."""
+        return self.root / "asked" / f"part-{number:05}.jsonl"
+
     def error(self, number: int) -> Path:
         return self.root / "error" / f"part-{number:05}.jsonl"
 

@@ -51,7 +51,8 @@ _JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
 @dataclass(frozen=True)
 class JobRow:
     """
-    One job as a list of jobs shows it. Counts are of requests, and of tokens paid for.
+    One job as a list of jobs shows it. Counts are of requests, and of tokens paid for; ``now_`` are those among them that
+    were paid at the real-time price.
 
     ``output`` is where a dataset's answers go.
     """
@@ -68,6 +69,9 @@ class JobRow:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    now_prompt_tokens: int
+    now_completion_tokens: int
+    now_cached_tokens: int
     provider: str
     model: str
     into: str
@@ -401,8 +405,10 @@ def status_of(state: State) -> Status:
     parts = list(state.parts.values())
     if not state.rendered and all(part.state == "rendered" for part in parts):
         return "rendering" if parts else "recorded"
-    if not state.rendered or any(part.unsent for part in parts):
-        return "uploading"
+    if not state.rendered or any(part.unsent and not part.live for part in parts):
+        return "running" if state.asks_now and parts else "uploading"
+    if any(part.unsent for part in parts):
+        return "running"  # asked in real time
     at_work = [part for part in parts if part.open]
     if not at_work:
         return "downloading"
@@ -434,10 +440,13 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
         "reused": state.reused,
         "completed": sum(part.completed for part in parts),
         "failed": sum(part.failed for part in parts) - again,
-        "batches": len(parts),
+        "batches": sum(not part.live for part in parts),
         "prompt_tokens": sum(part.prompt_tokens for part in parts),
         "completion_tokens": sum(part.completion_tokens for part in parts),
         "cached_tokens": sum(part.cached_tokens for part in parts),
+        "now_prompt_tokens": sum(part.prompt_tokens for part in parts if part.live),
+        "now_completion_tokens": sum(part.completion_tokens for part in parts if part.live),
+        "now_cached_tokens": sum(part.cached_tokens for part in parts if part.live),
         "provider": record.provider,
         "model": record.model,
         "into": record.into,
@@ -461,6 +470,9 @@ def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
             "prompt_tokens",
             "completion_tokens",
             "cached_tokens",
+            "now_prompt_tokens",
+            "now_completion_tokens",
+            "now_cached_tokens",
         ),
         0,
     )

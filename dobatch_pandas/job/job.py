@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -38,13 +39,14 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
 from .account import account_here
-from .budget import bound_of
+from .budget import bounds_of
+from .deadline import margin_until, moment_of
 from .ending import tell_at_the_end
 from .engine import Live
 from .folder import disk_in_words
 from .home import Home
 from .journal import Journal
-from .machine import Allow, AskAgain, Cancel, Part, Retried, State, problem_of, retried
+from .machine import Allow, AskAgain, Cancel, FinishBy, Part, Retried, State, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
 from .result_files import TOKENS
@@ -477,6 +479,32 @@ class Job:
         return self
 
     @_in_words
+    def finish_by(self, deadline: Any) -> Job:
+        """
+        Set when the job is to be done, or another time: what its batches have not done by the last safe moment is asked in real time.
+
+        Parameters
+        ----------
+        deadline : time, datetime, timedelta, str, float or None
+            As `submit` takes it, or Unix seconds; None lets its batches take the time that they take.
+        """
+        if self._record.cluster is not None:
+            raise InputError(f"Job {self.id} asks rows of a Dask frame, which have no real time: leave out finish_by.")
+        moment = None
+        if deadline is not None:
+            given = deadline
+            if isinstance(deadline, (int, float)) and not isinstance(deadline, bool):
+                given = datetime.fromtimestamp(deadline, timezone.utc)
+            moment = moment_of(given)
+        live = take_up(self._home, self.id)
+        if live is None:
+            return self
+        if live.elsewhere:
+            raise JobNotReady(f"Job {self.id} is moved on by another process: finish_by(...) there.", self.id)
+        tell(live, FinishBy(moment, 0.0 if moment is None else margin_until(moment)))
+        return self
+
+    @_in_words
     def retry(self, codes: Collection[str] | None = None) -> int:
         """
         Send again the requests that failed for a reason that can change; what succeeded stays.
@@ -548,14 +576,14 @@ class Job:
             again = 1 + max((part.round for part in state.parts.values()), default=0)
             record = self._record
             bounds = [
-                bound_of(part.path, record.model, record.provider, record.endpoint)
-                if state.max_cost is not None
-                else None
+                bounds_of(part.path, record.model, record.provider, record.endpoint)
+                if state.max_cost is not None or state.asks_now
+                else (None, None)
                 for part in written
             ]
             parts = tuple(
-                Part(part.number, part.requests, part.bytes, round=again, bound=bound)
-                for part, bound in zip(written, bounds, strict=True)
+                Part(part.number, part.requests, part.bytes, round=again, bound=bound, bound_now=now)
+                for part, (bound, now) in zip(written, bounds, strict=True)
             )
             self._go_on(journal, state, parts, codes)
             return len(ids)
@@ -709,8 +737,12 @@ class Job:
         """
         if self._record.cluster is not None:
             return self._usage_of_parts()
-        spent = self._answers.tokens()
-        return usage_of(spent, self._record.model, self._record.provider, overrides=settings().prices)
+        answers, record, prices = self._answers, self._record, settings().prices
+        batches, now = (
+            usage_of(answers.tokens(live=live), record.model, record.provider, overrides=prices)
+            for live in (False, True)
+        )
+        return batches if not now.requests else batches.beside(now)
 
     def _usage_of_parts(self) -> Usage:
         read = [part for part in self._state.parts.values() if part.final]

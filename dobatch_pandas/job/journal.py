@@ -25,7 +25,7 @@ FORMAT = 2
 
 LONG = 4_000  # lines, after which a journal is written anew
 OF_THE_JOB: tuple[str, ...] = tuple(
-    "rendered requests reused skipped cancelled max_cost output written ended outcome problem".split()  # noqa: SIM905
+    "rendered requests reused skipped cancelled max_cost output written ended outcome problem asks_now deadline margin pace switched".split()  # noqa: SIM905
 )
 """Names of a job's own fields that outlive the process."""
 

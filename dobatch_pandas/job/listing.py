@@ -144,4 +144,7 @@ def _cost(row: JobRow) -> float | None:
     price = price_of(row.model, row.provider, overrides=settings().prices)
     if price is None:
         return None
-    return cost(price, row.prompt_tokens, row.completion_tokens, cached_tokens=row.cached_tokens)
+    now = row.now_prompt_tokens, row.now_completion_tokens, row.now_cached_tokens
+    every = row.prompt_tokens, row.completion_tokens, row.cached_tokens
+    in_batches = [all_of_it - live for all_of_it, live in zip(every, now, strict=True)]
+    return cost(price, *in_batches) + cost(price, *now, batch=False)

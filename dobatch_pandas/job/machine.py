@@ -9,6 +9,10 @@ The way of a part, with the action that leads on::
 
     rendered --Upload--> uploaded --Create--> created --Look--> ended --Fetch--> fetched --Read--> read
 
+A part that is asked in real time needs no batch: its answers are written down one by one as they come::
+
+    rendered --Ask--> fetched --Read--> read
+
 A part that is never sent (cancelled before, or refused by the service) goes to ``fetched`` at once: it is read
 without files, so that each of its requests has a code.
 
@@ -44,7 +48,9 @@ __all__ = [
     "POLICY",
     "Action",
     "Allow",
+    "Ask",
     "AskAgain",
+    "Asked",
     "BatchSeen",
     "Began",
     "Cancel",
@@ -57,6 +63,7 @@ __all__ = [
     "Fetch",
     "Fetched",
     "Find",
+    "FinishBy",
     "Found",
     "Leave",
     "Look",
@@ -93,7 +100,7 @@ __all__ = [
 ]
 
 PartState = Literal["rendered", "uploaded", "created", "ended", "fetched", "read"]
-Operation = Literal["render", "upload", "create", "find", "look", "cancel", "fetch", "read", "output"]
+Operation = Literal["render", "upload", "create", "find", "look", "cancel", "fetch", "read", "ask", "output"]
 Waiting = Literal["person", "room", "budget", "stuck"]
 
 # -- what can go wrong
@@ -184,6 +191,8 @@ POLICY: Mapping[Operation, Mapping[FaultKind | Literal["*"], Verdict]] = {
     # GET /v1/batches/{id}/results, and GET from the signed addresses
     "fetch": {"token": _HUMAN, "gone": _B, "no_object": _B, "disk": _W, "*": _P},
     "read": {"bug": Verdict.STUCK, "*": _W},
+    # POST to the endpoint itself; what becomes of a single request is its answer, here is what stops them all
+    "ask": {"token": _HUMAN, "bug": Verdict.STUCK, "*": _W},
     "output": {"bug": Verdict.STUCK, "*": _W},
 }
 
@@ -291,6 +300,14 @@ class Part:
         Its failures by code, those that a later round asks again left out.
     request_id : str or None
         The idempotency key of its first batch where version 0.1.0 drew one; else it is derived.
+    bound_now : float or None
+        The most that its requests can cost in real time.
+    live : bool
+        It is asked in real time.
+    to_now : bool
+        Its batch is to end, and what that does not do is asked in real time.
+    peak : int
+        The most requests that the service has counted as ended.
     """
 
     number: int
@@ -318,6 +335,10 @@ class Part:
     cost: float | None = None
     errors: tuple[ErrorGroup, ...] = ()
     request_id: str | None = None
+    bound_now: float | None = None
+    live: bool = False
+    to_now: bool = False
+    peak: int = 0
     # In memory only: what is under way, and when something is next to be done.
     doing: Operation | None = None
     due: float = 0.0
@@ -388,7 +409,9 @@ class State:
     One job.
 
     ``rendered``: every row is in a part. ``cancelled``: its end was asked for. ``output``: a dataset is to be written.
-    ``ended`` is Unix seconds, and ``outcome`` the word for it. The rest is in memory only.
+    ``ended`` is Unix seconds, and ``outcome`` the word for it. ``deadline`` is Unix seconds, ``pace`` the seconds that a
+    request takes in real time as far as that was measured, ``switched`` whether the time for batches is over.
+    ``asks_now``: nothing of it is to be a batch. The rest is in memory only.
     """
 
     id: str
@@ -403,6 +426,11 @@ class State:
     ended: float | None = None
     outcome: Outcome | None = None
     problem: str | None = None
+    asks_now: bool = False
+    deadline: float | None = None
+    margin: float = 0.0
+    pace: float = 0.0
+    switched: bool = False
     parts: Mapping[int, Part] = field(default_factory=dict)
     # In memory only.
     send_only: bool = False
@@ -412,6 +440,7 @@ class State:
     failures: int = 0
     trouble: str | None = None
     stuck: bool = False
+    switch_due: float = float("inf")
 
     @property
     def over(self) -> bool:
@@ -445,6 +474,9 @@ def _committed(part: Part) -> float | None:
             return part.cost
         # Rows whose results nobody has seen may have been paid for.
         return None if part.bound is None else max(part.cost, part.bound)
+    if part.to_now:
+        # Each of its requests is run once, at the one price or the other.
+        return part.bound_now
     return part.bound if part.tried or part.batch_id is not None else 0.0
 
 
@@ -516,7 +548,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class ReadDone:
-    """Each request of a part has its result on disk. Counts are of requests."""
+    """
+    Each request of a part has its result on disk. Counts are of requests.
+
+    ``rest``: what the batch was ended for, as a part on disk that is asked in real time.
+    """
 
     number: int
     completed: int
@@ -528,6 +564,15 @@ class ReadDone:
     reasoning_tokens: int = 0
     cost: float | None = None
     errors: tuple[ErrorGroup, ...] = ()
+    rest: Part | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Every request of a part has its line, or the job is cancelled. ``pace``: seconds that a request took."""
+
+    number: int
+    pace: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -554,6 +599,14 @@ class Allow:
     """The user sets another limit of cost; None takes it away."""
 
     max_cost: float | None
+
+
+@dataclass(frozen=True)
+class FinishBy:
+    """The user wants it done by then, in Unix seconds, with so many seconds in hand; None takes that back."""
+
+    deadline: float | None
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -594,10 +647,12 @@ Event = (
     | Found
     | Fetched
     | ReadDone
+    | Asked
     | OutputWritten
     | Failed
     | Cancel
     | Allow
+    | FinishBy
     | Retried
     | AskAgain
     | Woken
@@ -658,11 +713,23 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Read:
-    """Write a result for each request of a part; those without a line fail with this code and message."""
+    """
+    Write a result for each request of a part; those without a line fail with this code and message.
+
+    ``carry``: put those that were not run into a part of their own, numbered `REST` higher.
+    """
 
     number: int
     code: str
     message: str
+    carry: bool = False
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask each request of a part in real time that has no line yet, and none that may have been asked."""
+
+    number: int
 
 
 @dataclass(frozen=True)
@@ -684,11 +751,12 @@ OPERATION_OF: Mapping[type, Operation] = {
     CancelBatch: "cancel",
     Fetch: "fetch",
     Read: "read",
+    Ask: "ask",
     WriteOutput: "output",
 }
 """The operation that an action begins."""
 
-Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | WriteOutput | Leave
+Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | Ask | WriteOutput | Leave
 
 
 def step(state: State, event: Event, now: Now) -> tuple[State, list[Action]]:
@@ -736,7 +804,9 @@ def _after(state: State, event: Event, now: Now) -> State:
         case AskAgain():
             return _ask_again(state, now)
         case PartRendered(part):
-            return state if part.number in state.parts else _with(state, part)
+            if part.number in state.parts:
+                return state
+            return _with(state, _made_live(part) if state.asks_now else part)
         case Rendered(requests, reused, skipped) if state.doing == "render":
             state = replace(state, rendered=True, doing=None, trouble=None, failures=0)
             return replace(state, requests=requests, reused=reused, skipped=skipped)
@@ -744,10 +814,16 @@ def _after(state: State, event: Event, now: Now) -> State:
             return _woken(replace(state, cancelled=True), now) if state.ended is None else state
         case Allow():
             return _woken(replace(state, max_cost=event.max_cost), now)
+        case FinishBy(deadline, margin):
+            if state.ended is not None:
+                return state
+            return replace(state, deadline=deadline, margin=margin, switched=False)
         case Retried(parts, codes):
             state = _each(state, lambda part: _asked_again(part, codes))
             for part in parts:
-                state = _with(state, part)
+                state = _with(state, _made_live(part) if state.asks_now else part)
+            # The time that it was to be done by was that of the first try.
+            state = replace(state, deadline=None, switched=False)
             return replace(state, ended=None, outcome=None, problem=None, cancelled=False, written=False)
         case Woken():
             return _woken(state, now)
@@ -773,7 +849,18 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Fetched():
             part = replace(_well(part, now), state="fetched", provisional=False)
         case ReadDone():
-            part = _read(_well(part, now), event, now)
+            owed, well = _owed(part, event), _well(part, now)
+            part = _read(well, event, now)
+            hope = part.to_now and not state.cancelled and part.reads < PATIENCE / LONGEST_LOOK
+            if part.final and owed and hope:
+                part = _wait_for_what_is_owed(well, now)
+            elif part.final and event.rest is not None and not owed:
+                part, rest = _carried(part, event.rest)
+                state = _with(state, rest)
+        case Asked():
+            status = "cancelled" if state.cancelled else "completed"
+            part = replace(_well(part, now), state="fetched", status=status)
+            state = replace(state, pace=event.pace or state.pace)
         case Failed():
             part = _failed(state, part, event.operation, event.fault, now)
     before = state.parts[part.number]
@@ -789,7 +876,7 @@ def _after(state: State, event: Event, now: Now) -> State:
     return state
 
 
-def _operation_of(event: Uploaded | Seen | Found | Fetched | ReadDone | Failed) -> Operation:
+def _operation_of(event: Uploaded | Seen | Found | Fetched | ReadDone | Asked | Failed) -> Operation:
     match event:
         case Uploaded():
             return "upload"
@@ -799,6 +886,8 @@ def _operation_of(event: Uploaded | Seen | Found | Fetched | ReadDone | Failed) 
             return "fetch"
         case ReadDone():
             return "read"
+        case Asked():
+            return "ask"
     return event.operation
 
 
@@ -877,6 +966,7 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         status=batch.status,
         completed=batch.completed,
         failed=batch.failed,
+        peak=max(part.peak, batch.completed + batch.failed),
         deadline=batch.expires_at or part.deadline,
     )
     if operation == "create":
@@ -907,7 +997,7 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         cancel_asked=asked,
         last_ask=False,
         reads=0,
-        due=now.ticks + pause,
+        due=now.ticks if part.to_now and not asked else now.ticks + pause,
     )
 
 
@@ -938,6 +1028,8 @@ def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
     part = replace(part, seek=False, tried=False)
     if state.cancelled:
         return _dropped(part)
+    if part.to_now and part.status != "refused":
+        return replace(part, due=now.ticks)
     if part.files_sent < TRIES and part.status != "refused":
         # The service may not have found the file: once more from the start, under the same request_id.
         pause = FIRST_PAUSE * 2.0**part.files_sent
@@ -1086,6 +1178,8 @@ def _patient(
         hope = A_WHILE if operation == "upload" else FEW
     elif operation == "fetch" and _nothing_to_have(part) and fault.kind in _SAID:
         hope = FEW if part.status != "failed" else 2.0
+        if part.to_now and part.peak:
+            hope = PATIENCE  # it has done something: that is not bought again
     # Each hope has its own clock: what is told once after hours of something else passes too.
     if hope == PATIENCE:
         part = replace(part, since=now.ticks if part.since is None else part.since)
@@ -1113,6 +1207,102 @@ def _nothing_to_have(part: Part) -> bool:
     return part.status in ("failed", "expired", "cancelled") and part.completed == 0
 
 
+# -- in real time
+
+AT_ONCE = 8  # requests that are asked at the same time
+ASSUMED = 8.0  # seconds that a request takes while nobody has measured it
+RATES = ((240, 60.0), (4_800, 3600.0))  # a little below what the service allows: looks take of it, too
+REST = 50_000  # added to a part's number: what its batch did not run
+CARRIED = frozenset(["cancelled", "expired"])
+"""Codes of requests that a batch gave back without running them."""
+
+
+def seconds_in_real_time(requests: int, pace: float) -> float:
+    """Return the seconds that asking so many requests takes, at the speed that was measured and within the rate limits."""
+    if requests <= 0:
+        return 0.0
+    calls = -(-requests // AT_ONCE) * (pace or ASSUMED)
+    return max(calls, *(((requests - 1) // most) * period for most, period in RATES))
+
+
+def left_to_answer(state: State) -> int:
+    """Return how many requests nobody has answered yet, as far as the service's counters tell."""
+    parts = [part for part in state.parts.values() if not part.final]
+    return sum(max(0, part.requests - part.completed - part.failed) for part in parts)
+
+
+def switch_at(state: State) -> float | None:
+    """
+    Return the last safe moment, in Unix seconds, at which batches end and the rest is asked in real time.
+
+    The time that the rest takes, a quarter of it more, and the margin (for batches that drain) before the deadline.
+    """
+    if state.deadline is None:
+        return None
+    return state.deadline - state.margin - 1.25 * seconds_in_real_time(left_to_answer(state), state.pace)
+
+
+def _made_live(part: Part) -> Part:
+    return replace(part, live=True, bound=part.bound_now, waits=None, trouble=None, problem=None)
+
+
+def _carried(part: Part, rest: Part) -> tuple[Part, Part]:
+    """What a batch was ended for goes on as a part of its own."""
+    part = replace(_asked_again(part, CARRIED), provisional=False)
+    return part, replace(_made_live(rest), round=part.round + 1)
+
+
+def _owed(part: Part, event: ReadDone) -> bool:
+    """Whether a batch that has ended may still have answers that nobody has seen: these are not bought again."""
+    counted = part.completed + part.failed
+    return (
+        part.peak > counted or event.lines < min(part.requests, counted) or _succeeded(event) < part.completed
+    )
+
+
+def _wait_for_what_is_owed(part: Part, now: Now) -> Part:
+    """Bring the results in again, as long as there is hope; the service's counters stay what is owed."""
+    pause = min(FIRST_PAUSE * 2.0 ** min(part.reads, 20), LONGEST_LOOK)
+    words = "The batch was ended for the deadline, and answers that it gave are not there yet: they are not bought again."
+    return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause, trouble=words)
+
+
+def affordable(state: State, part: Part) -> bool:
+    """Whether a part may be asked in real time, or whatever its batch has not run: each request is paid once."""
+    if state.max_cost is None:
+        return True
+    others = [
+        other.bound if other.live and not other.final else _committed(other)
+        for other in state.parts.values()
+        if other is not part
+    ]
+    if part.bound_now is None or None in others:
+        return False
+    return sum(other or 0.0 for other in others) + part.bound_now <= state.max_cost + 1e-9
+
+
+def _switch(state: State, now: Now) -> State:
+    """At the last safe moment what is not sent is asked in real time, and batches are to end."""
+    at = switch_at(state)
+    if at is None or state.cancelled:
+        return state
+    if not state.switched and now.wall < at:
+        return replace(state, switch_due=now.ticks + at - now.wall)
+    state = replace(state, switched=True, switch_due=float("inf"))
+    for part in list(state.parts.values()):
+        if part.live or part.to_now or part.final or part.doing in ("upload", "create", "find", "read"):
+            continue
+        if not affordable(state, part):
+            continue  # its batch goes on, whatever the time
+        if part.unsent and not part.tried:
+            part = replace(_made_live(part), due=now.ticks)
+        else:
+            due = now.ticks if part.doing is None else part.due
+            part = replace(part, to_now=True, due=due, waits=None)
+        state = _with(state, part)
+    return state
+
+
 # -- planning
 
 
@@ -1120,6 +1310,7 @@ def _plan(state: State, now: Now) -> tuple[State, list[Action]]:
     actions: list[Action] = []
     if state.ended is not None or state.left:
         return state, actions
+    state = _switch(state, now)
     if not state.rendered and state.doing is None and state.due <= now.ticks:
         state = replace(state, doing="render")
         actions.append(Render())
@@ -1156,10 +1347,15 @@ def _to_send(state: State, part: Part) -> bool:
 
 def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
     """Return what a part that is due does next."""
-    if part.unsent and state.cancelled:
+    if part.live and part.unsent:
+        return _ask(state, part)
+    if part.unsent and (state.cancelled or part.to_now):
         if part.tried:
             # Its create may have acted, though nobody heard: then the batch is to be cancelled.
             return replace(part, doing="find"), Find(part.number, request_id(state.id, part))
+        if not state.cancelled:
+            # Nothing was created after all.
+            return _ask(state, _made_live(replace(part, to_now=False)))
         part = _dropped(part)
     match part.state:
         case "rendered":
@@ -1168,7 +1364,8 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
             return _create(state, part, now)
         case "created":
             assert part.batch_id is not None
-            if state.cancelled and not part.cancel_asked:
+            ends = state.cancelled or (part.to_now and part.status != "finalizing")
+            if ends and not part.cancel_asked:
                 return replace(part, doing="cancel"), CancelBatch(part.number, part.batch_id)
             if state.send_only:
                 return part, None
@@ -1180,7 +1377,11 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
             again = part.reads > 0
             return replace(part, doing="fetch"), Fetch(part.number, part.batch_id, again)
         case "fetched":
-            return replace(part, doing="read"), Read(part.number, *why_missing(part))
+            carry = part.to_now or (
+                state.deadline is not None and part.status == "expired" and affordable(state, part)
+            )
+            carry = carry and not state.cancelled and not part.live and part.batch_id is not None
+            return replace(part, doing="read"), Read(part.number, *why_missing(part), carry)
     return part, None
 
 
@@ -1197,6 +1398,17 @@ def _create(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
         part, doing="create", tried=True, sure=part.sure or not part.tried, waits=None, asked_at=now.ticks
     )
     return part, Create(part.number, part.file_id or "", request_id(state.id, part))
+
+
+def _ask(state: State, part: Part) -> tuple[Part, Action | None]:
+    if state.cancelled:
+        part = replace(_dropped(part), status="cancelled" if part.tried else "dropped")
+        return replace(part, doing="read"), Read(part.number, *why_missing(part))
+    if not part.tried:
+        words = _over_budget(state, part)
+        if words is not None:
+            return replace(part, waits="budget", due=float("inf"), trouble=words), None
+    return replace(part, doing="ask", tried=True, waits=None), Ask(part.number)
 
 
 def _over_budget(state: State, part: Part) -> str | None:
@@ -1279,6 +1491,8 @@ def next_due(state: State) -> float | None:
         for part in state.parts.values()
         if part.doing is None and not part.final and not (state.send_only and not _to_send(state, part))
     ]
+    if not state.switched:
+        dues.append(state.switch_due)
     waits_to_write = state.rendered and state.output and all(part.final for part in state.parts.values())
     if state.doing is None and (not state.rendered or waits_to_write):
         dues.append(state.due)

@@ -17,7 +17,7 @@ from dobatch_pandas.codes import Fate
 from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
-from .budget import bound_of
+from .budget import bounds_of
 from .engine import Live
 from .folder import JobFolder, written_whole
 from .home import Home, scope_of
@@ -117,10 +117,8 @@ def _rendered_once(
 
     def accept(part: part_files.Part) -> None:
         write_part_manifest(folder, part)
-        bound = None
-        if live.state.max_cost is not None:
-            bound = bound_of(part.path, record.model, record.provider, record.endpoint)
-        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=bound)))
+        batch, now = _bounds(job, live, part)
+        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=batch, bound_now=now)))
         _wait_for_room(live, job, part.number)
 
     known = None
@@ -158,6 +156,13 @@ def _rendered_once(
     copied = copy_answers(job.home, known.found if known is not None else {}, taken, folder.reused)
     keys = keys_of(taken)
     return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
+
+
+def _bounds(job: OpenJob, live: Live, part: part_files.Part) -> tuple[float | None, float | None]:
+    state = live.state
+    if state.max_cost is None and state.deadline is None and not state.asks_now:
+        return None, None
+    return bounds_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 
 
 def _room(live: Live, number: int) -> bool:

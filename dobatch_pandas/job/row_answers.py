@@ -38,7 +38,7 @@ def read_results_of(folder: JobFolder, recipe: Recipe, part: Part, code: str, me
     files = [path for path in (folder.output(part.number), folder.error(part.number)) if path.exists()]
     return read_part_into(
         folder.result(part.number),
-        files if part.batch_id is not None else [],
+        files if part.batch_id is not None or part.live else [],
         folder.part_ids(part.number),
         recipe,
         batch_id=part.batch_id,
@@ -163,9 +163,11 @@ class JobAnswers:
         )
         return results["custom_id"].filter(again).combine_chunks()
 
-    def tokens(self) -> list[pa.Table]:
-        """Return the columns that hold tokens, of what this job paid for itself."""
-        return [table for file, table in self.read(TOKENS) if file != self._folder.reused]
+    def tokens(self, *, live: bool) -> list[pa.Table]:
+        """Return the columns that hold tokens, of what this job paid for itself: in real time, or in batches."""
+        now = {self._folder.result(part.number) for part in self._state.parts.values() if part.live}
+        found = self.read(TOKENS)
+        return [table for file, table in found if file != self._folder.reused and (file in now) == live]
 
     def read(
         self,

@@ -14,6 +14,7 @@ from dobatch_pandas.display.snapshot import BatchRow, Expected, Snapshot
 from dobatch_pandas.display.snapshot import State as Word
 from dobatch_pandas.questions.part_files import lines_of_part
 
+from .deadline import plan_in_words
 from .ending import notes_of
 from .engine import Live
 from .folder import JobFolder, JobRecord
@@ -40,6 +41,9 @@ def snapshot_of(
     open_job: OpenJob | None = live.job if live is not None else None
     again = sum(p.requests for p in parts if p.round)
     completed = sum(p.completed for p in parts)
+    if open_job is not None:
+        # What is asked in real time has no counters of the service's.
+        completed += sum(open_job.asked.get(p.number, 0) for p in parts if p.live and not p.final)
     failed = max(0, sum(p.failed for p in parts) - again)
     requests = state.requests if state.rendered else sum(p.requests for p in parts)
     started = min((p.created_at for p in parts if p.created_at), default=None)
@@ -76,7 +80,7 @@ def snapshot_of(
         expired=min(failed, never_run["expired"]),
         round=max((p.round for p in parts), default=0),
         parts=len(parts) if state.rendered else None,
-        uploaded=sum(not p.unsent for p in parts),
+        uploaded=sum(not p.unsent or p.live for p in parts),
         upload_share=sum(shares) / len(shares) if shares else None,
         started=record.created,
         ended=state.ended,
@@ -91,7 +95,7 @@ def snapshot_of(
         errors=errors,
         batches=tuple(_row(p) for p in parts),
         problem=problem,
-        notes=notes_of(folder.root),
+        notes=tuple(filter(None, [plan_in_words(state), *notes_of(folder.root)])),
         attached_elsewhere=live.elsewhere if live is not None else False,
     )
 
@@ -111,6 +115,8 @@ def _row(part: Part) -> BatchRow:
     word = part.state
     if part.waits in ("room", "budget"):
         word = "held"  # type: ignore[assignment]
+    elif part.live and part.unsent:
+        word = "in real time"  # type: ignore[assignment]
     elif not part.unsent:
         word = part.status or part.state  # type: ignore[assignment]
     return BatchRow(
@@ -142,15 +148,17 @@ def _eta(started: float | None, ended: int, total: int, state: State) -> float |
 
 
 def _cost(record: JobRecord, parts: list[Part]) -> float | None:
-    prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
-    if not prompt + completion:
+    if not any(p.prompt_tokens + p.completion_tokens for p in parts):
         return None
     from dobatch_pandas.prices import cost, price_of
 
     price = price_of(record.model, record.provider, overrides=settings().prices)
     if price is None:
         return None
-    return cost(price, prompt, completion, cached_tokens=sum(p.cached_tokens for p in parts))
+    return sum(
+        cost(price, p.prompt_tokens, p.completion_tokens, cached_tokens=p.cached_tokens, batch=not p.live)
+        for p in parts
+    )
 
 
 # Worked out once a process and job: dollars a request, or None where the price is unknown.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import InputError, ServerError, TooManyRequests
+from dobatch_pandas.errors import InputError, Problem, ServerError, TooManyRequests
 from dobatch_pandas.estimate import check_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze_batches
@@ -23,6 +24,7 @@ from dobatch_pandas.service.client import Client
 
 from .account import account_here
 from .budget import most_of
+from .deadline import known_pace, margin_until, moment_of
 from .folder import JobFolder, JobRecord, disk_in_words
 from .home import Home
 from .input import as_json, check_source, frozen_in, record_of_source, write_input
@@ -44,6 +46,8 @@ def submit_frame(
     display: Any = None,
     send_only: bool = False,
     max_cost: float | None = None,
+    deadline: Any = None,
+    mode: str = "batch",
     ask: str | None = None,
 ) -> Job:
     """
@@ -62,9 +66,12 @@ def submit_frame(
         Leave the job once the service has all of it; another process waits for the answers.
     max_cost : float, optional
         US dollars that the job may cost at most.
+    deadline, mode : optional
+        When it is to be done, and whether it is asked in real time; see `Sending`.
     ask : str, optional
         Name of one fresh asking: whoever does the same submit again under this name finds its job.
     """
+    schedule = scheduled(deadline, mode, len(frame) * recipe.samples)
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     check_max_cost(max_cost)
     known: list[RowRecord] = []
@@ -88,11 +95,12 @@ def submit_frame(
         recipe,
         len(frame),
         freeze,
-        _most(home, recipe, rows, fresh),
+        _most(home, recipe, rows, fresh, schedule.asks_now),
         fresh=fresh,
         anew=fresh and ask is None,
         display=display,
         max_cost=max_cost,
+        schedule=schedule,
         send_only=send_only,
     )
     if job.id != frozen[0].id:
@@ -100,7 +108,7 @@ def submit_frame(
     return job
 
 
-@door("fresh", "display", "max_cost")
+@door("fresh", "display", "max_cost", "deadline", "mode")
 def submit_dataset(
     source: Any,
     prompt: Any,
@@ -134,6 +142,7 @@ def submit_dataset(
     """
     asked, sending = sorted_out(options, "submit_dataset")
     check_max_cost(sending.max_cost)
+    schedule = scheduled(sending.deadline, sending.mode, None)
     recipe = build_recipe(prompt, model=model, **asked)
     files = Source.find(source)
     target = os.fspath(output)
@@ -157,8 +166,11 @@ def submit_dataset(
         recipe,
         rows,
         lambda _: fingerprint,
-        _most(home, recipe, frozen, sending.fresh),
-        **sending.words(),
+        _most(home, recipe, frozen, sending.fresh, schedule.asks_now),
+        fresh=sending.fresh,
+        display=sending.display,
+        max_cost=sending.max_cost,
+        schedule=schedule,
         anew=sending.fresh,
         send_only=False,
         source=asked_of,
@@ -182,6 +194,7 @@ def _submitted(
     anew: bool,
     display: Any,
     max_cost: float | None,
+    schedule: Schedule,
     send_only: bool,
     source: str | None = None,
     cluster: int | None = None,
@@ -213,9 +226,16 @@ def _submitted(
                 max_cost=max_cost,
                 cluster=cluster,
             )
-            record = home.add_job(
-                mine, State(job_id, output=source is not None, max_cost=max_cost), fresh=anew
+            state = State(
+                job_id,
+                output=source is not None,
+                max_cost=max_cost,
+                asks_now=schedule.asks_now,
+                deadline=schedule.deadline,
+                margin=schedule.margin,
+                pace=known_pace(home.path, mine.base_url, mine.model),
             )
+            record = home.add_job(mine, state, fresh=anew)
     except BaseException:
         home.discard(job_id)
         raise
@@ -233,17 +253,21 @@ def _submitted(
     going_on = record.max_cost is not None or (live is not None and live.state.ended is None)
     if record.id != job_id and max_cost is not None and record.max_cost != max_cost and going_on:
         job.allow(max_cost)
+    if record.id != job_id and schedule.deadline is not None and not job.snapshot().over:
+        job.finish_by(schedule.deadline)
+    if schedule.said and display is not False and settings().display is not False:
+        print(schedule.said)
     return job
 
 
 def _most(
-    home: Home, recipe: Recipe, pieces: Callable[[], Iterable[pa.RecordBatch]], fresh: bool
+    home: Home, recipe: Recipe, pieces: Callable[[], Iterable[pa.RecordBatch]], fresh: bool, now: bool
 ) -> Callable[[], tuple[float, float | None] | None]:
     """A way to find out what asking may cost at most."""
 
     def most() -> tuple[float, float | None] | None:
         answered = None if fresh else answered_here(home, recipe)
-        return most_of(recipe, pieces(), answered=answered)
+        return most_of(recipe, pieces(), answered=answered, now=now)
 
     return most
 
@@ -289,6 +313,7 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
         anew=fresh,
         display=display,
         max_cost=max_cost,
+        schedule=Schedule(),
         send_only=False,
         cluster=frame.npartitions,
         known=known,
@@ -297,6 +322,61 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
     if live is not None:
         wake(live)  # it may have stood still for want of its rows
     return job
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a job is to be done, in Unix seconds, with so many in hand; or that it is asked at once."""
+
+    asks_now: bool = False
+    deadline: float | None = None
+    margin: float = 0.0
+    said: str = ""
+
+
+FEW = 20  # rows that `mode="auto"` asks in real time
+
+
+def scheduled(deadline: Any, mode: str, requests: int | None) -> Schedule:
+    """
+    Return what a deadline and a mode mean.
+
+    Parameters
+    ----------
+    deadline, mode : optional
+        As given to ``submit``.
+    requests : int or None
+        How many there are; None where nobody has counted.
+
+    Raises
+    ------
+    InputError
+        The deadline is no time or is over, the mode is none, or the two do not go together.
+    """
+    problems: list[Problem | str] = []
+    if mode not in ("batch", "now", "auto"):
+        problems.append(f'mode is {mode!r}; it takes "batch", "now" or "auto".')
+    elif mode == "now" and deadline is not None:
+        problems.append('mode="now" asks at once: leave out deadline, which says how long a batch may take.')
+    moment = None
+    if deadline is not None:
+        try:
+            moment = moment_of(deadline)
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+    now = mode == "now"
+    said = ""
+    if mode == "auto" and deadline is None:
+        now = requests is not None and requests <= FEW
+        said = (
+            f'Asked in real time, since there are at most {FEW} requests: mode="batch" costs less and may take a day.'
+            if now
+            else 'Sent as a batch, which costs less and may take a day: deadline="18:00" says when it has to be done, '
+            'mode="now" asks in real time at once.'
+        )
+    return Schedule(now, moment, 0.0 if moment is None else margin_until(moment), said)
 
 
 def answered_here(home: Home, recipe: Recipe) -> KeySet | None:

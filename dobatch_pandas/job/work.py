@@ -18,24 +18,34 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import DobatchError, NotReady, ObjectGone, is_no_room
 from dobatch_pandas.prices import cost, price_of
-from dobatch_pandas.questions.part_files import compress_part, sync_folder
+from dobatch_pandas.questions.part_files import compress_part, copy_lines, sync_folder
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 from dobatch_pandas.service.wire import Batch, ResultLinks
 
+from .ask import LONGEST_ANSWER, Asking
+from .budget import bounds_of
+from .deadline import remember_pace
 from .ending import heard
 from .engine import Live, Lock
 from .faults import fault_of
 from .folder import JobFolder, JobRecord
 from .home import Home
 from .machine import (
+    CARRIED,
     OPERATION_OF,
+    REST,
     Action,
+    Ask,
+    Asked,
     BatchSeen,
     CancelBatch,
     Create,
@@ -48,6 +58,7 @@ from .machine import (
     Look,
     Now,
     OutputWritten,
+    Part,
     Read,
     ReadDone,
     Render,
@@ -57,7 +68,7 @@ from .machine import (
     WriteOutput,
 )
 from .output import write_output
-from .render import Stopped, render
+from .render import Stopped, render, write_part_manifest
 from .result_files import Tally
 from .row_answers import read_results_of
 
@@ -66,7 +77,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AT_ONCE", "LockOfJob", "OpenJob", "Workers"]
 
-AT_ONCE = {"upload": 3, "call": 4, "look": 1, "fetch": 4, "read": 1, "index": 1, "far": 32}
+AT_ONCE = {"upload": 3, "call": 4, "look": 1, "fetch": 4, "read": 1, "index": 1, "far": 32, "now": 8}
 """How many threads do each kind of work, for all jobs of a process; a read uses several cores by itself. What is done far
 away takes a thread that waits for it."""
 
@@ -82,7 +93,8 @@ class OpenJob:
     """
     What the work on one job needs, and what only a display wants to know of it.
 
-    ``rows_rendered`` and ``shares`` (of each upload, 0 to 1) are of this moment.
+    ``rows_rendered``, ``shares`` (of each upload, 0 to 1) and ``asked`` (answers of each part that is asked in real time)
+    are of this moment.
     """
 
     home: Home
@@ -95,6 +107,12 @@ class OpenJob:
     changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
     listeners: list[Any] = field(default_factory=list)
     entered: float = 0.0
+    asked: dict[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def asker(self) -> Client:
+        """A client that waits as long as a model may think."""
+        return self.client.patient(LONGEST_ANSWER)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -162,9 +180,9 @@ class Workers:
             with self._looks_lock:
                 self._looks.append((live, action))
             self._pools["look"].put(self._look)
-        elif isinstance(action, (Render, WriteOutput)):
+        elif isinstance(action, (Render, Ask, WriteOutput)):
             # These may take as long as there are rows, or wait for room: each job has a thread of its own for it.
-            name = f"dobatch-{'render' if isinstance(action, Render) else 'output'}-{live.id}"
+            name = f"dobatch-{OPERATION_OF[type(action)]}-{live.id}"
             threading.Thread(target=self._do, args=(live, action), name=name, daemon=True).start()
         else:
             pool = _POOL_OF[type(action)]
@@ -220,8 +238,10 @@ class Workers:
                 else:
                     _fetch(job, number, batch_id, again)
                 return Fetched(number)
-            case Read(number, code, message):
-                return _read(live, job, number, code, message)
+            case Read():
+                return _read(live, job, action)
+            case Ask(number):
+                return self._ask(live, job, number)
             case WriteOutput():
                 write_output(job.record, job.recipe, job.folder)
                 return OutputWritten()
@@ -247,6 +267,30 @@ class Workers:
             raise DobatchError("The upload was stopped, since the job is cancelled.") from None
         finally:
             job.shares.pop(number, None)
+
+    def _ask(self, live: Live, job: OpenJob, number: int) -> Event:
+        def told(count: int) -> None:
+            job.asked[number] = count
+            self.told(live)
+
+        folder, record = job.folder, job.record
+        asking = Asking(
+            folder.part(number),
+            folder.asked(number),
+            folder.output(number),
+            client=job.asker,
+            provider=record.provider,
+            endpoint=record.endpoint,
+            pool=self._pools["now"],
+            stop=lambda: live.gone or live.state.cancelled,
+            told=told,
+        )
+        pace = asking.run()
+        if live.gone:
+            raise Stopped
+        if pace:
+            remember_pace(job.home.path, record, pace)
+        return Asked(number, pace)
 
     # -- looking: one call for as many batches as one answer tells of
 
@@ -465,18 +509,19 @@ def _link(client: Client, batch_id: str, which: str) -> str:
     return link
 
 
-def _read(live: Live, job: OpenJob, number: int, code: str, message: str) -> ReadDone:
+def _read(live: Live, job: OpenJob, action: Read) -> ReadDone:
     """Write a result for each request of a part, from whatever files are there."""
+    number = action.number
     part = live.state.parts[number]
     _pack(job, number)
     tally: Tally
     if job.cluster is not None:
         tally = job.cluster.read(job.client, part)
     else:
-        tally = read_results_of(job.folder, job.recipe, part, code, message)
+        tally = read_results_of(job.folder, job.recipe, part, action.code, action.message)
     measured = None
-    if live.state.max_cost is not None:
-        measured = _cost(job.record, tally)
+    if (live.state.max_cost is not None or part.live) and "interrupted" not in tally.failures:
+        measured = _cost(job.record, tally, batch=not part.live)
     return ReadDone(
         number,
         completed=tally.completed,
@@ -484,19 +529,44 @@ def _read(live: Live, job: OpenJob, number: int, code: str, message: str) -> Rea
         lines=tally.lines,
         cost=measured,
         errors=_groups(tally.failures.values()),
-        **tally.tokens,
+        rest=_rest(job, number) if action.carry else None,
+        prompt_tokens=tally.tokens["prompt_tokens"],
+        completion_tokens=tally.tokens["completion_tokens"],
+        cached_tokens=tally.tokens["cached_tokens"],
+        reasoning_tokens=tally.tokens["reasoning_tokens"],
     )
+
+
+def _rest(job: OpenJob, number: int) -> Part | None:
+    """Put what a batch has not run into a part of its own, on disk."""
+    folder, record = job.folder, job.record
+    results = pq.read_table(folder.result(number), columns=["custom_id", "status", "error_code"])
+    left = pc.and_(
+        pc.equal(results["status"], "failed"),
+        pc.is_in(results["error_code"], value_set=pa.array(sorted(CARRIED), pa.string())),
+    )
+    ids = results["custom_id"].filter(left).combine_chunks()
+    if not len(ids):
+        return None
+    [part] = copy_lines([folder.part(number)], ids, folder.parts, job.recipe, first_part=number + REST)
+    write_part_manifest(folder, part)
+    batch, now = bounds_of(part.path, record.model, record.provider, record.endpoint)
+    return Part(part.number, part.requests, part.bytes, bound=batch, bound_now=now)
 
 
 def _groups(groups: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.count, group.code)))
 
 
-def _cost(record: JobRecord, tally: Tally) -> float | None:
+def _cost(record: JobRecord, tally: Tally, *, batch: bool) -> float | None:
     price = price_of(record.model, record.provider, overrides=settings().prices)
     if price is None:
         return None
     tokens = tally.tokens
     return cost(
-        price, tokens["prompt_tokens"], tokens["completion_tokens"], cached_tokens=tokens["cached_tokens"]
+        price,
+        tokens["prompt_tokens"],
+        tokens["completion_tokens"],
+        cached_tokens=tokens["cached_tokens"],
+        batch=batch,
     )

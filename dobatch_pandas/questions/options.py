@@ -37,11 +37,18 @@ class Sending:
         What to show; None follows ``dobatch.configure(display=...)``, False shows nothing.
     max_cost : float, optional
         US dollars that it may cost at most; `BudgetExceeded` is raised before anything is sent that may cost more.
+    deadline : time, datetime, timedelta or str, optional
+        When it is to be done: ``"18:00"``, ``"tomorrow 6:00"``, ``timedelta(hours=3)``. A batch first; at the last safe moment
+        it is ended, and what it has not done is asked in real time, at the real-time price.
+    mode : {"batch", "now", "auto"}
+        ``"now"`` asks in real time at once, for small frames; ``"auto"`` does so for a few rows, and says which it is.
     """
 
     fresh: bool = False
     display: Any = None
     max_cost: float | None = None
+    deadline: Any = None
+    mode: str = "batch"
 
     def words(self) -> dict[str, Any]:
         """Return them as keywords."""
@@ -70,6 +77,8 @@ _ELSEWHERE = {
     "fresh": "it belongs to submit",
     "display": "it belongs to submit",
     "max_cost": "it belongs to submit",
+    "deadline": "it belongs to submit of a pandas frame, and to submit_dataset",
+    "mode": "it belongs to submit of a pandas frame, and to submit_dataset",
     "n": "it belongs to trial and preview; samples=k asks each row k times",
     "output": "it belongs to dobatch.submit_dataset",
     "source": "it belongs to dobatch.submit_dataset",

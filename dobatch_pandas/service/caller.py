@@ -36,6 +36,7 @@ from .network import (
     Network,
     environment_proxy,
     is_local,
+    never_sent,
     next_try,
     refuse_plain_http,
     scrub,
@@ -194,6 +195,7 @@ class Caller:
         except (requests.RequestException, HTTPError) as error:
             reason = why(error, self._network.timeout)
             failure = ConnectionFailed(f"Could not {operation}: no answer from {self.host}: {reason}.")
+            failure.sent = not never_sent(error)
         # Raised out here so that the library's error, which may quote what it sent, is not in its chain.
         if failure is not None:
             raise failure

@@ -89,6 +89,7 @@ class Client:
         self._network = Network(timeout, connect_timeout, allow_http or settings.allow_http)
         self._retry = retry_policy(retries, backoff)
         source = token if callable(token) else _settings_token if token is None else lambda: token
+        self._source = source
         self._caller = Caller(source, self.base_url, network=self._network, retry=self._retry, budget=budget)
         if not callable(token):
             self._caller.token()
@@ -422,6 +423,12 @@ class Client:
     def stay_away(self, seconds: float) -> None:
         """Let no call through for so long: the service has told another machine so."""
         self._caller.stay_away(seconds)
+
+
+    def patient(self, seconds: float) -> Client:
+        """Return another client of the same token and address that waits so long for an answer."""
+        options: dict[str, Any] = {**self._options, "timeout": seconds, "budget": seconds + 60.0}
+        return Client(self._source, self.base_url, **options)
 
     def close(self) -> None:
         """Close the connections and end every pause; calls after this raise ConnectionFailed."""

@@ -135,15 +135,33 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 
 
+def never_sent(error: BaseException | None) -> bool:
+    """Return whether the host was not even reached, so that nothing of a request can have arrived."""
+    kinds = (
+        requests.ConnectTimeout,
+        urllib3.exceptions.ConnectTimeoutError,
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.NameResolutionError,
+        ConnectionRefusedError,
+        socket.gaierror,
+    )
+    return any(isinstance(link, kinds) for link in _chain(error))
+
+
 def why(error: BaseException | None, timeout: float) -> str:
     """Return in words of ours why no answer came: a library's words could hold an address or a header."""
+    chain = _chain(error)
+    for kinds, words in _REASONS:
+        if any(isinstance(link, kinds) for link in chain):
+            return words.format(timeout)
+    return "the connection broke"
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
         told = (getattr(error, "reason", None), *error.args)
         inner = next((thing for thing in told if isinstance(thing, BaseException)), None)
         error = inner or error.__cause__ or error.__context__
-    for kinds, words in _REASONS:
-        if any(isinstance(link, kinds) for link in chain):
-            return words.format(timeout)
-    return "the connection broke"
+    return chain

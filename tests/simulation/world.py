@@ -19,6 +19,7 @@ from .disk import Disk, JobOnDisk, JournalOnDisk
 from .service import Batch, PartFile, Service
 
 A_REQUEST = 0.01  # the most that a request can cost
+A_REQUEST_NOW = 0.02  # the same in real time
 REAL_COST = 0.008  # what it does cost
 
 _NETWORK = ["busy", "strange", "trouble", "silent"]
@@ -140,6 +141,7 @@ class Simulation:
         self.order = 0
         self.trace: deque[tuple[Any, ...]] = deque(maxlen=40)
         self.faults: Counter[str] = Counter()
+        self.delays = (0.02, 0.2, 0.2, 2.0, 20.0)  # what a piece of work takes at most
         self.processes = [Process(self, number) for number in range(2)]
 
     # -- time
@@ -602,7 +604,7 @@ class Process:
         if isinstance(action, m.Create):
             self.before_a_create(live, action)
         self.may_die(f"before {operation}")
-        delay = sim.random.random() * sim.random.choice((0.02, 0.2, 0.2, 2.0, 20.0))
+        delay = sim.random.random() * sim.random.choice(sim.delays)
         work = getattr(self, f"_{operation}")
         if operation == "render":
             self.later(delay, lambda: self._render(live, None))
@@ -711,7 +713,8 @@ class Process:
             ids = tuple(left[: max(1, asked.part_size - sim.random.randint(0, 1))])
             job.parts[number] = PartFile(live.id, number, 0, ids)
             self.may_die("between a part and its record")
-            part = m.Part(number, len(ids), 10, 0, len(ids) * A_REQUEST if asked.bounded else None)
+            bounds = (len(ids) * A_REQUEST, len(ids) * A_REQUEST_NOW) if asked.bounded else (None, None)
+            part = m.Part(number, len(ids), 10, 0, bounds[0], bound_now=bounds[1])
             self.engine.post(live, m.PartRendered(part))
             progress = done | set(ids), number + 1
             pause = 0.5
