@@ -20,6 +20,7 @@ ESSENTIAL = {
     "03_come_back_tomorrow": ["died with signal 9", "True", "2000 requests, 1 execution each, 1 batch"],
     "04_two_million_rows_and_dask": ["rows in 1 file", "4 partitions", "One job: {"],
     "05_embeddings": ["float32", "similarity", "image/png"],
+    "06_done_by_six": ["in real time", "each once: True", "more than max_cost allows"],
 }
 
 
@@ -75,6 +76,6 @@ def test_a_stored_notebook_looks_right_without_a_kernel(path):
 
 def test_there_is_a_notebook_for_each_story():
     """
-    The five that the documentation names.
+    Those that the documentation names.
     """
     assert [path.stem for path in NOTEBOOKS] == sorted(ESSENTIAL)

@@ -67,7 +67,9 @@ def _moment(deadline: Any, now: datetime) -> datetime:
         if isinstance(deadline, datetime):
             if deadline != deadline:  # pandas' NaT
                 raise InputError(f"deadline is {deadline!r}; {_TAKES}.")
-            return deadline.astimezone()
+            # pandas' own kind takes no zone from the machine.
+            plain: datetime = getattr(deadline, "to_pydatetime", lambda: deadline)()
+            return plain.astimezone()
         if isinstance(deadline, time):
             return datetime.combine(now.date(), deadline).astimezone()
         typed = _TYPED.fullmatch(deadline.strip()) if isinstance(deadline, str) else None

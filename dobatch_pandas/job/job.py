@@ -489,7 +489,9 @@ class Job:
             As `submit` takes it, or Unix seconds; None lets its batches take the time that they take.
         """
         if self._record.cluster is not None:
-            raise InputError(f"Job {self.id} asks rows of a Dask frame, which have no real time: leave out finish_by.")
+            raise InputError(
+                f"Job {self.id} asks rows of a Dask frame, which have no real time: leave out finish_by."
+            )
         moment = None
         if deadline is not None:
             given = deadline

@@ -424,7 +424,6 @@ class Client:
         """Let no call through for so long: the service has told another machine so."""
         self._caller.stay_away(seconds)
 
-
     def patient(self, seconds: float) -> Client:
         """Return another client of the same token and address that waits so long for an answer."""
         options: dict[str, Any] = {**self._options, "timeout": seconds, "budget": seconds + 60.0}
