@@ -1285,7 +1285,7 @@ def _switch(state: State, now: Now) -> State:
     """At the last safe moment what is not sent is asked in real time, and batches are to end."""
     at = switch_at(state)
     if at is None or state.cancelled:
-        return state
+        return state if state.switch_due == float("inf") else replace(state, switch_due=float("inf"))
     if not state.switched and now.wall < at:
         return replace(state, switch_due=now.ticks + at - now.wall)
     state = replace(state, switched=True, switch_due=float("inf"))

@@ -124,4 +124,14 @@ def test_a_fault_in_the_policy_is_found(mutant: Callable[[Patch], None], monkeyp
 
 
 # Seeds that have found each mutant; where the machine has changed since, all are tried.
-FOUND_BY: dict[str, tuple[int, ...]] = {}
+FOUND_BY: dict[str, tuple[int, ...]] = {
+    "it_never_switches": (2, 8, 20),
+    "it_switches_when_the_time_is_over": (2, 8, 20),
+    "it_forgets_that_asking_takes_time": (8, 20, 46),
+    "it_does_not_cancel_the_batch": (2,),
+    "it_buys_what_the_batch_may_still_answer": (49, 87),
+    "it_asks_what_may_have_been_created": (154,),
+    "it_asks_without_a_budget": (0, 3, 7),
+    "it_ends_batches_whose_rest_nobody_can_pay": (3, 7, 22),
+    "it_drops_what_the_batch_did_not_run": (2, 8, 20),
+}
