@@ -164,13 +164,15 @@ class Killer:
 
     def __init__(self, client: Any, server: Any, phases: set[str]) -> None:
         self.client, self.server, self.left = client, server, set(phases)
+        self.count = len(client.run(os.getpid))
         self.killed: list[str] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def kill(self, phase: str) -> None:
-        """Kill a worker now."""
+        """Kill a worker, once all are there: a nanny whose worker dies while it starts gives up."""
+        self.client.wait_for_workers(self.count)
         pids = self.client.run(os.getpid)
         os.kill(sorted(pids.values())[0], signal.SIGKILL)
         self.killed.append(phase)
