@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from dobatch_pandas.config import settings
 
-__all__ = ["FrontEnd", "front_end", "progress", "show"]
+__all__ = ["FrontEnd", "front_end", "progress", "say", "show"]
 
 FrontEnd = Literal["widget", "bar", "none"]
 
@@ -56,8 +57,16 @@ def show(job: Any, display: Any = None) -> None:
     """
     if front_end(display) == "widget":
         _page().show_panel(job)
-    elif sys.stdout is not None:
-        print(repr(job))
+    else:
+        say(repr(job))
+
+
+def say(words: str) -> None:
+    """Print where somebody may read; where there is no stream, or it is closed, nobody does."""
+    if sys.stdout is None:
+        return
+    with contextlib.suppress(ValueError, OSError):
+        print(words)
 
 
 def _page() -> Any:

@@ -8,7 +8,6 @@ one of them moves. It needs no widget, so a saved notebook keeps what was drawn 
 from __future__ import annotations
 
 import contextvars
-import sys
 import threading
 import time
 import uuid
@@ -18,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import front_end, html, text
+from . import front_end, html, say, text
 
 __all__ = ["JobList"]
 
@@ -58,8 +57,7 @@ class JobList(pd.DataFrame):
 
     def _ipython_display_(self) -> None:
         if front_end(True) != "widget":
-            if sys.stdout is not None:
-                print(repr(self))
+            say(repr(self))
             return
         _Following(self).show()
 

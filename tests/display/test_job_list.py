@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from display.fakes import FakeJob
 from display.test_html import read
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.display import show
 from dobatch_pandas.display.job_list import JobList, jobs_html
 
 
@@ -76,3 +80,15 @@ def test_outside_a_notebook_it_prints_itself(home: Path, capsys: pytest.CaptureF
     """
     jobs(a_job())._ipython_display_()
     assert "running" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stream", ["none", "closed"])
+def test_without_a_stream_it_says_nothing(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where nobody can read, showing a list or a job is no error.
+    """
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", None if stream == "none" else closed)
+    jobs(a_job())._ipython_display_()
+    show(FakeJob())
