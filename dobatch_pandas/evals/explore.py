@@ -272,9 +272,9 @@ class _Parts:
         counts = [found[name].astype("Float64") for name in found if name != "cost"]
         if counts:
             total = sum(counts[1:], start=counts[0]).reset_index(drop=True)
-            columns.append(Column("tokens", total, "short", "{:,.0f}".format))
+            columns.append(Column("tokens", total, "number", "{:,.0f}".format))
         if "cost" in found:
-            columns.append(Column("cost", found["cost"].reset_index(drop=True), "short", dollars))
+            columns.append(Column("cost", found["cost"].reset_index(drop=True), "number", dollars))
         return [column for column in columns if column.values.notna().any()]
 
     def _spent(self, position: int) -> str | None:

@@ -552,8 +552,9 @@ function render({ model, el }) {
   // ---- all together ----------------------------------------------------------------------------------------
   const grid = make("table", { class: "rows", role: "grid", "aria-label": "Matching rows" },
     make("thead", {}, head), body);
-  const widths = { outcome: 130, short: 112, text: 170 };
-  const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), 32 + 60);
+  const widths = { outcome: 130, short: 112, number: 92, text: 210 };
+  const fixed = 32 + 60 + (choices.length ? 90 : 0);
+  const least = config.columns.reduce((sum, { kind }) => sum + (widths[kind] || 100), fixed);
   grid.style.minWidth = `${least}px`;
   const scroller = make("div", { class: "scroller" }, grid);
   // Lab and Notebook catch keys before any element sees them, unless this attribute says not to.
