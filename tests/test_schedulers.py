@@ -195,36 +195,6 @@ def test_the_commands_of_the_dag_run(place):
     assert place.answered()
 
 
-def test_the_dag_runs_in_airflow(place):
-    """
-    Airflow itself runs it from end to end.
-    """
-    python = os.environ.get("DOBATCH_AIRFLOW_PYTHON")
-    if python is None:
-        pytest.skip("DOBATCH_AIRFLOW_PYTHON names no Python that has Airflow and this package")
-    place.server.release()
-    script = f"""
-import runpy
-dag = runpy.run_path({str(DOCS / "examples" / "airflow_dag.py")!r})["dag"]
-dag.get_task("over").poke_interval = 1
-run = dag.test()
-raise SystemExit(0 if str(run.state).lower().endswith("success") else 1)
-"""
-    env = {
-        "AIRFLOW_HOME": str(place.folder / "airflow"),
-        "TABLE": str(place.folder / "reviews.csv"),
-        "ANSWERS": str(place.answers),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    done = subprocess.run(
-        ["bash", "-c", f"airflow db migrate >/dev/null 2>&1; {python} -c '{script.replace(chr(39), chr(34))}'"],
-        cwd=place.folder, env={**place.env, **env}, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert place.answered()
-
-
 def test_the_flow_without_prefect_comes_back_until_it_is_done(place, monkeypatch):
     """
     Each try moves the job on, raises `NotYet` until it is over, and asks nothing twice.
@@ -239,36 +209,4 @@ def test_the_flow_without_prefect_comes_back_until_it_is_done(place, monkeypatch
             answers(table, "echo")
     place.let_it_end()
     found["nightly"](table, "echo", str(place.answers))
-    assert place.answered()
-
-
-def test_the_flow_runs_in_prefect(place):
-    """
-    Prefect itself runs it, with its own retries.
-    """
-    python = os.environ.get("DOBATCH_PREFECT_PYTHON")
-    if python is None:
-        pytest.skip("DOBATCH_PREFECT_PYTHON names no Python that has Prefect and this package")
-    script = f"""
-import runpy
-flow = runpy.run_path({str(DOCS / "examples" / "prefect_flow.py")!r})["nightly"]
-flow({str(place.folder / "reviews.csv")!r}, "echo", {str(place.answers)!r})
-"""
-    env = {**place.env, "LOOK_EVERY": "1", "PREFECT_HOME": str(place.folder / "prefect")}
-    with subprocess.Popen(
-        [python, "-c", script],
-        cwd=place.folder,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as running:
-        end = time.monotonic() + 120
-        while not place.server.batches and time.monotonic() < end:
-            time.sleep(0.1)
-        time.sleep(2.5)  # long enough for a try that comes too early
-        place.server.release()
-        said, _ = running.communicate(timeout=120)
-    assert running.returncode == 0, said[-3000:]
-    assert "NotYet" in said
     assert place.answered()
