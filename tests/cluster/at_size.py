@@ -203,7 +203,11 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     dask.config.set(
-        {"distributed.worker.memory.terminate": False, "distributed.comm.timeouts.connect": "60s"}
+        {
+            "distributed.worker.memory.terminate": False,
+            "distributed.comm.timeouts.connect": "60s",
+            "distributed.deploy.lost-worker-timeout": "300s",  # a busy machine takes its time to start another
+        }
     )
     host = {"host": HERE} if chosen.namespaces else {}
     figures: dict[str, Any] = {
