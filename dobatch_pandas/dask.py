@@ -167,7 +167,7 @@ class DaskDobatchAccessor:
         """
         asked, sending = sorted_out(options, "submit of a Dask frame", ("fresh", "display", "max_cost"))
         plan = DaskPlan(self._frame, build_recipe(prompt, model=model, **asked))
-        return plan.submit(**sending.words())
+        return plan.submit(fresh=sending.fresh, display=sending.display, max_cost=sending.max_cost)
 
     @door("max_cost")
     def trial(self, prompt: Any, *, model: str, n: int = 5, **options: Any) -> pd.DataFrame:
