@@ -152,7 +152,8 @@ class UpstreamModel(AsyncModel):
             response = await self._request("GET", "/v1/models", None, timeout=10.0)
             listed = _reply(EMBEDDINGS, response.status, await self._read(response))
         except _Broken as problem:
-            raise NotNow(str(problem)) from None
+            # It may well answer requests: only those say whether it is away.
+            return [f"{self._base} does not tell its models. {problem}"]
         if response.status in _AWAY:
             raise _not_now(response, listed)
         data = listed.body.get("data") if response.status == 200 else None

@@ -525,6 +525,17 @@ def test_what_the_server_has_is_asked_and_shown(stub):
     ]
 
 
+def test_a_server_that_does_not_tell_its_models_is_asked_all_the_same(serve, stub):
+    """
+    Requests are not held back, nor made fewer at once, for a list that is missing.
+    """
+    api = serve(stub(lambda call: None if call.method == "GET" else _echo(call)).url, concurrency=4)
+    (line,) = api.server.look().result(30)
+    assert "does not tell its models" in line
+    pace = api.server._running().executor.pace
+    assert (pace.limit, pace.why) == (4, None)
+
+
 # On the way.
 
 
