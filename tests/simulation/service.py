@@ -207,7 +207,7 @@ class Service:
             completed, failed = len(done), 0
         elif self.counts == "too_many":
             completed, failed = 2 * completed + 1, failed + len(batch.order)
-        elif self.counts == "at_random" and now < self.quiet_at:
+        elif self.counts == "at_random" and not ended:
             completed, failed = (self.random.randint(0, len(batch.order)) for _ in range(2))
         enqueued = ended and batch.fate == "enqueued"
         problem = "the model is closed" if status == "failed" else None
