@@ -474,7 +474,7 @@ def _committed(part: Part) -> float | None:
             return part.cost
         # Rows whose results nobody has seen may have been paid for.
         return None if part.bound is None else max(part.cost, part.bound)
-    if part.to_now:
+    if part.to_now and part.state != "read":
         # Each of its requests is run once, at the one price or the other.
         return part.bound_now
     return part.bound if part.tried or part.batch_id is not None else 0.0
@@ -1248,7 +1248,9 @@ def _made_live(part: Part) -> Part:
 
 def _carried(part: Part, rest: Part) -> tuple[Part, Part]:
     """What a batch was ended for goes on as a part of its own."""
-    part = replace(_asked_again(part, CARRIED), provisional=False)
+    # What goes on has a bound of its own: that of the batch is for what it has run.
+    ran = None if part.bound is None or rest.bound is None else max(0.0, part.bound - rest.bound)
+    part = replace(_asked_again(part, CARRIED), provisional=False, bound=ran)
     return part, replace(_made_live(rest), round=part.round + 1)
 
 
@@ -1463,11 +1465,13 @@ def _ended(state: State, now: Now) -> State:
         outcome = "failed"
     elif words & {"cancelled", "expired"}:
         outcome = "expired" if "expired" in words else "cancelled"
-    bad = [(part, said) for part in last if (said := problem_of_part(part))]
+    # A batch that was ended for a deadline may owe answers, though the rest went on in a round of its own.
+    told = [part for part in parts if part.round == newest or (part.to_now and part.provisional)]
+    bad = [(part, said) for part in told if (said := problem_of_part(part))]
     problem = None
     if bad:
         first, why = bad[0]
-        which = f"{len(bad)} of {len(last)} batches" if len(last) > 1 else "The batch"
+        which = f"{len(bad)} of {len(told)} batches" if len(told) > 1 else "The batch"
         problem = f"{which} failed: {why}"
         if first.provisional and first.status != "failed":
             what = "not all results" if first.lines else "no results"

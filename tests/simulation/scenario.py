@@ -270,7 +270,7 @@ def _see_through(sim: Simulation, job_ids: list[str], promise: str) -> None:
 
     def held() -> list[str]:
         here = [job_id for job_id in there if job_id in sim.disk.jobs]
-        return [job_id for job_id in here if job_id in sim.disk.locks or sim.state(job_id).ended is None]
+        return [job_id for job_id in here if job_id in sim.disk.locks or not sim.over(job_id)]
 
     def done() -> bool:
         return not any(job_id in sim.disk.locks for job_id in there) and not held()

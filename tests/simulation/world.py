@@ -143,6 +143,7 @@ class Simulation:
         self.faults: Counter[str] = Counter()
         self.delays = (0.02, 0.2, 0.2, 2.0, 20.0)  # what a piece of work takes at most
         self.processes = [Process(self, number) for number in range(2)]
+        self._states: dict[str, tuple[bytes, m.State]] = {}
 
     # -- time
 
@@ -222,7 +223,19 @@ class Simulation:
     # -- what a user sees
 
     def state(self, job_id: str) -> m.State:
-        return folded(job_id, bytes(self.disk.jobs[job_id].journal))
+        """The state that is on disk; a journal that nobody has written to since is not read again."""
+        journal = bytes(self.disk.jobs[job_id].journal)
+        known = self._states.get(job_id)
+        if known is None or known[0] != journal:
+            known = self._states[job_id] = journal, folded(job_id, journal)
+        return known[1]
+
+    def over(self, job_id: str) -> bool:
+        """Whether its end is on disk; a journal that never told of one is not read for that."""
+        journal = self.disk.jobs[job_id].journal
+        if journal.count(b'"ended":') == journal.count(b'"ended":null'):
+            return False
+        return self.state(job_id).ended is not None
 
     def answers(self, job_id: str) -> dict[str, str]:
         """What a join gives for each request that has a result: the first answer, else the last code."""
