@@ -707,8 +707,22 @@ class ClusterJob:
         part_files.sync_folder(self.folder.root)
 
     def ids_of(self, number: int) -> Ids:
-        """Return the ids of a part's requests."""
-        return keys_of_hex(pq.read_table(self.folder.part_manifest(number))["custom_id"])
+        """
+        Return the ids of a part's requests.
+
+        Raises
+        ------
+        JobError
+            They are gone, and nobody brings them back by waiting.
+        """
+        try:
+            return keys_of_hex(pq.read_table(self.folder.part_manifest(number))["custom_id"])
+        except FileNotFoundError as error:
+            raise JobError(
+                f"{self.folder.part_manifest(number)} is gone, so nobody knows what part {number} of job {self.folder.id} "
+                "asks. Put the file back, or forget the job and submit the frame again.",
+                self.folder.id,
+            ) from error
 
     def _missing(self, number: int) -> Path:
         return self.folder.root / f"missing-{number:05}.parquet"

@@ -189,8 +189,8 @@ POLICY: Mapping[Operation, Mapping[FaultKind | Literal["*"], Verdict]] = {
     # POST /v1/batches/{id}/cancel
     "cancel": {"token": _HUMAN, "*": Verdict.NEXT_LOOK},
     # GET /v1/batches/{id}/results, and GET from the signed addresses
-    "fetch": {"token": _HUMAN, "gone": _B, "no_object": _B, "disk": _W, "*": _P},
-    "read": {"bug": Verdict.STUCK, "*": _W},
+    "fetch": {"token": _HUMAN, "gone": _B, "no_object": _B, "disk": _W, "rows": Verdict.STUCK, "*": _P},
+    "read": {"bug": Verdict.STUCK, "rows": Verdict.STUCK, "*": _W},
     # POST to the endpoint itself; what becomes of a single request is its answer, here is what stops them all
     "ask": {"token": _HUMAN, "bug": Verdict.STUCK, "*": _W},
     "output": {"bug": Verdict.STUCK, "*": _W},

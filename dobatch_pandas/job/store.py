@@ -25,7 +25,8 @@ from .folder import JobFolder, written_whole
 
 __all__ = ["Store", "store_at"]
 
-_SMALL = ("job.json", "journal.jsonl", "partitions.json", "frame.pickle", "cancel")
+_JOURNAL = "journal.jsonl"
+_SMALL = ("job.json", "partitions.json", "frame.pickle", "cancel")
 
 
 class Store:
@@ -117,28 +118,36 @@ class Store:
     # -- the job's own files
 
     def keep_folder(self, folder: JobFolder, known: dict[str, tuple[int, int]]) -> None:
-        """Copy what has changed of a job's small files since it was last copied, the journal last."""
-        names = [*_SMALL, *(path.name for path in folder.root.glob("m*-*.parquet"))]
-        for name in sorted(names, key=lambda name: name == "journal.jsonl"):
-            path = folder.root / name
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                stamp = (status.st_mtime_ns, status.st_size)
-                if known.get(name) != stamp:
-                    self._put(f"{folder.id}/job/{name}", path.read_bytes())
-                    known[name] = stamp
+        """
+        Copy what has changed of a job's small files since it was last copied, the journal last.
+
+        It is read before the others are listed: what it tells of must be there for whoever reads it, whenever this
+        process ends.
+        """
+        told = _read(folder.journal_path)
+        names = (*_SMALL, *(path.name for path in folder.root.glob("m*-*.parquet")))
+        for name, file in ((name, _read(folder.root / name, known.get(name))) for name in names):
+            if file is not None:
+                self._put(f"{folder.id}/job/{name}", file[1])
+                known[name] = file[0]
+        if told is not None and known.get(_JOURNAL) != told[0]:
+            self._put(f"{folder.id}/job/{_JOURNAL}", told[1])
+            known[_JOURNAL] = told[0]
 
     def bring_folder(self, folder: JobFolder, account: str) -> bool:
         """Make a job's folder from what lies here; False where there is none."""
         place = f"{self._root}/{folder.id}/job"
         try:
+            # First, as another machine may still write: each file that it tells of was there before.
+            journal = self._files.cat_file(f"{place}/{_JOURNAL}")
             names = [os.path.basename(name.rstrip("/")) for name in self._files.ls(place, detail=False)]
-            files = {name: self._files.cat_file(f"{place}/{name}") for name in names}
+            files = {name: self._files.cat_file(f"{place}/{name}") for name in names if name != _JOURNAL}
         except Exception:  # noqa: BLE001  no such job, or no store: the home knows of none either
             return False
         if "job.json" not in files:
             return False
         folder.create()
+        files[_JOURNAL] = journal
         for name, content in files.items():
             if name != "job.json":
                 with written_whole(folder.root / name) as partial:
@@ -153,6 +162,15 @@ class Store:
         """Delete what lies here of a job."""
         with suppress(FileNotFoundError):
             self._files.rm(f"{self._root}/{job_id}", recursive=True)
+
+
+def _read(path: Path, known: tuple[int, int] | None = None) -> tuple[tuple[int, int], bytes] | None:
+    """Return a file's stamp and content; None where it is not there, or has the stamp that is known."""
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+        return None if stamp == known else (stamp, path.read_bytes())
+    return None
 
 
 def _results(job_id: str, number: int) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.errors import ConfigurationError, JobFailed
+from dobatch_pandas.job.folder import JobFolder
+from dobatch_pandas.job.machine import Part, State
 from dobatch_pandas.job.process import close_home
+from dobatch_pandas.job.store import Store
 
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
 dd = pytest.importorskip("dask.dataframe")
@@ -44,8 +49,8 @@ def test_another_machine_goes_on_with_the_job(here, server, home, tmp_path):
     dobatch.configure(store=tmp_path / "store")
     server.faults.add("get_results", status=503, times=None)
     job = frame().dobatch.submit("Say {text}", model="echo")
-    mirrored = tmp_path / "store" / job.id / "job" / "journal.jsonl"
-    _until(lambda: mirrored.exists() and b'"ended"' in mirrored.read_bytes())
+    mirrored = JobFolder(tmp_path / "store" / job.id / "job")
+    _until(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
     close_home(home)
     server.faults.clear()
     dobatch.configure(home=tmp_path / "other")
@@ -67,6 +72,53 @@ def _until(condition, seconds=30.0):
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.02)
+
+
+def test_what_the_store_has_tells_of_no_part_that_it_lacks(tmp_path):
+    """
+    A part that comes to be while the files are copied is copied with the next change: the writer may die before that.
+    """
+    folder = JobFolder(tmp_path / "home" / "jobs" / "one").create()
+    folder.record_path.write_bytes(b"{}")
+    journal = folder.journal()
+    before = State("one")
+    journal.record(None, before)
+
+    class Slow(Store):
+        def _put(self, name, content):
+            nonlocal before
+            number = len(before.parts)
+            folder.part_manifest(number).write_bytes(b"ids")
+            after = replace(before, parts={**before.parts, number: Part(number, 1)})
+            journal.record(before, after)
+            before = after
+            super()._put(name, content)
+
+    store, known = Slow(str(tmp_path / "store")), {}
+    for _ in range(3):
+        store.keep_folder(folder, known)
+        there = JobFolder(tmp_path / "store" / "one" / "job")
+        parts = there.journal().load().parts
+        assert all(there.part_manifest(number).exists() for number in parts)
+    assert parts
+
+
+def test_a_file_that_is_lost_is_told_and_not_waited_for(here, server, home, tmp_path):
+    """
+    No time brings back what a machine has not written: the job says so, and what to do.
+    """
+    dobatch.configure(store=tmp_path / "store")
+    server.faults.add("get_results", status=503, times=None)
+    job = frame().dobatch.submit("Say {text}", model="echo")
+    mirrored = JobFolder(tmp_path / "store" / job.id / "job")
+    _until(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
+    close_home(home)
+    server.faults.clear()
+    mirrored.part_manifest(0).unlink()
+    dobatch.configure(home=tmp_path / "other")
+    with pytest.raises(JobFailed, match=r"manifest-00000\.parquet is gone"):
+        dobatch.attach(job.id).wait(timeout=30)
+    close_home(tmp_path / "other")
 
 
 def test_a_store_that_cannot_be_used_is_told_before_anything_is_sent(here, server, tmp_path):
