@@ -244,7 +244,10 @@ def _refuse_slips(name: str, spelled: str) -> None:
         raise _Misused(f"--{spelled} takes no value.")
     if name in ("prompt", "self"):
         raise _Misused(f"--{spelled} is not an option: the prompt is the text of the cell.")
-    near = difflib.get_close_matches(name, _OWN, n=1, cutoff=_LITTLE_LIKE)
+    near = difflib.get_close_matches(name, _OWN, cutoff=_LITTLE_LIKE)
+    near.sort(
+        key=lambda own: sorted(own) != sorted(name)
+    )  # letters that changed places are the likeliest slip
     if near and near[0] != name:
         raise _Misused(f"--{spelled} is not known; is --{near[0].replace('_', '-')} meant?")
 

@@ -154,7 +154,17 @@ def test_runs_of_other_rules_are_refused_by_name_too():
         dobatch.compare("A", "B")
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "CON", "é" * 300, "x\0y", ".hidden", "Ü", "🎉"])
+@pytest.mark.parametrize("name", ["", " ", "x\0y", "two\nlines", "\x1b[31mred"])
+def test_a_name_is_words_on_one_line(name, own_home):
+    """
+    What no list can show is refused, and nothing is written.
+    """
+    with pytest.raises(InputError, match="name in words, on one line"):
+        score(reviews(), "a", "g").save(name)
+    assert not own_home.exists() or not list(own_home.rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "CON", "é" * 300, ".hidden", "Ü", "🎉"])
 def test_any_name_stays_in_the_home(name, own_home):
     """
     A name is words and no path.

@@ -22,6 +22,8 @@ DOORS = {
     "judge": (ACCESSOR.judge, SENDING),
     "submit_dataset": (dobatch.submit_dataset, SENDING),
 }
+# A judge has its own; what is asked by workers is never asked in real time.
+WITHOUT = {"judge": {"system", "schema", "into"}, "Dask's submit": {"deadline", "mode"}}
 OURS = [
     "token", "base_url", "home", "allow_http", "prices", "account", "fresh", "display", "max_cost", "n", "output", "source",
     "timeout", "wait", "send_only", "params", "body", "frame",
@@ -42,7 +44,7 @@ def test_every_door_shows_every_option_with_its_default() -> None:
     """
     for name, (function, sends) in _doors().items():
         shown = inspect.signature(function).parameters
-        without = {"system", "schema", "into"} if name == "judge" else set()
+        without = WITHOUT.get(name, set())
         for option in {**ASKED, **{s: SENDING[s] for s in sends}}.values():
             if option.name not in without:
                 assert shown[option.name].default == option.default, (name, option.name)

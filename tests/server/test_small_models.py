@@ -186,7 +186,7 @@ def test_llama_cpps_own_server_is_the_model(serve):
     ):
         streamed = api.call("POST", endpoint, json={"model": "m", "stream": True, **body})
         assert streamed.status_code == 200
-        assert streamed.text.count("data: ") > 4
+        assert streamed.text.count("data: ") > 2
     assert api.call("POST", EMBEDDINGS, json={"model": "m", "input": "x"}).status_code == 501
     too_long = [{"role": "user", "content": "word " * 5000}]
     refused = api.call("POST", CHAT, json={"model": "m", "messages": too_long})

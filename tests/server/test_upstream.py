@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -47,7 +48,9 @@ def _in_a_loop(model, does):
         finally:
             await model.close()
 
-    return asyncio.run(work())
+    # In a thread of its own: a browser's test may have left a loop that runs in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work()).result()
 
 
 def _echo(call):
