@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.browser
 # npm's packages @vscode/jupyter-ipywidgets8 and requirejs, wherever they were installed.
 NODE_MODULES = Path(os.environ.get("DOBATCH_NODE_MODULES", Path(__file__).parents[1] / "node_modules"))
 MANAGER = NODE_MODULES / "@vscode" / "jupyter-ipywidgets8" / "dist" / "ipywidgets.js"
+EXTENSIONS = Path(sys.prefix) / "share" / "jupyter" / "nbextensions"
 REQUIRE = NODE_MODULES / "requirejs" / "require.js"
 
 # What VS Code sets in the frame of its outputs, in its two standard themes.
@@ -86,6 +88,11 @@ def test_the_panel_and_the_explorer_live_in_vs_code(lab: Any, theme: str) -> Non
         pytest.skip(f"@vscode/jupyter-ipywidgets8 and requirejs are not in {NODE_MODULES}")
     shown = lab.open(["1"], viewport={"width": 1100, "height": 1400})
     frame = frame_of(shown.page, theme)
+    # VS Code finds the modules of widgets here, whatever the server of the kernel hands out.
+    shown.page.route(
+        "**/nbextensions/**",
+        lambda route: route.fulfill(path=EXTENSIONS / route.request.url.split("/nbextensions/")[1]),
+    )
     problems: list[str] = []
     shown.page.on("console", lambda m: problems.append(m.text) if m.text.startswith("widget") else None)
     cells = [start(options='model="echo", fail_share=0.1', more=HOLD), SUBMIT]

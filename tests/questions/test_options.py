@@ -32,7 +32,9 @@ OURS = [
 
 def _doors() -> dict[str, Any]:
     found = dict(DOORS)
-    dask = pytest.importorskip("dobatch_pandas.dask")
+    pytest.importorskip("dask.dataframe")
+    from dobatch_pandas import dask
+
     found["Dask's plan"] = (dask.DaskDobatchAccessor.plan, ())
     found["Dask's submit"] = (dask.DaskDobatchAccessor.submit, SENDING)
     return found
