@@ -19,6 +19,15 @@ __all__ = ["run_demo"]
 WORDS = {"pos": "positive", "neg": "negative"}
 PROMPT = 'What is the sentiment of this review, positive or negative?\n\n"{text}"'
 
+NEXT = """
+import dobatch_pandas as dobatch
+server = dobatch.LocalServer().start()  # without this line and the next: DigitalOcean, with your token
+dobatch.configure(base_url=server.url, token=server.token)
+df = dobatch.datasets.load_reviews(200)
+job = df.dobatch.submit("Sentiment of: {text}", model="gpt-4.1-mini", into="sentiment")
+df.dobatch.update(job)
+"""
+
 
 def run_demo(rows: int = 200, model: str | None = None) -> pd.DataFrame:
     """
@@ -77,8 +86,5 @@ def _report(reviews: pd.DataFrame, failed: int, started: float, took: float) -> 
     print(
         f"\n{len(reviews):,} rows, {failed:,} failed, {right.fillna(False).mean():.0%} agree with the people who rated "
         f"them.\nServer up in {started:.1f} s, job done in {took:.1f} s ({len(reviews) / took:.1f} rows a second)."
-        "\n\nNext: the same from a notebook."
-        "\n  import pandas as pd, dobatch_pandas as dobatch"
-        '\n  job = df.dobatch.submit("Sentiment of: {review}", model="...", into="sentiment")'
-        "\n  df.dobatch.update(job)"
+        f"\n\nNext, from a notebook, as it stands:\n{NEXT}"
     )

@@ -171,6 +171,11 @@ def test_the_demo_runs_and_never_pretends(home):
     assert "stand-in" in done.stdout
     assert "30 rows, 0 failed" in done.stdout
     assert "sentiment_error" in done.stdout
+    pasted = done.stdout.partition("as it stands:")[2] + "\nassert df['sentiment'].notna().all()"
+    again = subprocess.run(
+        [sys.executable, "-c", pasted], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert again.returncode == 0, again.stderr
 
 
 def test_the_command_is_installed():

@@ -46,22 +46,28 @@ def test_another_machine_goes_on_with_the_job(here, server, home, tmp_path):
     """
     It has the store and the token, and never saw the home in which the job was submitted.
     """
-    dobatch.configure(store=tmp_path / "store")
-    server.faults.add("get_results", status=503, times=None)
-    job = frame().dobatch.submit("Say {text}", model="echo")
-    mirrored = JobFolder(tmp_path / "store" / job.id / "job")
-    _until(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
-    close_home(home)
-    server.faults.clear()
+    job_id, _ = _left_before_its_results(server, home, tmp_path / "store")
     dobatch.configure(home=tmp_path / "other")
-    there = dobatch.attach(job.id).wait()
+    there = dobatch.attach(job_id).wait()
     out = frame().dobatch.join(there).compute()
     assert (out["response"] == "Say " + out["text"]).all()
     assert len(server.batches) == 1
     assert sum(server.executed.values()) == 30
     there.forget()
-    assert not (tmp_path / "store" / job.id).exists()
+    assert not (tmp_path / "store" / job_id).exists()
     close_home(tmp_path / "other")
+
+
+def _left_before_its_results(server, home, store):
+    """A job whose batch has ended, and whose machine is gone before it had the results: its id, and its folder in the store."""
+    dobatch.configure(store=store)
+    server.faults.add("get_results", status=503, times=None)
+    job = frame().dobatch.submit("Say {text}", model="echo")
+    mirrored = JobFolder(store / job.id / "job")
+    _until(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
+    close_home(home)
+    server.faults.clear()
+    return job.id, mirrored
 
 
 def _until(condition, seconds=30.0):
@@ -107,17 +113,11 @@ def test_a_file_that_is_lost_is_told_and_not_waited_for(here, server, home, tmp_
     """
     No time brings back what a machine has not written: the job says so, and what to do.
     """
-    dobatch.configure(store=tmp_path / "store")
-    server.faults.add("get_results", status=503, times=None)
-    job = frame().dobatch.submit("Say {text}", model="echo")
-    mirrored = JobFolder(tmp_path / "store" / job.id / "job")
-    _until(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
-    close_home(home)
-    server.faults.clear()
+    job_id, mirrored = _left_before_its_results(server, home, tmp_path / "store")
     mirrored.part_manifest(0).unlink()
     dobatch.configure(home=tmp_path / "other")
     with pytest.raises(JobFailed, match=r"manifest-00000\.parquet is gone"):
-        dobatch.attach(job.id).wait(timeout=30)
+        dobatch.attach(job_id).wait(timeout=30)
     close_home(tmp_path / "other")
 
 
