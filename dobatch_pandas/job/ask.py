@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from dobatch_pandas.endpoints import provider_called
 from dobatch_pandas.errors import (
     ApiError,
     ConfigurationError,
@@ -75,6 +76,7 @@ class Asking:
         told: Callable[[int], None],
     ) -> None:
         self._part, self._client, self._provider, self._endpoint = part, client, provider, endpoint
+        self._asks = provider_called(provider).asks
         self._pool, self._stop, self._told = pool, stop, told
         self._names, self._answers = _Lines(asked), _Lines(answers)
         self._news = threading.Condition()
@@ -152,7 +154,7 @@ class Asking:
             if self._halted():
                 self._names.add({"not_run": name})
                 return
-            answer = self._answer(name, line["body"] if "body" in line else line["params"])
+            answer = self._answer(name, line[self._asks])
             self._answers.add(answer)
             with self._news:
                 self._seconds.append(time.monotonic() - began)
