@@ -183,15 +183,15 @@ class Prepared:
         ends = np.cumsum([0, *map(len, self.ids)])
         every = np.concatenate(self.sizes) if self.sizes else np.empty(0, np.int64)
         begun = 0
-        for start, stop, full in filling.runs(every.astype(np.int64)):
+        for _, stop, full in filling.runs(every.astype(np.int64)):
             if full or stop == len(every):
                 if stop > begun:
                     first = int(np.searchsorted(ends, begun, "right")) - 1
                     last = int(np.searchsorted(ends, stop, "left")) - 1
                     self.runs.append((first, last, begun - int(ends[first]), stop - int(ends[last])))
                 begun = stop
-                filling.empty() if full else None
-            del start
+                if full:
+                    filling.empty()
 
     @property
     def rows(self) -> int:
@@ -208,18 +208,11 @@ class Prepared:
         return blake2b(said.encode(), digest_size=16).hexdigest()
 
     def ids_of(self, run: tuple[int, int, int, int]) -> Ids:
-        first, last, start, stop = run
-        pieces = list(self.ids[first : last + 1])
-        pieces[-1] = pieces[-1][:stop]
-        pieces[0] = pieces[0][start:]
-        return np.concatenate(pieces)
+        ids: Ids = _of_run(self.ids, run)
+        return ids
 
     def bytes_of(self, run: tuple[int, int, int, int]) -> int:
-        first, last, start, stop = run
-        pieces = list(self.sizes[first : last + 1])
-        pieces[-1] = pieces[-1][:stop]
-        pieces[0] = pieces[0][start:]
-        return int(sum(int(piece.sum()) for piece in pieces))
+        return int(_of_run(self.sizes, run).sum())
 
     def lines_of(self, run: tuple[int, int, int, int]) -> Any:
         """Have one part's lines put together on a worker."""
@@ -272,6 +265,14 @@ class Prepared:
             bytes=int(sum(int(sizes.sum()) for sizes in self.sizes)),
             batches=len(self.runs),
         )
+
+
+def _of_run(pieces: Sequence[Any], run: tuple[int, int, int, int]) -> Any:
+    first, last, start, stop = run
+    taken = list(pieces[first : last + 1])
+    taken[-1] = taken[-1][:stop]
+    taken[0] = taken[0][start:]
+    return np.concatenate(taken)
 
 
 def _first(both: Any) -> Any:
