@@ -37,7 +37,7 @@ function render({ model, el }) {
 
   // ---- talking to Python -----------------------------------------------------------------------------------
   function query(offset = 0) {
-    const message = { kind: "query", id: `${id}/${++asked}`, filters, sort, offset, limit };
+    const message = { kind: "query", id: `${id}/${++asked}`, filters, sort, offset, limit, current };
     waiting(true);
     model.send(message);
   }
@@ -460,18 +460,32 @@ function render({ model, el }) {
       afterPage = null;
     } else {
       scroller.scrollTop = 0;
+      if (asked && !page.held) chooseAnother();
     }
     root.dataset.page = String(asked); // tells a test which answer is on the screen
   }
 
   // ---- one row in full -------------------------------------------------------------------------------------
+  const hint = make("p", { class: "hint", text: "Choose a row to read it in full. ↑ ↓ move, Enter reads, Space marks." });
+
+  /** The row in full has been filtered away: the first that is left takes its place. */
+  function chooseAnother() {
+    if (page.rows.length) {
+      show(page.rows[0].position);
+      return;
+    }
+    current = row = null;
+    askedRow += 1; // what is still on its way is not shown
+    detail.replaceChildren(hint);
+  }
+
   const detail = make("section", {
     class: "detail", "aria-label": "The row in full", tabindex: 0,
     onkeydown: (event) => {
       if (labelKeys(event)) return;
       if (event.key === "Escape") body.querySelector('[tabindex="0"]')?.focus();
     },
-  }, make("p", { class: "hint", text: "Choose a row to read it in full. ↑ ↓ move, Enter reads, Space marks." }));
+  }, hint);
 
   function drawMarkButton(button) {
     button.setAttribute("aria-pressed", String(row.marked));

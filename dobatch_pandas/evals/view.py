@@ -228,6 +228,7 @@ class View:
         """Return one page of the matching rows, with counts for every filter."""
         filters = Filters.read(query.get("filters") or {})
         limit = min(max(int(query.get("limit") or 100), 1), 1_000)
+        current = None if query.get("current") is None else int(query["current"])
         with self._lock:
             masks = self._masks(filters)
             everything = np.logical_and.reduce(list(masks.values()), initial=True) & np.ones(self.rows, bool)
@@ -238,6 +239,8 @@ class View:
                 "total": len(positions),
                 "offset": offset,
                 "marked": int(self.marked.sum()),
+                # Whether the row that is open is still among those that the filters let through.
+                "held": current is not None and 0 <= current < self.rows and bool(everything[current]),
                 "rows": [self._line(int(place)) for place in positions[offset : offset + limit]],
             }
             # Each filter counts what the others let through, so that its own choices stay in sight.
@@ -305,10 +308,11 @@ class View:
     def undo(self) -> int | None:
         """Take back the present rater's last label, and return its row."""
         with self._lock:
-            while self._undo:
-                rater, position, before = self._undo.pop()
-                if rater != self.rater:
+            for place in range(len(self._undo) - 1, -1, -1):
+                rater, position, before = self._undo[place]
+                if rater != self.rater:  # which that rater may still want to take back
                     continue
+                del self._undo[place]
                 self.labels[rater].pop(position, None)
                 if before is not None:
                     self.labels[rater][position] = before

@@ -15,7 +15,7 @@ _RENDER = """async ({esm, css, config, page, touched}) => {
   const state = {config, page, touched}, listeners = new Set();
   const model = {
     get: (name) => state[name],
-    on: (event, listener) => event === "msg:custom" && listeners.add(listener),
+    on: (event, listener) => event === "msg:custom" ? listeners.add(listener) : (window.renamed = listener),
     off: (event, listener) => listeners.delete(listener),
     send: async (message) => {
       for (const reply of await window.ask(message)) for (const listener of listeners) listener(reply);
@@ -59,6 +59,11 @@ class Shown:
         self.replies.clear()
         self.explorer._answer(None, message)
         return list(self.replies)
+
+    def rate_as(self, rater: str) -> None:
+        """Set who labels, as a cell of the notebook would."""
+        self.explorer.rater = rater
+        self.page.evaluate("window.renamed()")
 
     def status(self) -> str:
         return str(self.page.inner_text(".status"))

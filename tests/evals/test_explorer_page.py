@@ -314,3 +314,65 @@ def test_200_000_rows_are_quick_in_the_browser(show):
     assert painted < 2
     assert opened < 6  # scoring is before; a page of a browser is in it
     assert sorted(times)[1] < 0.25
+
+
+def test_the_row_in_full_is_one_of_the_table(show):
+    """
+    A filter that hides the open row opens the first that is left, one that keeps it leaves it open, and where none is left none is open.
+    """
+    made = explore(reviews(), predicted="a", actual="gold")
+    shown = show(made)
+    page, title = shown.page, shown.page.locator(".detail h3 span").first
+    title.wait_for(timeout=5_000)
+    outcomes = made._view._outcome
+    first = outcomes.name(0)
+    other = next(name for name in ("correct", "wrong") if name != first)
+    page.locator(f".chip.{other}").click()
+    page.locator(".detail h3 .dx-badge", has_text=other).wait_for(timeout=5_000)
+    opened = title.inner_text()
+    assert opened == f"Row {shown.labels()[0]}"
+    page.locator(f".chip.{first}").click()
+    shown.wait_for_status("1–100 of")
+    page.locator("tbody tr[aria-selected='true']").wait_for(timeout=5_000)
+    assert title.inner_text() == opened
+    page.get_by_label("Search the rows").fill("no row says this")
+    shown.wait_for_status("No row matches")
+    page.locator(".detail .hint").get_by_text("Choose a row").wait_for(timeout=5_000)
+    assert page.locator(".detail h3").count() == 0
+    page.get_by_label("Search the rows").fill("")
+    title.wait_for(timeout=5_000)
+    assert title.inner_text() == f"Row {shown.labels()[0]}"
+
+
+def test_a_second_rater_labels_blind_and_takes_back_only_what_is_theirs(show):
+    """
+    Another rater sees no label of the first, u takes back nothing of the first, and the first can still take back theirs.
+    """
+    made = explore(reviews(30), predicted="a", actual="gold", labels=["good", "bad"])
+    shown = show(made)
+    page = shown.page
+    first_row = page.locator("table.rows tbody tr").first
+    first_row.click()
+    for key in "12":
+        page.keyboard.press(key)
+    page.get_by_text("2 labelled").wait_for(timeout=5_000)
+    shown.rate_as("second")
+    page.locator(".detail h3").wait_for(timeout=5_000)
+    page.wait_for_function(
+        "[...document.querySelectorAll('td.human')].every((cell) => cell.textContent === '')"
+    )
+    assert page.locator(".chooser [aria-pressed='true']").count() == 0
+    first_row.click()
+    page.keyboard.press("u")
+    for key in "22":
+        page.keyboard.press(key)
+    page.get_by_text("2 labelled").wait_for(timeout=5_000)
+    found = made.agreement(resamples=50)
+    assert found.pairs.loc[0, "rows"] == 2
+    shown.rate_as("1")
+    page.wait_for_function("document.querySelector('td.human').textContent === 'good'")
+    page.locator("table.rows tbody tr").first.click()
+    page.keyboard.press("u")
+    page.get_by_text("1 labelled").wait_for(timeout=5_000)
+    assert made.labels["1"].notna().sum() == 1
+    assert made.labels["second"].tolist()[:2] == ["bad", "bad"]
