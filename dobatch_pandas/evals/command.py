@@ -58,7 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(frame: pd.DataFrame, said: argparse.Namespace, told: dict[str, Any] | None = None) -> int:
     """Score, report, require, save; what falls short is raised as `RequirementNotMet`. `told` takes what is for programs."""
     told = {} if told is None else told
-    least = dict(_requirement(text) for text in said.require)
+    least: dict[str, float] = {}
+    for text in said.require:
+        name, value = _requirement(text)
+        if name in least:
+            raise InputError(
+                f"--require {name} is given twice, as {least[name]:g} and {value:g}: give it once."
+            )
+        least[name] = value
     if said.key is not None:
         if said.key not in frame.columns:
             raise InputError(
@@ -90,7 +97,7 @@ def run(frame: pd.DataFrame, said: argparse.Namespace, told: dict[str, Any] | No
             print(f"Report: {found.to_html(said.html)}")
         except OSError as problem:
             raise InputError(f"--html {said.html} cannot be written: {problem}") from problem
-    if least or said.against is not None:
+    if least or said.against is not None or said.margin is not None:
         found.require(against=said.against, margin=said.margin, **least)
         print("All that is required holds.")
     if said.save is not None:
@@ -100,8 +107,8 @@ def run(frame: pd.DataFrame, said: argparse.Namespace, told: dict[str, Any] | No
 
 
 def _requirement(text: str) -> tuple[str, float]:
-    name, equals, value = text.partition("=")
+    name, _, value = text.partition("=")
     try:
-        return name.strip(), float(value) if equals else float("nan")
+        return name.strip(), float(value)
     except ValueError as problem:
         raise InputError(f"--require {text!r} is not METRIC=VALUE, such as accuracy=0.9.") from problem

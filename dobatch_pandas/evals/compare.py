@@ -339,7 +339,7 @@ def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric
             problems.append(
                 Problem(
                     f"{what} repeats in run {place} ({run.name!r}), so rows cannot be paired. {cure}.",
-                    tuple(repeated.unique()[:10]),
+                    tuple(repeated.unique()[:10].tolist()),
                     len(repeated),
                 )
             )
@@ -409,7 +409,7 @@ def _check_gold(joined: _Joined, usable: np.ndarray[Any, Any]) -> None:
     for other in gold[1:]:
         differs |= other.to_numpy(object) != gold[0].to_numpy(object)
     if differs.any():
-        rows = tuple(gold[0].index[differs][:10])
+        rows = tuple(gold[0].index[differs][:10].tolist())
         raise InputError(
             Problem(
                 "The gold answers are not the same in every run: a difference would not be the model's. "

@@ -26,7 +26,7 @@ def require(
     least: Mapping[str, float],
 ) -> Evaluation:
     """Raise `RequirementNotMet` with all that falls short; return the evaluation where nothing does."""
-    if not least and against is None:
+    if not least and against is None and margin is None:
         raise InputError('Say what is required: accuracy=0.9, or against="name of a saved evaluation".')
     unknown = [name for name in least if name not in evaluation.table.index]
     if unknown:
@@ -59,8 +59,9 @@ def require(
         elif margin is not None:
             worst = -line["difference_high"] if found.metric == "mae" else line["difference_low"]
             if not worst > -margin:
+                unit = "points" if found.metric == "accuracy" else found.metric.upper()
                 short.append(
-                    f"it may be worse by {points(-float(worst), found.metric, sign=False)}, and at most "
+                    f"it may be worse by {points(-float(worst), found.metric, sign=False)} {unit}, and at most "
                     f"{points(margin, found.metric, sign=False)} is allowed ({found.verdict})"
                 )
     if short:

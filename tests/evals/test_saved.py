@@ -351,7 +351,15 @@ def test_the_gate_works_from_a_shell(tmp_path, capsys):
     assert main(["eval", str(worse), *common, "--against", "main", "--save", "main"]) == 1
     assert "worse than before" in capsys.readouterr().err
     assert len(dobatch.evaluations()) == 1  # what falls short is not kept
-    assert main(["eval", str(path), *common, "--require", "accuracy"]) == 1
+    capsys.readouterr()
+    for options, words in (
+        (["--require", "accuracy"], "is not METRIC=VALUE"),
+        (["--require", "accuracy=0.9", "--require", "accuracy=0.1"], "given twice"),
+        (["--margin", "0.01"], "goes with against="),
+        (["--against", "never saved"], "There are: 'main'"),
+    ):
+        assert main(["eval", str(path), *common, *options]) == 1, options
+        assert words in capsys.readouterr().err
     assert main(["eval", str(path), "--predicted", "nothing", "--actual", "g"]) == 1
     assert "There is no column 'nothing'" in capsys.readouterr().err
 
