@@ -114,7 +114,7 @@ class Evaluation:
     """
 
     name: str
-    kind: Literal["labels", "numbers", "text", "dates", "sets", "sequences", "fields"]
+    kind: Literal["labels", "numbers", "text", "dates", "times", "sets", "sequences", "fields"]
     match: str | None
     predicted: str
     actual: str
@@ -376,6 +376,7 @@ class Evaluation:
             "labels": "accuracy",
             "text": f"correct ({self.match})",
             "dates": "same date",
+            "times": "same time",
             "sets": "same set",
             "sequences": "same list",
             "fields": "all fields correct",

@@ -25,7 +25,7 @@ from dobatch_pandas.errors import InputError, Problem
 
 __all__ = ["KINDS", "MATCHES", "OUTCOMES", "Kind", "Match", "Matcher", "Rules", "as_text", "grade", "kind_of"]
 
-Kind = Literal["labels", "numbers", "text", "dates", "sets", "sequences", "fields"]
+Kind = Literal["labels", "numbers", "text", "dates", "times", "sets", "sequences", "fields"]
 Match = Literal["exact", "normalised", "contains", "regex", "token_f1"]
 Matcher = Callable[[Any, Any], Any]
 
@@ -273,8 +273,10 @@ def kind_of(actual: pd.Series[Any]) -> Kind:
 
 _TYPES: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     ("labels", (bool, np.bool_)),
+    ("times", (datetime.timedelta, np.timedelta64)),  # before numbers, of which NumPy's durations are some
     ("numbers", (int, float, Decimal, np.number)),
     ("dates", (datetime.date, np.datetime64)),
+    ("times", (datetime.time,)),
     ("sets", _LIST_LIKE),
     ("fields", (dict,)),
 )
@@ -378,7 +380,7 @@ def grade(
     Return predicted, actual, correct, score, outcome and error code, row by row.
 
     A row with an error code or without an answer is ``failed``; codes of our own are ``missing``,
-    ``not_a_number``, ``not_a_date`` and ``not_a_list``. A row without gold is ``unlabelled``, whatever its answer.
+    ``not_a_number``, ``not_a_date``, ``not_a_time`` and ``not_a_list``. A row without gold is ``unlabelled``, whatever its answer.
     """
     actual = actual.set_axis(predicted.index)
     absent = np.fromiter(map(_is_missing, predicted.astype(object)), dtype=bool, count=len(predicted))
@@ -412,7 +414,13 @@ def grade(
     )
 
 
-_UNREAD = {"numbers": "not_a_number", "dates": "not_a_date", "sets": "not_a_list", "sequences": "not_a_list"}
+_UNREAD = {
+    "numbers": "not_a_number",
+    "dates": "not_a_date",
+    "times": "not_a_time",
+    "sets": "not_a_list",
+    "sequences": "not_a_list",
+}
 
 
 _WIDE = 2**53  # from here on a float does not hold every whole number
@@ -442,8 +450,8 @@ def _values(
         answers, gold = _numbers(predicted), _numbers(actual)
         coarsest = max(_epsilon(predicted), _epsilon(actual))
         return answers, gold, lambda rows: _near(answers, gold, rows, rules.tolerance, 8 * coarsest)
-    if rules.kind == "dates":
-        answers, gold = _dates(predicted, actual)
+    if rules.kind in ("dates", "times"):
+        answers, gold = (_dates if rules.kind == "dates" else _times)(predicted, actual)
         return answers, gold, lambda rows: [float(answers[row] == gold[row]) for row in rows]
     if rules.kind in ("sets", "sequences"):
         answers, gold = (_lists(column, rules) for column in (predicted, actual))
@@ -669,6 +677,93 @@ def _dates(predicted: pd.Series[Any], actual: pd.Series[Any]) -> tuple[list[Any]
         return str(moment.tz_localize(None).isoformat() if moment.tzinfo is not None else moment.isoformat())
 
     return [written(found) for found in ours], [written(found) for found in truth]
+
+
+# ---- times -----------------------------------------------------------------------------------------------------
+
+_CLOCK = re.compile(
+    r"(\d{1,2})(?:[:.h](\d{2}))?(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?|uhr|h|o['’]clock)?", re.IGNORECASE
+)
+# A clock that has run, as pandas, Python and people write it: 1 days 02:30:00, 2:30 and 2h30 (hours and minutes).
+_RAN = re.compile(
+    r"(?:(-?\d+)\s*d(?:ays?)?,?\s*)?([+-]?)(\d+)[:h]([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", re.IGNORECASE
+)
+_SPAN = re.compile(
+    r"(\d[\d.,]*|\.\d+)\s*(milliseconds?|ms|weeks?|wks?|w|days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)"
+    r"(?![a-z])\.?(?:,\s|\s|and\s)*",
+    re.IGNORECASE,
+)
+_MILLISECONDS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+
+def _time_of_day(value: Any) -> str | None:
+    """``14:30:00`` of a time, or of how people write one; None for what is none."""
+    if isinstance(value, (datetime.timedelta, np.timedelta64)):  # as some databases give a time
+        passed = pd.Timedelta(value)
+        if not pd.Timedelta(0) <= passed < pd.Timedelta(days=1):
+            return None
+        value = (pd.Timestamp(0) + passed).time()
+    if isinstance(value, datetime.time):
+        return value.isoformat()
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    found = _CLOCK.fullmatch(text)
+    try:
+        if found is None:
+            return datetime.time.fromisoformat(text.removeprefix("T")).isoformat() if ":" in text else None
+        hour, minute, second, half = found.groups()
+        if text.isdigit() or (half and not 1 <= int(hour) <= 12):
+            return None
+        counted = int(hour) if half is None else int(hour) % 12 + 12 * (half in "pP")
+        return datetime.time(counted, int(minute or 0), int(second or 0)).isoformat()
+    except ValueError:
+        return None
+
+
+def _duration(value: Any) -> str | None:
+    """How long, as pandas writes it; of texts also ``1:30`` (hours and minutes), ``90 min`` and ``PT1H30M``."""
+    try:
+        if isinstance(value, (datetime.timedelta, np.timedelta64)):
+            found = pd.Timedelta(value)
+        else:
+            passed = _milliseconds(value.strip()) if isinstance(value, str) else None
+            if passed is None:
+                return None
+            found = pd.Timedelta(round(passed * 10**6), unit="ns")
+    except (ValueError, OverflowError):  # more than 292 years
+        return None
+    return None if _is_missing(found) else str(found)
+
+
+def _milliseconds(text: str) -> Fraction | None:
+    ran = _RAN.fullmatch(text)
+    if ran is not None:
+        days, sign, hours, minutes, seconds = ran.groups()
+        clock = int(hours) * 3_600_000 + int(minutes) * 60_000 + Fraction(seconds or 0) * 1_000
+        return int(days or 0) * 86_400_000 + (-clock if sign == "-" else clock)
+    if text[:1] in "Pp":  # ISO 8601, in which an M before the T is a month
+        dated, _, timed = text[1:].partition("T")
+        text = "" if "M" in dated.upper() else f"{dated} {timed}".strip()
+    total, end = Fraction(0), 0
+    while (piece := _SPAN.match(text, end)) is not None:
+        amount, unit = _number(piece.group(1)), piece.group(2).lower()
+        if amount is None:
+            return None
+        total += Fraction(amount) * _MILLISECONDS["ms" if unit.startswith(("ms", "milli")) else unit[0]]
+        end = piece.end()
+    return total if 0 < end == len(text) else None
+
+
+def _times(predicted: pd.Series[Any], actual: pd.Series[Any]) -> tuple[list[Any], list[Any]]:
+    """Times of day, or how long where the gold holds durations."""
+    answers, gold = (list(column.astype(object)) for column in (predicted, actual))
+    lasting = any(isinstance(value, (datetime.timedelta, np.timedelta64)) for value in gold)
+    read = _duration if lasting else _time_of_day
+    ours, truth = (
+        [None if _is_missing(value) else read(value) for value in column] for column in (answers, gold)
+    )
+    return ours, truth
 
 
 # ---- lists -----------------------------------------------------------------------------------------------------

@@ -70,11 +70,12 @@ def score(
     predicted, actual : str
         Names of the columns. Rows without gold are counted as ``unlabelled`` and not scored. Several of each,
         or ``actual={"field": "gold column"}``, give a line a field, and a row is correct where all are.
-    kind : {"labels", "numbers", "text", "dates", "sets", "sequences", "fields"}, optional
+    kind : {"labels", "numbers", "text", "dates", "times", "sets", "sequences", "fields"}, optional
         What the gold column holds; None tells it from the gold alone: bool, category and short texts that
-        repeat are labels, numbers and Decimals are numbers, dates (or texts that all are) are dates, lists
-        are sets, dicts are fields that are scored one by one, and other texts are text. Whole numbers and
-        Decimals are compared exactly, dates as days or as moments, as the gold has them.
+        repeat are labels, numbers and Decimals are numbers, dates (or texts that all are) are dates, times of
+        day and durations are times, lists are sets, dicts are fields that are scored one by one, and other
+        texts are text. Whole numbers and Decimals are compared exactly, dates as days or as moments, as the
+        gold has them.
     match : {"exact", "normalised", "contains", "regex", "token_f1"} or callable, optional
         When a text is right (default ``"normalised"``). ``"contains"``: the gold text stands in the answer.
         ``"regex"``: the gold column holds patterns. A callable takes (predicted, actual) and returns a
@@ -177,6 +178,8 @@ def score(
     slices = _corrected(pd.concat(sliced, ignore_index=True), confidence) if sliced else None
     shown = first if len(pairs) == 1 else ", ".join(str(answer) for answer, _ in pairs)
     notes = _notes(rules, rows, kind_was_said=said is not None)
+    if found != "fields":
+        notes += _unread_gold(found, rows, frame[pairs[0][1]])
     notes += _sample_notes(frame, first, samples)
     notes += _slice_notes(slices, confidence)
     if cluster is None:
@@ -818,6 +821,35 @@ def _notes(rules: Rules, rows: pd.DataFrame, *, kind_was_said: bool) -> list[str
                 "pass normalise=True."
             )
     return notes
+
+
+def _unread_gold(kind: Kind, rows: pd.DataFrame, gold: pd.Series[Any]) -> list[str]:
+    """Gold that is there and cannot be compared is unlabelled, which nobody would guess."""
+    thing = _GOLD_WORDS.get(kind)
+    if thing is None:
+        return []
+    unread = (rows["outcome"] == "unlabelled").to_numpy() & gold.notna().to_numpy()
+    if not unread.any():
+        return []
+    examples = ", ".join(
+        dict.fromkeys(
+            repr(value[:40]) if isinstance(value, str) else as_text(value)[:40]
+            for value in gold[unread].head(3)
+        )
+    )
+    return [
+        f"{int(unread.sum()):,} row{'s have' if unread.sum() > 1 else ' has'} gold that is no {thing} ({examples}): "
+        "counted as unlabelled."
+    ]
+
+
+_GOLD_WORDS = {
+    "numbers": "finite number",
+    "dates": "date",
+    "times": "time",
+    "sets": "list",
+    "sequences": "list",
+}
 
 
 def _sample_notes(frame: pd.DataFrame, predicted: str, samples: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from decimal import Decimal
 
 import numpy as np
@@ -544,3 +545,75 @@ def test_what_may_mean_another_number_is_none(answer):
     """
     found = score(pd.DataFrame({"a": [answer], "g": [1]}), "a", "g")
     assert found.rows["error"].tolist() == ["not_a_number"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "correct"),
+    [
+        ("14:30", True), ("14:30:00", True), ("2:30 PM", True), ("2:30 p.m.", True), ("02:30pm", True), ("14h30", True),
+        ("14:30 Uhr", True), (datetime.time(14, 30), True), (pd.Timedelta("14:30:00"), True), ("14:30:00.000", True),
+        ("2:30", False), ("2:30 AM", False), ("14:31", False), ("25:00", False), ("14", False), ("soon", False),
+        ("14:30 PM", False), (1430, False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_time_of_day_is_the_same_in_every_usual_form(answer, correct):
+    """
+    Against a column of times, half past two is right however it is written, and what is no time has failed.
+    """
+    frame = pd.DataFrame(
+        {"p": pd.Series([answer, "9:00"], dtype=object), "g": [datetime.time(14, 30), datetime.time(9)]}
+    )
+    found = score(frame, "p", "g")
+    assert found.kind == "times"
+    assert found.rows["correct"].tolist() == [correct, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "correct"),
+    [
+        ("1:30", True), ("01:30:00", True), ("90 min", True), ("90 minutes", True), ("PT1H30M", True), ("1.5 hours", True),
+        ("1 hour and 30 minutes", True), ("1h 30m", True), (datetime.timedelta(minutes=90), True),
+        ("0d 1h 30m", True), (np.timedelta64(90, "m"), True), ("90 mins.", True), ("1h30", True), ("1 hr, 30 mins", True),
+        ("0 days 01:30:00", True), ("5,400 seconds", True), ("P0DT90M", True), ("1H 30M", True),
+        ("90", False), (90, False), ("91 min", False), ("long", False), ("", False), (".", False), ("P90M", False),
+        ("1,5 hours", False), ("1 30 hours", False), ("90,", False), ("1:90", False), ("90 minutes ago", False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("gold", ["timedelta64[ns]", object])
+def test_a_duration_is_the_same_in_every_usual_form(answer, correct, gold):
+    """
+    Against a column of durations, ninety minutes are right in every unit, and a number without one is none.
+    """
+    frame = pd.DataFrame({"p": pd.Series([answer, "2 days"], dtype=object)})
+    frame["g"] = pd.Series([np.timedelta64(90, "m"), datetime.timedelta(days=2)], dtype=gold)
+    found = score(frame, "p", "g")
+    assert found.kind == "times"
+    assert found.rows["correct"].tolist() == [correct, True]
+
+
+def test_midnight_is_twelve_at_night():
+    """
+    12 AM is 00:00 and 12 PM noon; texts are times where I say so.
+    """
+    frame = pd.DataFrame({"p": ["12 AM", "12:00 PM", "noon"], "g": ["00:00", "12:00", "12:00"]})
+    found = score(frame, "p", "g", kind="times")
+    assert found.rows["outcome"].tolist() == ["correct", "correct", "failed"]
+    assert found.rows["error"].tolist()[2] == "not_a_time"
+    assert "same time" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("gold", "kind", "words"),
+    [
+        ([1.0, math.inf, -math.inf], None, "2 rows have gold that is no finite number (inf, -inf)"),
+        (["1", "2", "n/a"], "numbers", "1 row has gold that is no finite number ('n/a')"),
+        (["2024-01-01", "soon", None], "dates", "1 row has gold that is no date ('soon')"),
+    ],
+)
+def test_gold_that_cannot_be_compared_is_said(gold, kind, words):
+    """
+    A gold answer that is there and yet counts as none is told in a note.
+    """
+    frame = pd.DataFrame({"p": gold, "g": gold})
+    assert any(words in note for note in score(frame, "p", "g", kind=kind).notes)
+    assert not any("gold that is no" in note for note in score(frame.head(1), "p", "g", kind=kind).notes)
