@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -120,7 +120,8 @@ def raters(
         [
             [-1 if _missing(v) else places[float(v) if numeric else as_text(v)] for v in column]
             for column in columns
-        ]
+        ],
+        dtype=int,
     ).reshape(len(columns), len(ratings))
     distances = _distances(codes, values, level)
     rng = np.random.default_rng(seed)
@@ -259,8 +260,8 @@ class Calibration:
         low, high = self.interval
         return (
             f"<Calibration: the judge passes {self.judged:.1%} of {self.rows:,} rows; by {self.labelled:,} human "
-            f"labels that is {self.corrected:.1%} [{low:.1%}, {high:.1%}]; sensitivity {self.sensitivity:.1%}, "
-            f"specificity {self.specificity:.1%}>"
+            f"labels that is {self.corrected:.1%} [{low:.1%}, {high:.1%}]; sensitivity {_share(self.sensitivity)}, "
+            f"specificity {_share(self.specificity)}>"
         )
 
     def _repr_html_(self) -> str:
@@ -332,6 +333,8 @@ def calibrate(
         raise InputError(
             "Calibration takes human labels on two judged rows at least, and better on a hundred."
         )
+    _check_words(verdicts, passed, "passed", ())
+    _check_words(labels, passed if human_passed is None else human_passed, "human_passed", shown)
     rate, low, high = share(float(guess.sum()), rows, confidence)
     wins = int(((truth == 1) & (guess == 0) & both).sum())
     losses = int(((truth == 0) & (guess == 1) & both).sum())
@@ -347,8 +350,12 @@ def calibrate(
         spread = (large - small) / 2 / quantile
         of_judge = (unseen.sum() + 1) / (len(unseen) + 2)
         half = quantile * math.sqrt(spread**2 + of_judge * (1 - of_judge) / len(unseen))
-        ends = [max(0.0, corrected - half), min(1.0, corrected + half)]
-        corrected = float(np.clip(corrected, 0.0, 1.0))
+        ends = [corrected - half, corrected + half]
+        if not 0 <= corrected <= 1:
+            # The labels contradict the judge's other verdicts: what people passed where they looked counts too.
+            _, *seen = share(float(truth[both].sum()), labelled, confidence)
+            ends = [min(ends[0], seen[0]), max(ends[1], seen[1])]
+        corrected, *ends = np.clip([corrected, *ends], 0.0, 1.0).tolist()
     good, bad = both & (truth == 1), both & (truth == 0)
     lines = {}
     for verdict in dict.fromkeys(sorted(shown)):
@@ -370,6 +377,23 @@ def calibrate(
         labelled=labelled,
         confidence=confidence,
     )
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value == value else "–"
+
+
+def _check_words(values: Iterable[Any], passed: Any, option: str, others: Iterable[str]) -> None:
+    """Raise where no value is a pass, and some are words that nobody has said to be a fail."""
+    if callable(passed) or not isinstance(passed, str):
+        return
+    given = [value for value in values if not _missing(value) and not isinstance(value, (bool, np.bool_))]
+    words = dict.fromkeys(map(as_text, given))
+    if as_text(passed) not in words and set(words) - {"fail", *others}:
+        there = ", ".join(map(repr, list(words)[:10]))
+        raise InputError(
+            f"{option}={passed!r} is none of the values, which are {there}: say which of them is a pass."
+        )
 
 
 def _passing(passed: Any) -> Callable[[Any], bool]:

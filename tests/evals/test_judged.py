@@ -341,3 +341,44 @@ def test_scores_are_calibrated_by_a_threshold():
     assert found.table.loc["5", "passed"] == 0.5
     with pytest.raises(InputError, match="two judged rows"):
         calibrate(scores, pd.Series([None] * 5))
+
+
+def test_a_corrected_rate_lies_within_its_interval_and_between_none_and_all():
+    """
+    Whatever few people said, the interval holds the corrected rate, and neither leaves 0 to 1.
+    """
+    rng = np.random.default_rng(0)
+    judge = pd.Series(["pass"] * 10 + ["fail"] * 10)
+    for labelled in (3, 8, 12, 19):
+        for _ in range(50):
+            people = pd.Series(rng.choice(["pass", "fail"], 20), dtype=object)
+            people[rng.permutation(20)[labelled:]] = None
+            found = calibrate(judge, people)
+            low, high = found.interval
+            assert 0 <= low <= found.corrected <= high <= 1
+    other = calibrate(judge, pd.Series(["pass"] * 8 + ["fail"] * 4, index=range(8, 20)))
+    assert other.corrected == 1  # the judge's share of what nobody saw, and what people add to it
+    assert other.interval[0] < 2 / 3
+    assert "nan" not in repr(calibrate(judge, pd.Series(["pass"] * 20)))
+
+
+def test_words_that_nobody_said_are_a_pass_are_refused():
+    """
+    A judge of scores, or people who say "yes", are no failures all through: I am asked which is a pass.
+    """
+    judge = pd.Series(["pass", "fail"] * 5)
+    with pytest.raises(InputError, match="human_passed='pass' is none of the values, which are 'yes', 'no'"):
+        calibrate(judge, pd.Series(["yes", "no"] * 5))
+    with pytest.raises(InputError, match="passed='pass' is none of the values"):
+        calibrate(pd.Series([1, 5] * 5), pd.Series([True, False] * 5))
+    assert calibrate(pd.Series(["fail"] * 6), pd.Series(["fail"] * 6)).corrected == 0
+    assert calibrate(judge, pd.Series(["yes", "no"] * 5), human_passed="yes").corrected == 0.5
+
+
+def test_raters_of_no_row_agree_on_nothing():
+    """
+    A frame that has no rows gives NaN.
+    """
+    found = raters(pd.DataFrame({"a": [], "b": []}))
+    assert math.isnan(found.alpha)
+    assert found.pairs.loc[0, "rows"] == 0
