@@ -1,8 +1,15 @@
-"""Which requests have been seen: 64-bit keys in sorted numpy arrays, eight bytes each."""
+"""
+Which requests have been seen: 64-bit keys in sorted numpy arrays, eight bytes each.
+
+Many of them lie on disk, mapped into memory: the system drops what it has no room for, and reads it again.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +19,14 @@ import pyarrow.compute as pc
 
 from .threads import Threads
 
-__all__ = ["HEX_DIGITS", "KeySet", "Keys", "Places", "keys_of", "mixed"]
+__all__ = ["HEX_DIGITS", "KeySet", "Keys", "Places", "keys_of", "mapped", "mixed"]
 
 Keys = npt.NDArray[np.uint64]
 
 HEX_DIGITS = 32  # length of an id made by us
+HELD = (
+    1 << 20
+)  # keys of a run that are held in memory; one that is longer lies on disk, and is merged in such pieces
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -27,9 +37,15 @@ class KeySet:
 
     Keys stand for 128-bit ids. Two of ten million ids share a key with a chance of one in
     400,000; the second of such a pair is taken for a repeat and ends as ``missing_result``.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        Where many keys are put, in files that have no name and are gone with the process; else all are held in memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         # Each run is sorted and more than twice as long as the next, so that a look-up takes few searches.
         self._runs: list[Keys] = []
 
@@ -58,11 +74,48 @@ class KeySet:
             is_first[first[new]] = True
             run = unique[new]
         while self._runs and len(self._runs[-1]) <= 2 * len(run):
-            # A stable sort of two sorted halves is a merge.
-            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+            run = self._merged(self._runs.pop(), run)
         if len(run):
             self._runs.append(run)
         return is_first
+
+    def without(self, other: KeySet) -> Iterator[Keys]:
+        """Yield the keys that another set does not have, some at a time."""
+        for run in self._runs:
+            for start in range(0, len(run), HELD):
+                keys = run[start : start + HELD]
+                yield keys[~other.contains(keys)]
+
+    def _merged(self, one: Keys, other: Keys) -> Keys:
+        if self._folder is None or len(one) + len(other) <= HELD:
+            return _merge(one, other)
+        return mapped((_merge(*pair) for pair in _side_by_side(one, other)), self._folder)
+
+
+def mapped(pieces: Iterable[Keys], folder: Path) -> Keys:
+    """Return some keys, one after the other, from a file without a name."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece).data)
+        file.flush()
+        # Nothing cannot be mapped.
+        return np.asarray(np.memmap(file, np.uint64, "r")) if file.tell() else np.empty(0, np.uint64)
+
+
+def _merge(one: Keys, other: Keys) -> Keys:
+    # A stable sort of two sorted halves is a merge.
+    return np.sort(np.concatenate([one, other]), kind="stable")
+
+
+def _side_by_side(one: Keys, other: Keys) -> Iterator[tuple[Keys, Keys]]:
+    """Yield two sorted runs in pieces that are merged each by itself."""
+    done = 0
+    for start in range(0, len(one), HELD):
+        piece = one[start : start + HELD]
+        last = start + HELD >= len(one)
+        upto = len(other) if last else int(np.searchsorted(other, piece[-1], "right"))
+        yield piece, other[done:upto]
+        done = upto
 
 
 class Places:

@@ -36,7 +36,12 @@ def bounds_of(path: Path, model: str, provider: str, endpoint: str) -> tuple[flo
 
 
 def most_of(
-    recipe: Recipe, pieces: Iterable[pa.RecordBatch], *, answered: KeySet | None = None, now: bool = False
+    recipe: Recipe,
+    pieces: Iterable[pa.RecordBatch],
+    folder: Path | None = None,
+    *,
+    answered: KeySet | None = None,
+    now: bool = False,
 ) -> tuple[float, float | None] | None:
     """
     Return what asking may cost as a batch, at least and at most, in US dollars; None where the price is unknown.
@@ -46,6 +51,8 @@ def most_of(
     recipe : Recipe
     pieces : iterable of pyarrow.RecordBatch
         The rows, as `freeze` makes them.
+    folder : pathlib.Path, optional
+        Where there is room for what is not held in memory; nothing is left there.
     answered : KeySet, optional
         Requests that are answered and cost nothing.
     now : bool
@@ -57,7 +64,7 @@ def most_of(
     if estimator.price is None:
         return None
 
-    writer = RequestWriter(recipe, None, answered=answered, on_lines=estimator.add)
+    writer = RequestWriter(recipe, None, sent=KeySet(folder), answered=answered, on_lines=estimator.add)
     for frozen in pieces:
         writer.add(frozen)
     found = estimator.finish()

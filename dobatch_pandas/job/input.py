@@ -116,7 +116,7 @@ def read_input(
     The rows of a dataset have no labels but their position.
     """
     if job.source is not None:
-        for frozen in freeze_batches(recipe, source_of(job, recipe).batches(recipe.columns)):
+        for frozen in freeze_batches(recipe, source_of(folder, job, recipe).batches(recipe.columns)):
             yield frozen, None
         return
     with pq.ParquetFile(folder.input) as file:
@@ -174,9 +174,18 @@ def _hashed(piece: pa.RecordBatch) -> bytes:
     return blake2b(piece.serialize(), digest_size=SIZE).digest()
 
 
-def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
+def check_source(source: Source, recipe: Recipe, salt: str, folder: Path) -> tuple[str, int]:
     """
     Look at every row once, and return the fingerprint of what is asked and the number of rows.
+
+    Parameters
+    ----------
+    source : Source
+    recipe : Recipe
+    salt : str
+        As for `fingerprint`.
+    folder : pathlib.Path
+        Where there is room for what is not held in memory; nothing is left there.
 
     Raises
     ------
@@ -191,7 +200,7 @@ def check_source(source: Source, recipe: Recipe, salt: str) -> tuple[str, int]:
             problems.append(f"There is no column {name!r} in {', '.join(files[:5])}{more}.")
     if problems:
         raise InputError(problems)
-    ids = IdFaults(recipe, KeySet())
+    ids = IdFaults(recipe, KeySet(folder))
     rows = 0
 
     def looked_at() -> Iterator[pa.RecordBatch]:
@@ -222,7 +231,7 @@ def record_of_source(source: Source, target: str) -> str:
     return as_json({**source.to_json(), "versions": source.versions(), "output": target})
 
 
-def source_of(job: JobRecord, recipe: Recipe) -> Source:
+def source_of(folder: JobFolder, job: JobRecord, recipe: Recipe) -> Source:
     """
     Return a job's source, as it was when the job was submitted.
 
@@ -235,7 +244,8 @@ def source_of(job: JobRecord, recipe: Recipe) -> Source:
     source = Source.from_json(kept)
     if source.versions() != kept["versions"]:
         # A file that was copied or touched may say the same as ever.
-        fingerprint, _ = check_source(source, recipe, f"{job.base_url} {job.account} {kept['output']}")
+        salt = f"{job.base_url} {job.account} {kept['output']}"
+        fingerprint, _ = check_source(source, recipe, salt, folder.root)
         if fingerprint != job.fingerprint:
             raise InputError(
                 "The source's files have changed since the job was submitted: put them back as they were. "

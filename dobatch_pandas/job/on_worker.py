@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns, joined
 from dobatch_pandas.answers.result_lines import iter_results, merge_results
 from dobatch_pandas.arrow.columns import one_array
-from dobatch_pandas.arrow.keyset import HEX_DIGITS, Keys, keys_of, mixed
+from dobatch_pandas.arrow.keyset import HEX_DIGITS, keys_of, mixed
 from dobatch_pandas.codes import Fate
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import ConfigurationError, InputError, MissingExtra, NotReady, ObjectGone, Problem
@@ -41,7 +41,7 @@ from dobatch_pandas.service.client import Client
 
 from .faults import fault_of
 from .machine import Fault
-from .result_files import Tally, failed_results, read_part_into
+from .result_files import Answers, Tally, failed_results, read_part_into
 from .store import store_at
 
 __all__ = ["Asked", "Asker", "Fetched", "Lines", "Stored", "keys_of_hex"]
@@ -494,31 +494,6 @@ def _downloaded(part: Stored, folder: Path, asker: Asker) -> list[Path]:
         if gone is not None and not files:
             raise gone
         return files
-
-
-@dataclass
-class Answers:
-    """
-    The answers of a part, a row for each request that it asked, as `answer_columns` takes them: stays on the workers.
-
-    ``keys`` are those of the table's ids, and both are sorted by them: few of many are found without a look at the rest.
-    """
-
-    keys: Keys
-    table: pa.Table
-
-    @classmethod
-    def of(cls, table: pa.Table) -> Answers:
-        keys = keys_of(one_array(table["custom_id"]))
-        order = np.argsort(keys)
-        return cls(keys[order], table.take(pa.array(order)))
-
-    def of_these(self, keys: Keys) -> pa.Table:
-        """Return the answers whose ids have one of some sorted keys."""
-        at = np.searchsorted(self.keys, keys)
-        at[at == len(self.keys)] = 0
-        hit = self.keys[at] == keys if len(self.keys) else np.zeros(len(keys), bool)
-        return self.table.take(pa.array(at[hit]))
 
 
 def answers(part: Stored, asker: Asker) -> Answers:

@@ -1,15 +1,19 @@
 """
 Where the answers to files larger than memory go: written in pieces.
 
-Memory is bounded by 8 bytes a request, for finding repeats and later for finding answers, the results of two
-parts and a few record batches. The rows themselves are never held.
+Neither rows nor answers are ever held together. What is needed to find them, 8 bytes a request, lies in the job's folder and is
+mapped into memory, and so are answers that are looked for again, far from where they were first.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
+import os
+import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns
-from dobatch_pandas.arrow.keyset import Keys, keys_of
+from dobatch_pandas.arrow.keyset import Keys, keys_of, mapped
 from dobatch_pandas.endpoints import ENDPOINT_AT
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
@@ -29,13 +33,13 @@ from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
 from .folder import JobFolder, JobRecord
 from .home import JobRow
 from .input import source_of
-from .result_files import STORED
+from .result_files import STORED, Answers
 
 __all__ = ["output_problems", "write_output"]
 
 VECTOR = pa.list_(pa.float32())
 ROWS_A_FILE = 1_000_000
-PARTS_IN_MEMORY = 2
+PIECES_IN_MEMORY = 4
 
 
 def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRow]) -> list[str]:
@@ -83,38 +87,48 @@ class AnswerFinder:
     ----------
     files : sequence of pathlib.Path
         Result files. A request has one success at most; of its failures the last one counts.
+    folder : pathlib.Path
+        Where there is room for what is not held in memory; nothing is left there.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = list(files)
-        self._good: list[Keys] = []
-        self._bad: list[Keys] = []
-        for file in self.files:
-            table = pq.read_table(file, columns=["custom_id", "status"], use_threads=False)
-            ids, good = table["custom_id"].combine_chunks(), pc.equal(table["status"], "succeeded")
-            self._good.append(np.sort(keys_of(ids.filter(good.combine_chunks()))))
-            self._bad.append(np.sort(keys_of(ids.filter(pc.invert(good).combine_chunks()))))
+    def __init__(self, files: Sequence[Path], folder: Path) -> None:
+        self._pieces: list[tuple[Path, int]] = []  # each a row group of a file
+        ends = [0]
+
+        def keys() -> Iterator[Keys]:
+            for number, file in enumerate(files):
+                with pq.ParquetFile(file) as parquet:
+                    for group in range(parquet.num_row_groups):
+                        table = parquet.read_row_group(group, ["custom_id", "status"], use_threads=False)
+                        good = pc.equal(table["status"], "succeeded")
+                        for which in (good, pc.invert(good)):
+                            found = np.sort(keys_of(table["custom_id"].filter(which).combine_chunks()))
+                            ends.append(ends[-1] + len(found))
+                            yield found
+                        self._pieces.append((files[number], group))
+
+        every = mapped(keys(), folder)
+        runs = [every[start:end] for start, end in pairwise(ends)]
+        self._good, self._bad = runs[::2], runs[1::2]
         self._last = 0
-        self._open: OrderedDict[int, pa.Table] = OrderedDict()
+        self._held: OrderedDict[int, Answers] = OrderedDict()
+        self._spilled = _Spilled(folder)
+        self._read: set[int] = set()
 
     def of(self, ids: pa.Array) -> pa.Table:
         """Return the results of some ids, in any order, those without a result left out."""
-        if not self.files:
-            return STORED.empty_table().select(ANSWER_COLUMNS)
-        owners = self._owners(keys_of(ids))
-        tables = [self._part(self._last).slice(0, 0)]
-        for number in np.unique(owners[owners >= 0]):
-            wanted = ids.filter(pa.array(owners == number)).unique()
-            table = self._part(int(number))
-            tables.append(table.filter(pc.is_in(table["custom_id"], value_set=wanted)))
-        return pa.concat_tables(tables)
+        keys = np.unique(keys_of(ids.drop_null()))
+        owners = self._owners(keys)
+        pieces = np.unique(owners[owners >= 0]).tolist()
+        found = [self._piece(number).of_these(keys[owners == number]) for number in pieces]
+        return pa.concat_tables([STORED.empty_table().select(ANSWER_COLUMNS), *found])
 
     def _owners(self, keys: Keys) -> Any:
-        """Which file has each key's result; -1 where none has."""
+        """Which piece has each key's result; -1 where none has."""
         owners = np.full(len(keys), -1)
         # Rows were rendered in this order, so that most of them are where the last ones were, or next to it.
-        numbers = sorted(range(len(self.files)), key=lambda number: abs(number - self._last))
-        for runs, order in ((self._good, numbers), (self._bad, range(len(self.files) - 1, -1, -1))):
+        numbers = sorted(range(len(self._pieces)), key=lambda number: abs(number - self._last))
+        for runs, order in ((self._good, numbers), (self._bad, range(len(self._pieces) - 1, -1, -1))):
             for number in order:
                 left = np.flatnonzero(owners < 0)
                 if not len(left):
@@ -124,18 +138,56 @@ class AnswerFinder:
                 place[place == len(run)] = 0
                 hit = run[place] == keys[left] if len(run) else np.zeros(len(left), bool)
                 owners[left[hit]] = number
-        self._last = int(owners[-1]) if len(owners) and owners[-1] >= 0 else self._last
+        self._last = int(np.bincount(owners[owners >= 0]).argmax()) if (owners >= 0).any() else self._last
         return owners
 
-    def _part(self, number: int) -> pa.Table:
-        if number in self._open:
-            self._open.move_to_end(number)
-        else:
-            self._open[number] = pq.read_table(self.files[number], columns=ANSWER_COLUMNS, use_threads=False)
-            if len(self._open) > PARTS_IN_MEMORY:
-                self._open.popitem(last=False)
-                pa.default_memory_pool().release_unused()
-        return self._open[number]
+    def _piece(self, number: int) -> Answers:
+        if number in self._held:
+            self._held.move_to_end(number)
+            return self._held[number]
+        if number in self._spilled:
+            return self._spilled[number]
+        path, group = self._pieces[number]
+        with pq.ParquetFile(path) as file:
+            answers = Answers.of(file.read_row_group(group, ANSWER_COLUMNS, use_threads=False))
+        if number in self._read:
+            # Rows equal to this one's are everywhere: to read it again each time would take all day.
+            self._spilled[number] = answers
+            return answers
+        self._read.add(number)
+        self._held[number] = answers
+        if len(self._held) > PIECES_IN_MEMORY:
+            self._held.popitem(last=False)
+            pa.default_memory_pool().release_unused()
+        return answers
+
+
+class _Spilled:
+    """Answers in a file without a name: each piece is mapped into memory when it is looked at, and let go after."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed with this object
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._places
+
+    def __setitem__(self, number: int, answers: Answers) -> None:
+        table = answers.table.append_column("key", pa.array(answers.keys)).combine_chunks()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        start = -(-self._file.seek(0, os.SEEK_END) // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+        self._file.seek(start)
+        self._file.write(sink.getvalue())
+        self._file.flush()
+        self._places[number] = (start, self._file.tell() - start)
+
+    def __getitem__(self, number: int) -> Answers:
+        start, size = self._places[number]
+        here = mmap.mmap(self._file.fileno(), size, offset=start, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_stream(pa.py_buffer(here)).read_all()
+        return Answers(table["key"].to_numpy(), table.select(ANSWER_COLUMNS))
 
 
 def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
@@ -144,8 +196,8 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
 
     Files appear whole, ``part-00000.parquet`` and on; writing again gives the same ones.
     """
-    source = source_of(job, recipe)
-    answers = AnswerFinder(folder.result_files())
+    source = source_of(folder, job, recipe)
+    answers = AnswerFinder(folder.result_files(), folder.root)
     output = _Output(json.loads(job.source or "{}")["output"], vectors=ENDPOINT_AT[recipe.endpoint].vectors)
     with pq.ParquetFile(folder.manifest) as manifest:
         asked = _Blocks(manifest)

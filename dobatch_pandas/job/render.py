@@ -107,7 +107,7 @@ def _rendered_once(
     live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None], lost: KeySet
 ) -> tuple[Rendered, Keys]:
     folder, recipe, record = job.folder, job.recipe, job.record
-    sent = KeySet()
+    sent = KeySet(folder.root)
     requests = skipped = 0
     parts = dict(live.state.parts)
     for number in parts:
@@ -132,14 +132,14 @@ def _rendered_once(
         first_part=max(parts, default=-1) + 1,
         on_part=accept,
     )
-    reused: list[pa.Array] = []
+    reused = KeySet(folder.root)
     position = 0
     with written_whole(folder.manifest) as partial, ExitStack() as stack:
         manifest: pq.ParquetWriter | None = None
         for frozen, labels in read_input(folder, record, recipe):
             rows = writer.add(frozen)
             fate = rows["fate"]
-            reused.append(rows["custom_id"].filter(pc.equal(fate, Fate.REUSED)))
+            reused.add_new(keys_of(rows["custom_id"].filter(pc.equal(fate, Fate.REUSED))))
             requests += _count(pc.equal(fate, Fate.SENT))
             skipped += _count(pc.greater(fate, Fate.REUSED))
             table = _manifest_table(rows, labels, position, recipe.samples)
@@ -152,10 +152,9 @@ def _rendered_once(
             if live.gone:
                 raise Stopped
         writer.close()
-    taken = pa.chunked_array(reused, pa.string()).unique()
-    copied = copy_answers(job.home, known.found if known is not None else {}, taken, folder.reused)
-    keys = keys_of(taken)
-    return Rendered(requests + len(taken), len(taken), skipped), keys[~copied.contains(keys)]
+    copied = copy_answers(job.home, known.found if known is not None else (), reused, folder.reused)
+    missing = np.concatenate([np.empty(0, np.uint64), *reused.without(copied)])
+    return Rendered(requests + len(reused), len(reused), skipped), missing
 
 
 def _bounds(job: OpenJob, live: Live, part: part_files.Part) -> tuple[float | None, float | None]:
@@ -187,8 +186,8 @@ class Known(KeySet):
 
     Attributes
     ----------
-    found : dict of str to list of numpy.ndarray
-        For each job the keys of what was found in it.
+    found : dict of str to None
+        The ids of the jobs that have some of them, in the order in which they were found.
     """
 
     def __init__(
@@ -207,7 +206,7 @@ class Known(KeySet):
         ]
         self._any = home.enter_answers(self._scopes)
         self._lost = KeySet() if lost is None else lost
-        self.found: dict[str, list[Keys]] = {}
+        self.found: dict[str, None] = {}
 
     def __len__(self) -> int:
         return int(self._any)
@@ -216,7 +215,7 @@ class Known(KeySet):
         """Say of each key whether it is answered."""
         there = KeySet()
         for job_id, theirs in self._home.answered(self._scopes, keys).items():
-            self.found.setdefault(job_id, []).append(theirs)
+            self.found[job_id] = None
             there.add_new(theirs)
         return there.contains(keys) & ~self._lost.contains(keys)
 

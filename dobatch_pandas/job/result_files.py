@@ -6,7 +6,7 @@ Answers that earlier jobs have are found by id, and copied, so that nothing is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import outcome
 from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results
+from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.keyset import Keys, KeySet, Places, keys_of
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.endpoints.answer import true
@@ -29,6 +30,7 @@ from .home import Home
 __all__ = [
     "STORED",
     "TOKENS",
+    "Answers",
     "Doubled",
     "Tally",
     "copy_answers",
@@ -184,16 +186,17 @@ def _large(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def copy_answers(home: Home, found: Mapping[str, Sequence[Keys]], ids: pa.Array, target: Path) -> KeySet:
+def copy_answers(home: Home, jobs: Iterable[str], wanted: KeySet, target: Path) -> KeySet:
     """
-    Write the answers of some ids into a job's own folder: forgetting the other job must not lose them.
+    Write the answers to some questions into a job's own folder: forgetting the other job must not lose them.
 
     Parameters
     ----------
     home : Home
-    found : mapping of str to sequence of numpy.ndarray
-        For each job the keys of what it has.
-    ids : pyarrow.Array of string
+    jobs : iterable of str
+        Ids of those that have them.
+    wanted : KeySet
+        The keys of the questions.
     target : pathlib.Path
 
     Returns
@@ -201,33 +204,53 @@ def copy_answers(home: Home, found: Mapping[str, Sequence[Keys]], ids: pa.Array,
     KeySet
         The keys of what was found.
     """
-    copied = KeySet()
-    if len(ids):
-        write_results(_answers(home, found, keys_of(ids), copied), target)
+    copied = KeySet(target.parent)
+    if len(wanted):
+        write_results(_answers(home, jobs, wanted, copied), target)
     return copied
 
 
-def _answers(
-    home: Home, found: Mapping[str, Sequence[Keys]], keys: Keys, copied: KeySet
-) -> Iterator[pa.Table]:
-    """Yield the answers that have one of these keys, piece by piece, each key once."""
-    wanted = KeySet()
-    wanted.add_new(keys)
-    for job_id in found:
-        for file in home.folder(job_id).result_files():
-            # Most files have nothing that is wanted: their texts are not read.
+def _answers(home: Home, jobs: Iterable[str], wanted: KeySet, copied: KeySet) -> Iterator[pa.Table]:
+    """Yield the answers that have one of some keys, piece by piece, each key once."""
+    for job_id in jobs:
+        for path in home.folder(job_id).result_files():
             try:
-                table = pq.read_table(file, columns=["custom_id", "status"])
-                theirs = keys_of(table["custom_id"].combine_chunks())
-                rows = np.flatnonzero(wanted.contains(theirs) & true(pc.equal(table["status"], "succeeded")))
-                rows = rows[~copied.contains(theirs[rows])]
-                batches = list(pq.ParquetFile(file).iter_batches()) if len(rows) else []
+                file = pq.ParquetFile(path)
             except FileNotFoundError:
                 continue  # forgotten in this very moment
-            rows = rows[copied.add_new(theirs[rows])]
-            start = 0
-            for batch in batches:
-                here = rows[(rows >= start) & (rows < start + len(batch))] - start
-                start += len(batch)
-                if len(here):
-                    yield pa.Table.from_batches([batch.take(pa.array(here))])
+            with file:
+                for group in range(file.num_row_groups):
+                    # Most files have nothing that is wanted: their texts are not read.
+                    table = file.read_row_group(group, columns=["custom_id", "status"])
+                    theirs = keys_of(table["custom_id"].combine_chunks())
+                    good = true(pc.equal(table["status"], "succeeded"))
+                    rows = np.flatnonzero(wanted.contains(theirs) & good)
+                    rows = rows[~copied.contains(theirs[rows])]
+                    rows = rows[copied.add_new(theirs[rows])]
+                    if len(rows):
+                        yield file.read_row_group(group).take(pa.array(rows))
+
+
+@dataclass
+class Answers:
+    """
+    Some answers, as `answer_columns` takes them.
+
+    ``keys`` are those of the table's ids, and both are sorted by them: few of many are found without a look at the rest.
+    """
+
+    keys: Keys
+    table: pa.Table
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Answers:
+        keys = keys_of(one_array(table["custom_id"]))
+        order = np.argsort(keys)
+        return cls(keys[order], table.take(pa.array(order)))
+
+    def of_these(self, keys: Keys) -> pa.Table:
+        """Return the answers whose ids have one of some keys, each of them given once."""
+        at = np.searchsorted(self.keys, keys)
+        at[at == len(self.keys)] = 0
+        hit = self.keys[at] == keys if len(self.keys) else np.zeros(len(keys), bool)
+        return self.table.take(pa.array(at[hit]))

@@ -150,7 +150,7 @@ def submit_dataset(
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     unfit = output_problems(target, files.folders, home.rows())
     try:
-        fingerprint, rows = check_source(files, recipe, salt=f"{salt_here(home)} {target}")
+        fingerprint, rows = check_source(files, recipe, f"{salt_here(home)} {target}", home.path)
     except InputError as error:
         raise InputError([*error.problems, *unfit]) from None
     if unfit and (sending.fresh or home.find(fingerprint) is None):
@@ -267,7 +267,7 @@ def _most(
 
     def most() -> tuple[float, float | None] | None:
         answered = None if fresh else answered_here(home, recipe)
-        return most_of(recipe, pieces(), answered=answered, now=now)
+        return most_of(recipe, pieces(), home.path, answered=answered, now=now)
 
     return most
 

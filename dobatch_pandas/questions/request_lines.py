@@ -91,7 +91,7 @@ class RequestWriter:
         elif on_lines is not None:
             self._sink = HandedOn(self._limits, on_lines)
         self._own_ids = recipe.custom_id is not None
-        self._met, self._repeats = KeySet(), dict[int, int]()
+        self._met, self._repeats = KeySet(directory), dict[int, int]()
         # A line: START, the id, what follows it, what is of the row, and the end.
         self._follows, self._end = (
             provider.before_body(recipe.endpoint) + self._renderer.first,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dobatch_pandas.arrow import keyset
 from dobatch_pandas.arrow.keyset import KeySet, Places, keys_of
 
 KEYS = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 20), max_size=30)
@@ -19,13 +20,14 @@ def array(keys: list[int]):
     return np.array(keys, np.uint64)
 
 
-@settings(max_examples=100)
-@given(batches=st.lists(KEYS, max_size=8), asked=KEYS)
-def test_it_is_a_set(batches, asked):
+@settings(max_examples=200)
+@given(batches=st.lists(KEYS, max_size=8), asked=KEYS, on_disk=st.booleans())
+def test_it_is_a_set(tmp_path, monkeypatch, batches, asked, on_disk):
     """
-    Whatever is added in whatever batches, each value is new once, and found from then on.
+    Whatever is added in whatever batches, each value is new once, and found from then on; in memory as on disk.
     """
-    mine, pythons = KeySet(), set[int]()
+    monkeypatch.setattr(keyset, "HELD", 4)
+    mine, pythons = KeySet(tmp_path if on_disk else None), set[int]()
     for batch in batches:
         expected = []
         for key in batch:
@@ -35,6 +37,10 @@ def test_it_is_a_set(batches, asked):
         assert len(mine) == len(pythons)
         assert mine.contains(array(batch)).all()
     assert mine.contains(array(asked)).tolist() == [key in pythons for key in asked]
+    other = KeySet()
+    other.add_new(array(asked))
+    assert sorted(key for keys in mine.without(other) for key in keys.tolist()) == sorted(pythons - {*asked})
+    assert not list(tmp_path.iterdir())  # where a process dies, nothing is left
 
 
 def test_it_takes_eight_bytes_a_key_and_few_runs():
@@ -62,6 +68,21 @@ def test_a_key_depends_on_nothing_but_its_id(ids, start):
     for kind in (pa.string(), pa.large_string()):
         assert keys_of(pa.array(ids, kind)).tolist() == alone
         assert keys_of(pa.array(ids, kind).slice(start)).tolist() == alone[start:]
+
+
+def test_with_a_folder_most_keys_lie_on_disk(tmp_path):
+    """
+    Of millions of keys a process holds no more than of one.
+    """
+    keys = np.random.default_rng(1).permutation(3_000_000).astype(np.uint64)
+    found = KeySet(tmp_path)
+    for batch in np.split(keys, 100):
+        assert found.add_new(batch).all()
+
+    on_disk = [run for run in found._runs if isinstance(run.base, np.memmap)]
+    assert sum(map(len, on_disk)) >= len(keys) - 2 * keyset.HELD
+    assert all((run[1:] > run[:-1]).all() for run in found._runs)
+    assert not found.add_new(keys).any()
 
 
 def test_ids_that_differ_in_little_have_keys_of_their_own():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
@@ -11,7 +15,7 @@ import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import InputError, JobFailed
-from dobatch_pandas.job import output
+from dobatch_pandas.job import output, result_files
 from dobatch_pandas.job.process import close_home
 from dobatch_pandas.questions import source
 
@@ -34,10 +38,15 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(output, "ROWS_A_FILE", 700)
     monkeypatch.setattr(output, "ROWS_AT_ONCE", 300)
     monkeypatch.setattr(source, "ROWS_AT_ONCE", 300)
+    monkeypatch.setattr(output, "PIECES_IN_MEMORY", 1)
 
 
 def read(folder):
     return ds.dataset(folder, format="parquet").to_table().to_pandas()
+
+
+def job_folder(job):
+    return dobatch.config.settings().home / "jobs" / job.id
 
 
 def test_the_output_has_the_rows_and_their_answers(server, files, tmp_path):
@@ -102,6 +111,85 @@ def test_the_same_dataset_again_is_the_same_job(server, files, tmp_path):
     again = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out").wait()
     assert again.id == first.id
     assert set(server.executed.values()) == {1}
+
+
+@pytest.fixture
+def far_apart(tmp_path):
+    """Rows that are equal to one far away, in no order, and a thousand that are not."""
+    n = np.arange(4000)
+    which = np.where(n < 1000, n, np.random.default_rng(0).integers(0, 1000, len(n)))
+    pd.DataFrame({"n": n, "text": [f"text {one}" for one in which]}).to_parquet(tmp_path / "far.parquet")
+    return tmp_path / "far.parquet"
+
+
+def test_equal_rows_far_apart_do_not_have_answers_read_again_and_again(
+    server, far_apart, tmp_path, monkeypatch
+):
+    """
+    Each answer is read twice at most, however its rows are spread; of what was spilled nothing is left.
+    """
+    monkeypatch.setattr(result_files, "ROW_GROUP_BYTES", 1)  # a group for each block that is written
+    count = Counter()
+
+    class Counted(output.pq.ParquetFile):
+        def __init__(self, path, *args, **options):
+            self.path = path
+            super().__init__(path, *args, **options)
+
+        def read_row_group(self, group, columns, **options):
+            count[self.path, group, "text" in columns] += 1
+            return super().read_row_group(group, columns, **options)
+
+    monkeypatch.setattr(output.pq, "ParquetFile", Counted)
+    job = dobatch.submit_dataset(far_apart, "Say {text}", model="echo", output=tmp_path / "out").wait()
+
+    out = read(tmp_path / "out")
+    assert list(out["n"]) == list(range(4000))
+    assert (out["response"] == "Say " + out["text"]).all()
+    texts = {key: times for key, times in count.items() if key[2]}
+    assert len(texts) >= 3
+    assert max(texts.values()) == 2
+    folder = job_folder(job)
+    assert {path.name for path in folder.iterdir()} <= {
+        *("job.json", "journal.jsonl", "lock", "manifest.parquet", "parts", "output", "error", "results"),
+        *(f"manifest-{number:05}.parquet" for number in range(3)),
+    }
+
+
+def test_a_full_disk_is_waited_for(server, far_apart, tmp_path, monkeypatch):
+    """
+    Where there is no room for what is not held in memory, the job says so, and goes on when there is.
+    """
+    real, full = tempfile.TemporaryFile, [True]
+
+    def file(*args, **options):
+        if full and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **options)
+
+    server.hold()
+    job = dobatch.submit_dataset(far_apart, "Say {text}", model="echo", output=tmp_path / "out")
+    job.sent()
+    monkeypatch.setattr(output.tempfile, "TemporaryFile", file)
+    server.release()
+    job.wait()
+    out = read(tmp_path / "out")
+    assert not full
+    assert (out["response"] == "Say " + out["text"]).all()
+
+
+def test_answers_of_an_earlier_job_are_read_in_pieces_too(server, far_apart, tmp_path, monkeypatch):
+    """
+    The same rows for another folder: nothing is sent, and the answers that are copied are not held together.
+    """
+    monkeypatch.setattr(result_files, "ROW_GROUP_BYTES", 1)
+    dobatch.submit_dataset(far_apart, "Say {text}", model="echo", output=tmp_path / "out").wait()
+    job = dobatch.submit_dataset(far_apart, "Say {text}", model="echo", output=tmp_path / "more").wait()
+
+    assert sum(server.executed.values()) == 1000
+    assert job.counts["reused"] == 1000
+    assert read(tmp_path / "more").equals(read(tmp_path / "out"))
+    assert output.pq.ParquetFile(job_folder(job) / "results" / "reused.parquet").num_row_groups > 1
 
 
 def test_a_job_over_files_can_be_attached_to(server, files, tmp_path, home):
