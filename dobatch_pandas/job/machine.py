@@ -1135,14 +1135,16 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
     match verdict:
         case Verdict.WAIT:
             words = f"{fault.words} Trying again in {pause:,.0f} s."
-            return replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
+            part = replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
+            return _waits_for_something_else(part, now)
         case Verdict.PERSON:
             words = f"{fault.words} Give a valid token with dobatch.configure(token=...); the job goes on by itself."
-            return replace(part, waits="person", due=now.ticks + A_PERSON, trouble=words)
+            part = replace(part, waits="person", due=now.ticks + A_PERSON, trouble=words)
+            return _waits_for_something_else(part, now)
         case Verdict.STUCK:
             return replace(part, waits="stuck", due=float("inf"), trouble=fault.words)
         case Verdict.ROOM:
-            return _no_room(state, part, fault.words, now)
+            return _waits_for_something_else(_no_room(state, part, fault.words, now), now)
         case Verdict.UPLOAD_AGAIN:
             if part.files_sent >= TRIES:
                 return _refused(part, fault.words)
@@ -1167,6 +1169,13 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
             return replace(part, cancel_asked=True, due=now.ticks + pause, trouble=trouble)
         case Verdict.PATIENT | Verdict.BRIEF:
             return _patient(part, operation, fault, verdict, pause, now)
+
+
+def _waits_for_something_else(part: Part, now: Now) -> Part:
+    """A night without a token, or without a network, uses up no hope for what was told before it."""
+    pause = part.due - now.ticks
+    since, brief = (None if begun is None else begun + pause for begun in (part.since, part.brief))
+    return replace(part, since=since, brief=brief)
 
 
 def _patient(

@@ -89,15 +89,34 @@ def test_what_was_acknowledged_is_not_given_up_in_an_hour(operation: m.Operation
         assert len(actions) == 1
 
 
-def test_an_outage_does_not_use_up_the_patience_with_what_follows() -> None:
-    """A single 404 after seven hours of 503 is still a passing 404."""
-    state, now = doing("look"), NOW
-    while now.ticks < NOW.ticks + 7 * 3600:
-        state, _ = fails(state, "look", "trouble", now)
+@pytest.mark.parametrize(
+    ("operation", "kind", "between"),
+    [
+        ("look", "unknown", "trouble"),
+        ("look", "unknown", "token"),
+        ("fetch", "refused", "token"),
+        ("fetch", "no_object", "token"),
+        ("upload", "link", "silent"),
+        ("upload", "link", "token"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["told before it, too", "told after it only"])
+def test_an_outage_uses_up_no_patience_with_anything_else(
+    operation: m.Operation, kind: str, between: str, first: bool
+) -> None:
+    """A 404 before and another after seven hours of 503, or without a token, are two passing 404."""
+    state, now = doing(operation), NOW
+    if first:
+        state, _ = fails(state, operation, kind, now)
         now = m.Now(state.parts[0].due, now.wall)
         state, _ = m.step(state, m.Tick(), now)
-    state, _ = fails(state, "look", "unknown", now)
-    assert state.parts[0].state == "created"
+    while now.ticks < NOW.ticks + 7 * 3600:
+        state, _ = fails(state, operation, between, now)
+        now = m.Now(state.parts[0].due, now.wall)
+        state, _ = m.step(state, m.Tick(), now)
+    state, _ = fails(state, operation, kind, now)
+    part = state.parts[0]
+    assert (part.state, part.status) == (STATES[operation]["state"], STATES[operation].get("status"))
 
 
 def test_patience_ends_with_codes_that_are_asked_for_again() -> None:
