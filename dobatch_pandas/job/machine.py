@@ -828,7 +828,8 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Woken():
             return _woken(state, now)
         case OutputWritten() if state.doing == "output":
-            return replace(state, written=True, doing=None, trouble=None, failures=0)
+            whole = all(part.final for part in state.parts.values())
+            return replace(state, written=whole, doing=None, trouble=None, failures=0)
         case Failed(number=None, operation=operation) if state.doing == operation:
             return _job_failed(state, event.fault, now)
         case LookAlong():
@@ -1008,14 +1009,22 @@ def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
     What others enqueue is not ours to see, so after a while it is worth a try in any case; where no batch of ours
     takes any room, not for ever.
     """
-    alone = not any(p.open for p in state.parts.values() if p.number != part.number)
-    if alone and part.refusals >= ROOM_TRIES:
+    alone = _alone(state, part)
+    if _no_hope_of_room(state, part):
         return _refused(part, words)
     pause = min(FIRST_PAUSE * 2.0**part.refusals, HOLD) if alone else HOLD
     part = replace(
         part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}"
     )
     return replace(part, due=now.ticks + pause, refusals=part.refusals + 1 if alone else 0)
+
+
+def _alone(state: State, part: Part) -> bool:
+    return not any(p.open for p in state.parts.values() if p.number != part.number)
+
+
+def _no_hope_of_room(state: State, part: Part) -> bool:
+    return part.refusals >= ROOM_TRIES and _alone(state, part)
 
 
 def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
@@ -1101,19 +1110,19 @@ def _job_failed(state: State, fault: Fault, now: Now) -> State:
     return replace(state, doing=None, due=now.ticks + pause, failures=state.failures + 1, trouble=words)
 
 
-def _verdict(part: Part, operation: Operation, fault: Fault) -> Verdict:
+def _verdict(state: State, part: Part, operation: Operation, fault: Fault) -> Verdict:
     rules = POLICY[operation]
     verdict = rules.get(fault.kind, rules["*"])
     if operation in ("upload", "create"):
         if fault.enqueued:
-            return Verdict.ROOM
+            return Verdict.REFUSED if _no_hope_of_room(state, part) else Verdict.ROOM
         if fault.kind == "refused" and fault.about_file:
             return Verdict.UPLOAD_AGAIN
     return verdict
 
 
 def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: Now) -> Part:
-    verdict = _verdict(part, operation, fault)
+    verdict = _verdict(state, part, operation, fault)
     pause = _backoff(part, fault)
     if part.woken and verdict in (Verdict.PERSON, Verdict.STUCK):
         return replace(part, doing=None, woken=False, due=now.ticks)
@@ -1321,6 +1330,8 @@ def _plan(state: State, now: Now) -> tuple[State, list[Action]]:
     actions: list[Action] = []
     if state.ended is not None or state.left:
         return state, actions
+    if state.doing == "output" and not state.send_only:
+        return state, actions  # an answer that came in meanwhile would not be in it
     state = _switch(state, now)
     if not state.rendered and state.doing is None and state.due <= now.ticks:
         state = replace(state, doing="render")
@@ -1497,7 +1508,7 @@ def problem_of_part(part: Part) -> str | None:
 
 def next_due(state: State) -> float | None:
     """Return the ticks at which a `Tick` is useful; None where only an event leads on."""
-    if state.over:
+    if state.over or (state.doing == "output" and not state.send_only):
         return None
     dues = [
         part.due

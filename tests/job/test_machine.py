@@ -327,6 +327,25 @@ def test_an_old_answer_changes_nothing() -> None:
     assert fails(state, "upload", "refused") == (state, [])
 
 
+def test_answers_that_come_while_the_dataset_is_written_are_in_it() -> None:
+    """Somebody looks in the middle of writing: what that brings in is read after it, and it is written once more."""
+    part = m.Part(
+        0, 10, state="read", status="completed", tried=True, batch_id="b", provisional=True, failed=10
+    )
+    state = m.State("j", rendered=True, output=True, parts={0: part})
+    state, actions = m.step(state, m.Tick(), NOW)
+    assert actions == [m.WriteOutput()]
+    state, actions = m.step(state, m.AskAgain(), NOW)
+    assert (actions, m.next_due(state)) == ([], None)
+    state, actions = m.step(state, m.OutputWritten(), NOW)
+    assert (state.written, actions) == (False, [m.Fetch(0, "b", again=True)])
+    state, _ = m.step(state, m.Fetched(0), NOW)
+    state, actions = m.step(state, m.ReadDone(0, 10, 0, 10), NOW)
+    assert (state.ended, actions) == (None, [m.WriteOutput()])
+    state, _ = m.step(state, m.OutputWritten(), NOW)
+    assert state.outcome == "completed"
+
+
 def test_to_look_at_a_job_that_is_over_changes_nothing() -> None:
     """Nothing is asked, and nothing paid, where nothing is missing."""
     state = m.State("j", rendered=True, ended=1.0, outcome="completed", parts={0: m.Part(0, 1, state="read")})
@@ -357,6 +376,20 @@ def test_want_of_room_waits_beside_batches_of_ours_and_not_for_ever_alone() -> N
         state, _ = m.step(state, m.Tick(), now)
     state, _ = fails(state, "create", "busy", now, enqueued=True)
     assert state.parts[0].status == "refused"
+
+
+def test_want_of_room_ends_with_a_look_for_a_batch_that_may_have_been_made() -> None:
+    """The create of a process that was killed may have acted, though later ones find no room: its answers are mine."""
+    state, now = doing("create", sure=False), NOW
+    for _ in range(m.ROOM_TRIES):
+        state, actions = fails(state, "create", "refused", now, enqueued=True)
+        assert not actions
+        now = m.Now(state.parts[0].due, now.wall)
+        state, _ = m.step(state, m.Tick(), now)
+    state, actions = fails(state, "create", "refused", now, enqueued=True)
+    assert actions == [m.Find(0, m.request_id("j", state.parts[0]))]
+    found, _ = m.step(state, m.Found(0, m.BatchSeen("b", "in_progress")), now)
+    assert (found.parts[0].state, found.parts[0].batch_id) == ("created", "b")
 
 
 def test_a_batch_that_failed_for_want_of_room_is_made_again_under_another_key() -> None:

@@ -262,7 +262,7 @@ def _play(day: Day) -> Wish:
     if wish.id not in day.asked:
         return wish
     for process in day.processes:
-        process.frozen_until = 0.0
+        process.wake()
         process.boot()
         process.do(process.new_token)
         process.do(lambda process=process: process.attach(wish.id))
@@ -302,8 +302,7 @@ def _happens(day: Day, wish: Wish, what: str, process: Asking) -> None:
         case "full":
             day.disk.full_until = day.t + 600.0 * random.random()
         case "sleep":
-            if process.alive:
-                process.frozen_until = day.t + 3000.0 * random.random()
+            process.sleep(3000.0 * random.random())
         case "look":
             process.do(lambda: process.look_again(wish.id))
 

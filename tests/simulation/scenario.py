@@ -175,8 +175,7 @@ def _act(sim: Simulation, what: str) -> None:
         case "kill":
             process.do(lambda: process.die("by its user"))
         case "sleep":
-            if process.alive:
-                process.frozen_until = sim.t + random.choice((5.0, 5000.0)) * random.random()
+            process.sleep(random.choice((5.0, 5000.0)) * random.random())
         case "clock":
             sim.log("the wall clock jumps")
             sim.wall += random.choice((-1, 1)) * random.choice((5.0, 7200.0, 1e6))
@@ -213,7 +212,7 @@ def _quiet(sim: Simulation) -> None:
     sim.service.room = 10**9
     sim.disk.full_until = 0.0
     for process in sim.processes:
-        process.frozen_until = 0.0
+        process.wake()
     sim.open_everything()
     cancelled = [
         job_id

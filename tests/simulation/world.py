@@ -295,6 +295,8 @@ class Process:
         self.alive = False
         self.token = 0
         self.frozen_until = 0.0
+        self.woke = 0.0
+        self.missed: list[Callable[[], None]] = []  # what comes to pass as soon as the machine wakes
         self.origin = 0.0
         self.busy: dict[tuple[Live, int | None], str] = {}
         self.leaving = False
@@ -325,6 +327,7 @@ class Process:
         """Be gone, as by kill -9: the system takes back the locks."""
         self.alive = False
         self.frozen_until = 0.0
+        self.missed.clear()
         self.engine = Engine(self)
         self._due = None
         self.generation += 1
@@ -341,8 +344,8 @@ class Process:
         """Run something in this process, which may be killed meanwhile."""
         if not self.alive:
             return
-        if self.frozen_until > self.sim.t:
-            self.later(self.frozen_until - self.sim.t, function)
+        if self.frozen_until:
+            self.missed.append(function)
             return
         self._due = None
         try:
@@ -358,6 +361,23 @@ class Process:
             self.sim.log(self.number, "has exited")
             self.end()
             self.come_back()
+
+    def sleep(self, seconds: float) -> None:
+        """Stand still, as the process of a laptop that is closed."""
+        if self.alive and not self.frozen_until:
+            self.sim.log(self.number, f"sleeps for {seconds:,.0f} s")
+            self.frozen_until = self.sim.t + seconds
+            until = self.frozen_until
+            self.sim.at(seconds, lambda: self.wake() if self.frozen_until == until else None)
+
+    def wake(self) -> None:
+        if not self.frozen_until:
+            return
+        self.frozen_until, self.woke = 0.0, self.sim.t
+        missed, self.missed = self.missed, []
+        # The loop looks around twice a second, so also at once.
+        for function in (self.engine_tick, *missed):
+            self.do(function)
 
     def later(
         self, delay: float, function: Callable[[], None], *, outlives: Callable[[], None] | None = None
@@ -383,7 +403,7 @@ class Process:
             # Looks at what other processes do happen where there is something to see: `Simulation.poke`.
             dues = [due for live in self.engine.lives.values() if (due := self.engine.due(live)) is not None]
             self._due = min(dues, default=float("inf")) - self.origin + 1e-6  # sums of floats are not exact
-        return max(self._due, self.frozen_until)
+        return float("inf") if self.frozen_until else self._due
 
     def dies(self) -> bool:
         weather = self.sim.weather
@@ -603,6 +623,8 @@ class Process:
         sim.log(self.number, live.id, action)
         operation = m.OPERATION_OF[type(action)]
         number = getattr(action, "number", None)
+        if isinstance(action, m.Create):
+            self.before_a_create(live, action)
         curse = sim.asked[live.id].curse
         if curse is not None and curse == (operation, "raises"):
             sim.faults["raises"] += 1
@@ -614,8 +636,6 @@ class Process:
                 f"{operation} of part {number} of {live.id} begins while {self.busy[key]} is under way",
             )
         self.busy[key] = operation
-        if isinstance(action, m.Create):
-            self.before_a_create(live, action)
         self.may_die(f"before {operation}")
         delay = sim.random.random() * sim.random.choice(sim.delays)
         work = getattr(self, f"_{operation}")
@@ -657,7 +677,7 @@ class Process:
             raise Broken(
                 "d", f"part {action.number} of {live.id} is created after the cancel was written down"
             )
-        if asked.cancelled_at is not None and sim.t > asked.cancelled_at + 1.5 and not self.frozen_until:
+        if asked.cancelled_at is not None and sim.t > max(asked.cancelled_at, self.woke) + 1.5:
             raise Broken(
                 "d",
                 f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel",
