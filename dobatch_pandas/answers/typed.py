@@ -137,15 +137,15 @@ def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) ->
             nullable = any(part.get("type") == "null" for part in options)
             return Shape("decimal", nullable, _DECIMAL, columnar=False)
         solid = [part for part in (resolve(part, root) for part in options) if part.get("type") != "null"]
-        nullable = len(solid) < len(options)
-        if {"integer", "number"} == {part.get("type") for part in solid}:
+        among = {kind for part in solid for kind in _kinds_of(part)}
+        nullable = len(solid) < len(options) or "null" in among
+        if among - {"null"} == {"integer", "number"}:
             return Shape("number", nullable, pa.float64(), columnar=False)
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
         if len(solid) != 1 or not rest.keys() <= {"title", "description", "default", "examples"}:
             return Shape("json", False, pa.large_string(), columnar=False)
         schema = solid[0]
-    said = schema.get("type")
-    kinds = [said] if isinstance(said, str) else list(said or [])
+    kinds = _kinds_of(schema)
     nullable = nullable or "null" in kinds
     kinds = [kind for kind in kinds if kind != "null"]
     choices = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -159,11 +159,10 @@ def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) ->
     kind = kinds[0]
     if kind == "array" and "items" in schema:
         item = shape_of(schema["items"], root, depth + 1)
-        # Inside a list a date stays text: its column has no type of its own.
-        item_type = pa.large_string() if item.kind in ("date", "date-time") else item.type
-        whole = columnar and item.columnar and item.kind not in ("date", "date-time")
+        # Arrow reads the text of a date as it is in a column, not within a list.
+        whole = columnar and item.columnar and not _is_dated(item)
         bounds = _sizes(schema, "Items")
-        made = pa.list_(item_type)
+        made = pa.list_(item.type)
         return Shape("array", nullable, made, item=item, bounds=bounds, columnar=whole, open=item.open)
     if kind == "object" and schema.get("properties"):
         fields = {name: shape_of(part, root, depth + 1) for name, part in schema["properties"].items()}
@@ -191,6 +190,17 @@ def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) ->
             **({"pattern": schema["pattern"]} if "pattern" in schema else {}),
         }
     return Shape(kind, nullable, _SCALARS[kind], bounds=bounds, columnar=columnar)
+
+
+def _kinds_of(schema: Mapping[str, Any]) -> list[str]:
+    said = schema.get("type")
+    return [said] if isinstance(said, str) else list(said or [])
+
+
+def _is_dated(shape: Shape) -> bool:
+    """Whether there is a date in it, at any depth."""
+    inner = [*shape.fields.values(), *([] if shape.item is None else [shape.item])]
+    return shape.kind in ("date", "date-time") or any(map(_is_dated, inner))
 
 
 def _sizes(schema: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -229,7 +239,7 @@ def _fitted(value: Any, shape: Shape, where: str = "") -> Any:
         return _decimal(value, where)
     if shape.kind in ("date", "date-time"):
         return _moment(value, shape.kind)
-    if shape.kind == "array" and shape.item is not None and shape.item.kind not in ("date", "date-time"):
+    if shape.kind == "array" and shape.item is not None:
         return [_fitted(item, shape.item, f"{where}[{number}]") for number, item in enumerate(value)]
     if shape.kind == "object":
         return {

@@ -131,6 +131,51 @@ def test_every_type_becomes_a_real_column() -> None:
     assert frame["it_error"].isna().all()
 
 
+def test_dates_within_lists_and_objects_are_dates() -> None:
+    """
+    A date is a date at any depth, and one that is none is said to be wrong.
+    """
+
+    class Stay(pydantic.BaseModel):
+        nights: list[datetime.date]
+        log: list[dict[str, int] | None] = []
+
+    class Trip(pydantic.BaseModel):
+        days: list[datetime.date]
+        stays: list[Stay]
+        seen: list[datetime.datetime | None]
+
+    trip = {
+        "days": ["2026-01-31"],
+        "stays": [{"nights": ["2026-02-01", "2026-02-02"]}],
+        "seen": ["2026-01-31T01:02:03+01:00", None],
+    }
+    wrong = {**trip, "stays": [{"nights": ["2026-02-30"]}]}
+    for schema in (Trip, Trip.model_json_schema()):
+        frame = frame_of([json.dumps(trip), json.dumps(wrong), None], schema)
+        day = datetime.datetime
+        assert list(frame["days"][0]) == [day(2026, 1, 31)]
+        assert [list(stay["nights"]) for stay in frame["stays"][0]] == [[day(2026, 2, 1), day(2026, 2, 2)]]
+        assert list(frame["seen"][0]) == [day(2026, 1, 31, 0, 2, 3, tzinfo=datetime.timezone.utc), None]
+        assert frame["it_error"][1] == "schema_mismatch"
+
+
+def test_a_number_of_either_kind_or_nothing_is_a_number() -> None:
+    """
+    ``int | float | None`` is a column of numbers, however the schema writes it.
+    """
+    for either in (
+        {"anyOf": [{"type": "integer"}, {"type": "number"}, {"type": "null"}]},
+        {"anyOf": [{"type": ["integer", "null"]}, {"type": "number"}]},
+        {"type": ["integer", "number", "null"]},
+    ):
+        schema = {"type": "object", "properties": {"n": either}, "required": ["n"]}
+        texts = [json.dumps({"n": n}) for n in (1, 2.5, None)]
+        found = frame_of(texts, schema)["n"]
+        assert found.dtype == "Float64"
+        assert found.tolist() == [1.0, 2.5, pd.NA]
+
+
 def test_nested_fields_become_dotted_names_where_asked() -> None:
     """
     flatten=True makes columns of a nested object's fields.
