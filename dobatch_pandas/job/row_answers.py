@@ -28,7 +28,7 @@ from .folder import UNREADABLE, JobFolder, JobRecord
 from .input import fingerprint, read_labels
 from .machine import Part, State, why_missing
 from .result_files import TOKENS, Tally, failed_results, read_part_into
-from .rows import RowRecord, index_of
+from .rows import RowRecord, index_of, lacking
 
 __all__ = ["Arrivals", "JobAnswers", "read_results_of"]
 
@@ -263,7 +263,7 @@ class JobAnswers:
 
     def _asks(self, frame: pd.DataFrame) -> bool:
         """Whether it can be computed what a frame's rows ask."""
-        return self._recipe.portable and all(column in frame.columns for column in self._recipe.columns)
+        return self._recipe.portable and not lacking(self._recipe.columns, frame)
 
     def _ids_for(self, frame: pd.DataFrame, same: bool | None = None) -> tuple[Any, Any]:
         """Find each row's request: by what it asks, or else by the contents that it had at submit."""
@@ -273,15 +273,15 @@ class JobAnswers:
             return self._asked()[:2]
         if self._asks(frame):
             return ids_of(frame, _lenient(recipe))
-        missing = [column for column in recipe.columns if column not in frame.columns]
+        missing = lacking(recipe.columns, frame)
         ids, fates, _ = self._asked()
         rows = self._rows()
         every = recipe.samples
-        if recipe.custom_id is not None and recipe.custom_id in frame.columns:
+        if recipe.custom_id is not None and recipe.custom_id not in missing:
             return self._by_own_ids(frame, ids, fates)
         places = np.full(len(frame), -1)
         if rows is not None and rows.columns is not None:
-            missing = rows.lacking(frame)
+            missing = lacking(rows.columns, frame)
             if not missing:
                 flat = ids.to_pylist()
                 each = [tuple(flat[n : n + every]) for n in range(0, len(flat), every)]
@@ -306,7 +306,7 @@ class JobAnswers:
         unknown = int((places < 0).sum())
         if unknown:
             why = (
-                f"the column {', '.join(map(repr, missing[:5]))} is gone"
+                f"the column {', '.join(map(repr, missing[:5]))} is gone, or stands there twice"
                 if missing
                 else "their contents are not what they were at submit"
                 if self._rows() is not None

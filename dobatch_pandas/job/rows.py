@@ -30,7 +30,7 @@ from dobatch_pandas.questions.recipe import Recipe
 
 from .folder import written_whole
 
-__all__ = ["LABEL", "RowRecord", "index_of", "labels_of"]
+__all__ = ["LABEL", "RowRecord", "index_of", "labels_of", "lacking"]
 
 LABEL = "index_"  # prefix of the columns that hold index levels
 _KEYS = ("dobatch contents", "contents, dobatch"[:16])
@@ -66,7 +66,8 @@ class RowRecord:
         known = recipe.kind == "callable" and bool(read)
         columns = [name for name in frame.columns.unique() if (name in read if known else name not in ours)]
         columns += [name for name in recipe.columns if name not in columns]
-        columns = [name for name in columns if isinstance(frame.columns.get_loc(name), int)]
+        gone = set(lacking(columns, frame))
+        columns = [name for name in columns if name not in gone]
         return cls(frame.index, columns, _hashes(frame, columns))
 
     def write(self, path: Path) -> None:
@@ -90,14 +91,6 @@ class RowRecord:
         columns = [_label_from_json(name) for name in json.loads(metadata[b"contents"])]
         hashes = np.column_stack([table[f"contents_{number}"].to_numpy() for number in range(2)])
         return cls(index_of(table), columns, hashes)
-
-    def lacking(self, frame: pd.DataFrame) -> list[Any]:
-        """Columns that were hashed and are not in a frame."""
-        return [
-            name
-            for name in self.columns or []
-            if name not in frame.columns or not isinstance(frame.columns.get_loc(name), int)
-        ]
 
     def places_of(self, frame: pd.DataFrame, ids: Any) -> npt.NDArray[np.int64]:
         """
@@ -143,6 +136,11 @@ class RowRecord:
                 places[row] = by_label[labels[row]]
 
 
+def lacking(columns: Sequence[Any], frame: pd.DataFrame) -> list[Any]:
+    """Which columns a frame does not have, or has several of."""
+    return [name for name in columns if name not in frame.columns or isinstance(frame[name], pd.DataFrame)]
+
+
 def _same(one: pd.Index, other: pd.Index) -> bool:
     return one is other or (len(one) == len(other) and bool(one.equals(other)))
 
@@ -153,8 +151,7 @@ def _same(one: pd.Index, other: pd.Index) -> bool:
 def _hashes(frame: pd.DataFrame, columns: Sequence[Any]) -> Hashes:
     found = np.zeros((len(frame), 2), np.uint64)
     for name in columns:
-        values: pd.Series = frame.iloc[:, cast(int, frame.columns.get_loc(name))]
-        content = _content(values)
+        content = _content(frame[name])
         for number, key in enumerate(_KEYS):
             with np.errstate(over="ignore"):
                 found[:, number] *= np.uint64(1_000_003)

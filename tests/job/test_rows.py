@@ -425,6 +425,28 @@ def test_a_prompt_function_is_called_once(tmp_path: Path) -> None:
     assert calls == ["a", "b"]
 
 
+@pytest.mark.parametrize("prompt", [col("text"), "Say {text}", lambda row: row["text", ""]])
+def test_columns_of_two_levels_are_known_again(prompt: Any, tmp_path: Path) -> None:
+    """
+    A frame whose columns have a second level, empty for some, has its answers as any other.
+    """
+    frame = pd.DataFrame({("text", ""): ["a", "b"], ("x", "mean"): [1, 2]})
+    job = ask(frame, prompt, tmp_path)
+    for answers in job.answers:
+        assert answers.for_frame(frame.iloc[::-1])["out"].tolist() == job.texts[::-1]
+
+
+@pytest.mark.parametrize("kind", ["template", "words", "function", "series"])
+def test_a_column_that_stands_twice_is_no_column(kind: str, jobs: dict[str, list[Asked]]) -> None:
+    """
+    Which of two columns of one name was asked nobody can say: the rows have a code, and the warning says why.
+    """
+    frame = pd.concat([jobs[kind][0].frame, jobs[kind][0].frame[["text"]].iloc[::-1]], axis=1)
+    for answers in jobs[kind][0].answers:
+        with pytest.warns(UserWarning, match="'text' is gone, or stands there twice"):
+            assert set(answers.for_frame(frame)["out_error"]) == {"row_changed"}
+
+
 def test_own_ids_tell_rows_apart(tmp_path: Path) -> None:
     """
     Where the user has given ids, they decide, whatever else of a row has changed.
