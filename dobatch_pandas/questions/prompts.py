@@ -98,7 +98,8 @@ class Field:
         """Render the field for one row, as `str.format` does."""
         if self.simple:
             return plain(values[self.columns[0]])
-        return _FORMATTER.vformat("{" + self.source + "}", (), _Native(values))
+        mine = _Native((name, values[name]) for name in self.columns)
+        return _FORMATTER.vformat("{" + self.source + "}", (), mine)
 
 
 class _Native(dict[str, Any]):

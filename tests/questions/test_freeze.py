@@ -173,6 +173,16 @@ def test_a_function_gets_the_row():
     assert asked(frame, lambda row: [{"role": "user", "content": row.text}]) == ["t"]
 
 
+def test_a_system_text_reads_only_the_columns_that_it_names():
+    """
+    What a function's rows are known by later are the columns that were read: a format in the system text adds its own.
+    """
+    read: set = set()
+    frame = pd.DataFrame({"text": ["t"], "x": [0.5], "other": ["o"]})
+    list(freeze(recipe_of(lambda row: row.text, system="About {x:.1f}"), frame, read))
+    assert read == {"text", "x"}
+
+
 def test_a_function_that_fails_is_told_for_all_its_rows():
     """
     Every row in which the function raises is named, by kind of error, after the whole frame has been seen.
