@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -25,6 +26,9 @@ NO_ROWS = "The frame has no rows."
 
 def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
     """Say what is wrong with a frame: whole columns at a time, nothing is rendered."""
+    unusable = _unusable(frame)
+    if unusable:
+        return unusable  # whatever else is asked of these fails
     problems = [] if len(frame) else [Problem(NO_ROWS)]
     for name in recipe.columns:
         if name not in frame.columns:
@@ -32,6 +36,13 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
         elif isinstance(frame[name], pd.DataFrame):
             problems.append(
                 Problem(f"{name!r} stands for several columns of the frame: give each a name of its own.")
+            )
+        elif not _is_name(name):
+            problems.append(
+                Problem(
+                    f"A column whose name is {name!r} ({type(name).__name__}) cannot be asked by name; texts, numbers and "
+                    "tuples of them can: give it another one, as df.rename(columns=...) does, or ask with a function."
+                )
             )
         elif name == recipe.custom_id:
             ids = IdFaults(recipe)
@@ -51,6 +62,39 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
     if recipe.kind == "callable" and recipe.live is None:
         problems.append(Problem("The prompt function is not kept on disk: submit the frame again."))
     return problems
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a column can be asked by this name in every later session, too: it is kept as JSON."""
+    if isinstance(name, tuple):
+        return all(map(_is_name, name))
+    if isinstance(name, (float, np.floating)):
+        return bool(np.isfinite(name))
+    # pandas takes True for a choice of rows.
+    return name is None or (isinstance(name, (str, int, np.integer)) and not isinstance(name, bool))
+
+
+def _unusable(frame: pd.DataFrame) -> list[Problem]:
+    """Arrow types that pandas holds and can do nothing else with, not even show."""
+    kinds = [(f"Column {name!r}", f"df[{name!r}]", kind) for name, kind in frame.dtypes.items()]
+    kinds += [
+        ("The index", "df.index", frame.index.get_level_values(n).dtype) for n in range(frame.index.nlevels)
+    ]
+    return [
+        Problem(
+            f"{what} is of the Arrow type {kind.pyarrow_dtype}, which pandas holds but can neither compare nor show: "
+            f"{place} = {place}.tolist() makes it one that it can."
+        )
+        for what, place, kind in kinds
+        if isinstance(kind, pd.ArrowDtype) and not _is_usable(kind)
+    ]
+
+
+def _is_usable(kind: pd.ArrowDtype) -> bool:
+    try:
+        return kind.type is not None
+    except NotImplementedError:  # string_view, list_view, run_end_encoded ...
+        return False
 
 
 def _beyond_limits(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from dobatch_pandas.endpoints import endpoint_for
 
 from .prompts import MEMBERS, Column, Template, message_templates, places_of, template
@@ -138,6 +140,8 @@ def _to_json(value: Any) -> Any:
         return {"$tuple": [_to_json(one) for one in value]}
     if isinstance(value, dict):
         return {key: _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, np.generic):  # the name of a column, as an index of numbers has it
+        return value.item()
     return [_to_json(one) for one in value] if isinstance(value, list) else value
 
 

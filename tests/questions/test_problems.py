@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from questions.recipes import MODEL, asked, problems, recipe_of
 
 from dobatch_pandas.questions.freeze import freeze
 from dobatch_pandas.questions.problems import frame_problems
 from dobatch_pandas.questions.prompts import col
+from dobatch_pandas.questions.recipe import Recipe
 
 
 def test_an_unknown_column_names_the_nearest():
@@ -52,6 +56,58 @@ def test_odd_labels_are_columns_too():
     assert "several columns" in problems(deep, "{x}")
     assert "several columns" in problems(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
     assert "The columns are 0." in problems(pd.DataFrame({0: ["a"]}))
+
+
+@pytest.mark.parametrize(
+    "name", [1, np.int64(1), 2.5, np.float32(0.5), None, np.str_("b"), ("a", np.int64(3))]
+)
+def test_a_name_that_later_sessions_can_read_is_a_columns(name):
+    """
+    Whatever `df.columns` gives as a label is that column's name, in this session and in every later one.
+    """
+    frame = pd.DataFrame([["said"]])
+    frame.columns = pd.Index([name], dtype=object, tupleize_cols=False)
+    recipe = recipe_of(col(name), custom_id=name)
+    assert not problems(frame, col(name))
+    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    [batch] = freeze(again, frame)
+    assert "said" in str(batch.to_pylist())
+
+
+@pytest.mark.parametrize(
+    "name", [float("nan"), float("inf"), True, pd.Timestamp("2026-01-01"), b"x", ("a", b"x")]
+)
+def test_a_name_that_no_later_session_could_read_is_said(name):
+    """
+    Labels that JSON has no word for cannot be asked by name; the message says what to do.
+    """
+    frame = pd.DataFrame([["said"]])
+    frame.columns = pd.Index([name], dtype=object, tupleize_cols=False)
+    assert "cannot be asked by name" in problems(frame, col(name))
+    assert not problems(frame, lambda row: row[name])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string_view(), pa.binary_view(), pa.list_view(pa.int8()), pa.run_end_encoded(pa.int32(), pa.int8())],
+)
+def test_an_arrow_type_that_pandas_only_holds_is_said(kind):
+    """
+    pandas cannot show such a column, nor compare its values: nothing is asked of it, and the message has the cure.
+    """
+    ends = pa.array([2], pa.int32())
+    held = (
+        pa.RunEndEncodedArray.from_arrays(ends, pa.nulls(1, pa.int8()))
+        if "run" in str(kind)
+        else pa.nulls(2, kind)
+    )
+    values = pd.arrays.ArrowExtensionArray(pa.chunked_array([held]))
+    frame = pd.DataFrame({"text": ["a", "b"], "odd": values})
+    assert f"Column 'odd' is of the Arrow type {kind}" in problems(frame, "{text}")
+    frame["odd"] = frame["odd"].tolist()
+    assert not problems(frame, "{text}")
+    frame.index = pd.Index(values)
+    assert f"The index is of the Arrow type {kind}" in problems(frame, "{text}")
 
 
 def test_an_empty_frame_is_said():
