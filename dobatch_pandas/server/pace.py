@@ -10,8 +10,9 @@ from .shapes import Reply, error_reply
 
 __all__ = ["NotNow", "Pace"]
 
-# Seconds between two looks whether a model that is away has come back.
-_LONGEST = 5.0
+# Seconds between two looks whether a model that is away has come back, where it does not say; and the least,
+# where it does: some say 0, again and again.
+_LONGEST, _SHORTEST = 5.0, 0.25
 
 
 class NotNow(Exception):
@@ -90,7 +91,7 @@ class Pace:
         pause = trouble.retry_after
         if pause is None:
             # Jitter keeps servers behind one model from coming back all at once.
-            pause = min(0.25 * 2.0**self._pauses, _LONGEST) * (0.75 + random.random() / 2)
+            pause = min(_SHORTEST * 2.0**self._pauses, _LONGEST) * (0.75 + random.random() / 2)
         self._pauses = min(self._pauses + 1, 10)
         self._since = now
-        self._until = max(self._until, now + min(max(pause, 0.0), 3600.0))
+        self._until = max(self._until, now + min(max(_SHORTEST, pause), 3600.0))

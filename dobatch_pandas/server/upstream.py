@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import re
@@ -28,18 +29,22 @@ __all__ = ["UpstreamModel"]
 _HOLDS = {CHAT: "choices", RESPONSES: "output", EMBEDDINGS: "data", MESSAGES: "content"}
 _LONGEST = 256_000_000
 # Nobody is at home: it is loading, restarting, overloaded, or only its proxy answers.
-_AWAY = {429, 502, 503, 529}
+_AWAY = {429, 502, 503, 521, 522, 523, 529}
 # Failures that asking again does not change.
 _FINAL = {501, 505}
 _NO_ROUTE = {404, 405, 501}
 
 
 class _Broken(Exception):
-    """An answer that did not come whole; the next may. Silence until the timeout is tried once more only."""
+    """
+    An answer that did not come whole; the next may.
 
-    def __init__(self, message: str, silent: bool = False) -> None:
+    ``silent`` until the timeout, which is tried once more only; or ``cut`` before a byte of it came.
+    """
+
+    def __init__(self, message: str, *, silent: bool = False, cut: bool = False) -> None:
         super().__init__(message)
-        self.silent = silent
+        self.silent, self.cut = silent, cut
 
 
 class _OtherShape(Reply):
@@ -93,6 +98,8 @@ class UpstreamModel(AsyncModel):
         self._outward = Outward()
         # Endpoints that are known to be there, or not, for a model.
         self._has: dict[tuple[str, str], bool] = {}
+        # When it last answered anything.
+        self._heard = float("-inf")
 
     async def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
@@ -197,6 +204,7 @@ class UpstreamModel(AsyncModel):
     async def _post(self, endpoint: str, body: dict[str, Any]) -> Reply:
         content = to_json(body)
         reply = error_reply(endpoint, 502, "The upstream server was not asked")
+        begun, cut = time.monotonic(), False
         for attempt in range(self._attempts):
             if attempt:
                 await asyncio.sleep(min(0.25 * 2.0 ** (attempt - 1), 10.0) * (0.5 + random.random()))
@@ -204,10 +212,11 @@ class UpstreamModel(AsyncModel):
                 response = await self._request("POST", endpoint, content)
                 reply = _reply(endpoint, response.status, await self._read(response))
             except _Broken as problem:
-                reply = error_reply(endpoint, 502, str(problem))
+                reply, cut = error_reply(endpoint, 502, str(problem)), problem.cut
                 if problem.silent and attempt:
                     break
                 continue
+            cut = False
             if response.status in _AWAY and not _quota(reply):
                 raise _not_now(response, reply)
             problem_of_answer = _lacks(endpoint, reply)
@@ -216,9 +225,19 @@ class UpstreamModel(AsyncModel):
                 if isinstance(reply, _OtherShape):
                     break
                 continue
-            if reply.status < 500 or reply.status in _FINAL:
+            if (reply.status < 500 and reply.status != 408) or reply.status in _FINAL:
                 return reply
+        if cut and self._heard < begun and not await self._is_there():
+            raise NotNow(f"{self._base} takes connections, and cuts them", 503)
         return reply
+
+    async def _is_there(self) -> bool:
+        """Whether anything is answered: what forwards a port may take connections for a server that is not up yet."""
+        try:
+            (await self._request("GET", "/v1/models", None, timeout=5.0)).close()
+        except _Broken as problem:
+            return not problem.cut
+        return True
 
     async def _request(
         self,
@@ -234,7 +253,7 @@ class UpstreamModel(AsyncModel):
         )
         silence = self._timeout if timeout is None else timeout
         try:
-            return await self._outward.request(
+            response = await self._outward.request(
                 method,
                 self._base + endpoint.removeprefix("/v1"),
                 headers,
@@ -242,12 +261,15 @@ class UpstreamModel(AsyncModel):
                 silence,
                 whole=whole,
             )
+            self._heard = time.monotonic()
+            return response
         except AWAY as problem:
             raise NotNow(f"{self._base} does not answer: {words_of(problem)}", 503) from None
         except asyncio.TimeoutError:
             raise _Broken(f"The upstream server did not answer in {silence:g} s", silent=True) from None
         except (aiohttp.ClientError, ValueError) as problem:
-            raise _Broken(f"The upstream server did not answer: {words_of(problem)}") from None
+            cut = isinstance(problem, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+            raise _Broken(f"The upstream server did not answer: {words_of(problem)}", cut=cut) from None
         except OSError as problem:
             # Such as no descriptor that is left for a socket.
             raise NotNow(f"{self._base} cannot be asked: {problem}", 503) from None
@@ -284,19 +306,27 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, Non
 def _not_now(response: aiohttp.ClientResponse, reply: Reply) -> NotNow:
     error = reply.body.get("error")
     said = error.get("message") if isinstance(error, Mapping) else None
-    after: float | None
+    return NotNow(
+        f"{response.status} {said or reply.body}",
+        response.status,
+        _seconds(response.headers.get("retry-after", "")),
+    )
+
+
+def _seconds(after: str) -> float | None:
+    """The seconds of a `retry-after`; None where it says nothing that can be waited for."""
     try:
-        after = float(response.headers.get("retry-after", ""))
+        seconds = float(after)
     except ValueError:
-        after = _seconds_until(response.headers.get("retry-after"))
-    return NotNow(f"{response.status} {said or reply.body}", response.status, after)
+        return _seconds_until(after)
+    return seconds if math.isfinite(seconds) else None
 
 
-def _seconds_until(date: str | None) -> float | None:
+def _seconds_until(date: str) -> float | None:
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(0.0, parsedate_to_datetime(date or "").timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
     except (TypeError, ValueError):
         return None
 

@@ -20,7 +20,7 @@ class Call:
 
     @property
     def text(self) -> str:
-        return self.body["messages"][-1]["content"]
+        return self.body["messages"][-1]["content"] if "messages" in self.body else ""
 
 
 def chat(text: Any, finish: str = "stop", **message: Any) -> dict[str, Any]:

@@ -140,8 +140,13 @@ def test_hours_of_silence_are_one_rows_error(serve, stub):
         (502, b"<html>Bad Gateway</html>"),
         (429, {"error": {"message": "slow down"}}),
         (429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "0"}),
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "-3"}),
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "nan"}),
+        (429, {"error": {"message": "slow down"}}, {"Retry-After": "inf"}),
+        (521, b"<html>Web server is down</html>"),
     ],
-    ids=["loading", "gateway", "429", "429 with retry-after"],
+    ids=lambda away: " ".join([str(away[0]), *(away[2].values() if len(away) > 2 else ())]),
 )
 def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     """
@@ -155,6 +160,8 @@ def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     assert requests.get(f"{api.url}/health", timeout=30).json() == {"status": "waiting"}
     answer = api.call("POST", CHAT, json={"model": "m", "messages": TURNS})
     assert (answer.status_code, "retry-after" in answer.headers) == (away[0], True)
+    # A storm would be hundreds of calls in this time.
+    threading.Event().wait(0.3)
     stormed = len(upstream.calls)
     ready.set()
     assert api.until(batch_id, "completed")["request_counts"]["completed"] == 20
@@ -172,6 +179,29 @@ def test_a_batch_waits_for_a_server_that_does_not_listen_yet(serve, stub):
     eventually(lambda: "refused" in str(api.server._running().executor.troubles))
     upstream.listen()
     assert api.until(batch_id, "completed")["request_counts"] == {"total": 10, "completed": 10, "failed": 0}
+
+
+def test_a_port_that_cuts_every_connection_is_a_server_that_is_not_up(serve, stub):
+    """
+    As a container's port does while the container starts: no row fails for it.
+    """
+    up = threading.Event()
+    upstream = stub(lambda call: _echo(call) if up.is_set() and call.method == "POST" else None)
+    api = serve(UpstreamModel(upstream.url, attempts=2))
+    batch_id = api.create(chat_lines(40))
+    eventually(lambda: "cuts them" in str(api.server._running().executor.troubles))
+    up.set()
+    assert api.until(batch_id, "completed")["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
+
+
+def test_a_gateway_that_lost_its_patience_is_asked_again(serve, stub):
+    """
+    A 408 is not the request's fault.
+    """
+    seen = []
+    upstream = stub(lambda call: _echo(call) if seen else (seen.append(call), (408, b"Request Timeout"))[1])
+    api = serve(upstream.url)
+    assert api.until(api.create(chat_lines(1)), "completed")["request_counts"]["completed"] == 1
 
 
 def test_waiting_ends_with_the_window_or_a_cancel(serve, stub):
