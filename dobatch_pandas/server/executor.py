@@ -138,7 +138,8 @@ class Executor:
     def _notify(self) -> None:
         """There may be something to do; called with the lock held."""
         self._wake.notify()
-        if self._loop is not None and not self._due:
+        # At the end the loop goes: calling it would begin another.
+        if self._loop is not None and not self._due and not self._stopping.is_set():
             self._due = True
             self._loop.call(self._begin)
 

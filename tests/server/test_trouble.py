@@ -283,6 +283,22 @@ def test_an_upstream_that_hangs_does_not_hold_up_the_end(stub, tmp_path):
     assert len(upstream.calls) == 14
 
 
+def test_nothing_runs_on_after_the_end(stub):
+    """
+    A server that was stopped with requests at its model leaves no thread behind.
+    """
+    over = threading.Event()
+    upstream = stub(lambda call: over.wait(30) and None)
+    before = set(threading.enumerate())
+    server = LocalServer(upstream.url, concurrency=4, rate_limit=None).start()
+    Api(server).create(chat_lines(8))
+    eventually(lambda: upstream.now == 4)
+    server.stop(patience=0.1)
+    left = [one.name for one in set(threading.enumerate()) - before if one.name.startswith("dobatch")]
+    over.set()
+    assert not left
+
+
 @pytest.mark.parametrize("model", ["stub", "function"])
 def test_real_time_calls_go_on_while_answers_cannot_be_written(serve, stub, tmp_path, monkeypatch, model):
     """
