@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator
@@ -189,11 +190,9 @@ class Service:
     async def list_batches(self, request: Request) -> Response:
         """GET /v1/batches"""
         query = request.query_params
-        try:
-            limit = int(query.get("limit", "20").encode("ascii"))
-        except ValueError:
-            limit = 0
-        if not 1 <= limit <= 100:
+        limit = query.get("limit", "20")
+        # Other alphabets have digits too, and Python's numbers underscores, signs and blanks.
+        if not re.fullmatch("[1-9][0-9]?|100", limit):
             raise ApiProblem(400, "limit must be a number from 1 to 100")
         status, known = query.get("status"), statuses(self.options.wire)
         if status is not None and status not in known:
@@ -202,7 +201,7 @@ class Service:
         cursor = read_cursor(after, self.options.wire) if after is not None else None
         if after is not None and not cursor:
             raise ApiProblem(400, "after is not a cursor of this list")
-        page = self._page(limit, cursor, status)
+        page = self._page(int(limit), cursor, status)
         if page is None:
             raise ApiProblem(400, "after is not a cursor of this list")
         batches, more = page

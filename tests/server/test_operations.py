@@ -131,7 +131,16 @@ def test_an_empty_list_has_null_ids(api):
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": 0}, {"limit": 101}, {"limit": "x"}, {"after": "nobody"}, {"status": "warm"}]
+    "query",
+    [
+        *(
+            {"limit": limit}
+            for limit in (0, 101, -1, "x", "", "\u0663", "\u00b2", "1_0", "+5", " 5", "5\n", "9" * 5000)
+        ),
+        {"after": "nobody"},
+        {"status": "warm"},
+    ],
+    ids=lambda query: ascii(query)[:30],
 )
 def test_the_list_refuses_what_is_not_documented(api, query):
     """
