@@ -2,8 +2,10 @@
 A long day of the server, by hand: many lines, faults, kills, idle connections, few descriptors, a small disk.
 
     python tests/benchmarks/soak_server.py --lines 1000000 --batches 20 --kills 5 --disk 64
+    python tests/benchmarks/soak_server.py --lines 100000 --concurrency 64 --only-lines
 
-Prints seconds, memory, and whether every id came back once. `--disk` (megabytes; Linux, root) fills a small disk with
+Prints seconds, memory, and whether every id came back once. With `--concurrency` the model is a server of its own (the
+stand-in of upstream_server.py), asked so many requests at once; then it is counted too how many it got. `--disk` (megabytes; Linux, root) fills a small disk with
 a batch of its own, makes room again, and counts its rows.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import multiprocessing
 import resource
 import socket
 import subprocess
@@ -26,6 +29,7 @@ import requests
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from server.driver import Api, jsonl
 from server.remote import Remote
+from upstream_server import stand_in
 
 
 def lines_of(batch: int, count: int) -> list[dict]:
@@ -59,10 +63,18 @@ def patient(call):
             time.sleep(0.2)
 
 
-def soak(lines: int, batches: int, kills: int) -> None:
+def soak(lines: int, batches: int, kills: int, concurrency: int) -> None:
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
+        options = ["--token", "soak", "--rate-limit", "none"]
+        if not concurrency:
+            options += ["--fail-share", "0.02"]
+        else:
+            pipe, theirs = multiprocessing.Pipe()
+            model = multiprocessing.Process(target=stand_in, args=[0.0, theirs], daemon=True)
+            model.start()
+            stack.callback(model.terminate)
+            options += ["--model", f"http://127.0.0.1:{pipe.recv()}/v1", "--concurrency", str(concurrency)]
         started = time.monotonic()
-        options = ("--token", "soak", "--rate-limit", "none", "--fail-share", "0.02")
         remote = stack.enter_context(Remote(home, *options, "--fault", "create_batch:status=503,times=2"))
         api, each = Api(remote), lines // batches
         ids = []
@@ -107,6 +119,10 @@ def soak(lines: int, batches: int, kills: int) -> None:
             f"batches in which not every id came once: {wrong}; MB at each tenth of the lines: {' '.join(tenths)}",
             flush=True,
         )
+        if concurrency:
+            pipe.send(None)
+            count, rate = pipe.recv()
+            print(f"asked of the model again: {count - lines:,} requests; {rate:,.0f} a second", flush=True)
 
 
 def crowd() -> None:
@@ -169,10 +185,13 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--disk", type=int, default=0)
+    parser.add_argument("--concurrency", type=int, default=0)
+    parser.add_argument("--only-lines", action="store_true")
     args = parser.parse_args()
     if args.lines:
-        soak(args.lines, args.batches, args.kills)
-    crowd()
+        soak(args.lines, args.batches, args.kills, args.concurrency)
+    if not args.only_lines:
+        crowd()
     if args.disk:
         small_disk(args.disk)
 

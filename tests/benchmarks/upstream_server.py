@@ -43,7 +43,7 @@ _ANSWER = json.dumps(
 
 
 def stand_in(seconds: float, pipe: Any) -> None:
-    """Answers every POST after so many seconds; tells over the pipe, when asked, the rate since it was asked last."""
+    """Answers every POST after so many seconds; tells over the pipe, when asked, how many since, and their rate."""
     import httptools
     import uvloop
 
@@ -73,7 +73,7 @@ def stand_in(seconds: float, pipe: Any) -> None:
 
         def told() -> None:
             pipe.recv()
-            pipe.send((len(times) - 1) / (times[-1] - times[0]))
+            pipe.send((len(times), (len(times) - 1) / (times[-1] - times[0])))
             times.clear()
 
         loop.add_reader(pipe.fileno(), told)
@@ -111,7 +111,7 @@ def compare(seconds: float, concurrency: int, count: int, rounds: int) -> None:
 
     def rate() -> float:
         pipe.send(None)
-        return float(pipe.recv())
+        return float(pipe.recv()[1])
 
     def processor() -> float:
         """Seconds of `dobatch serve` so far."""
