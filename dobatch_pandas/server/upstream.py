@@ -98,8 +98,8 @@ class UpstreamModel(AsyncModel):
         self._outward = Outward()
         # Endpoints that are known to be there, or not, for a model.
         self._has: dict[tuple[str, str], bool] = {}
-        # When it last answered anything.
-        self._heard = float("-inf")
+        # When it last answered anything, and when it was last seen to cut whatever comes.
+        self._heard = self._cut = float("-inf")
 
     async def answer(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """See `Model.answer`."""
@@ -228,6 +228,9 @@ class UpstreamModel(AsyncModel):
             if (reply.status < 500 and reply.status != 408) or reply.status in _FINAL:
                 return reply
         if cut and self._heard < begun and not await self._is_there():
+            self._cut = time.monotonic()
+        # It may have come up since, for others first.
+        if cut and self._cut > begun:
             raise NotNow(f"{self._base} takes connections, and cuts them", 503)
         return reply
 

@@ -194,6 +194,30 @@ def test_a_port_that_cuts_every_connection_is_a_server_that_is_not_up(serve, stu
     assert api.until(batch_id, "completed")["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
 
 
+def test_a_row_that_is_cut_while_others_are_answered_already_is_not_to_blame(serve, stub):
+    """
+    The port came up between its last try and theirs.
+    """
+    tries: list[str] = []
+    up, answered = threading.Event(), threading.Event()
+
+    def answer(call):
+        tries.append(call.text)
+        if call.text in ("text 0", "text 1") and tries.count(call.text) == 2:
+            (answered if call.text == "text 0" else up).wait(120)
+            return _echo(call) if call.text == "text 1" else None
+        return _echo(call) if up.is_set() and call.method == "POST" else None
+
+    upstream = stub(answer)
+    api = serve(UpstreamModel(upstream.url, attempts=2))
+    batch_id = api.create(chat_lines(3))
+    eventually(lambda: "cuts them" in str(api.server._running().executor.troubles))
+    up.set()
+    eventually(lambda: api.batch(batch_id)["request_counts"]["completed"] >= 1)
+    answered.set()
+    assert api.until(batch_id, "completed")["request_counts"]["completed"] == 3
+
+
 def test_a_gateway_that_lost_its_patience_is_asked_again(serve, stub):
     """
     A 408 is not the request's fault.
