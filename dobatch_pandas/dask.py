@@ -24,12 +24,13 @@ from .questions.build import build_recipe
 from .questions.options import door, sorted_out
 from .questions.problems import frame_problems
 from .questions.recipe import Recipe
+from .service import Client
 
 try:
     from dask.dataframe.extensions import register_dataframe_accessor
     from dask.delayed import delayed
 
-    from .job.cluster import look_at_workers, prepare
+    from .job.cluster import count_calls, look_at_workers, prepare
     from .job.on_worker import Asker, answers, join
 except ImportError as error:
     raise MissingExtra("df.dobatch on Dask frames", "dask") from error
@@ -180,7 +181,6 @@ class DaskDobatchAccessor:
             How many rows, from the first on.
         {options}
         """
-        from .service import Client
         from .trial import run_trial
 
         asked, sending = sorted_out(
@@ -217,6 +217,7 @@ class DaskDobatchAccessor:
                 f"A job is needed, not {type(job).__name__}: ddf.dobatch.submit(...) returns one."
             )
         state, cluster = job.for_cluster(wait)
+        count_calls(Client(retries=0))
         recipe = cluster.recipe
         asker = delayed(Asker.here(recipe), pure=False)
         stored = {one.number: one for one in cluster.stored(state, state.parts)}

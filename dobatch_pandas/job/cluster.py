@@ -56,7 +56,7 @@ from .on_worker import Asker, Fetched, Ids, Stored, Told, hex_of, keys_of_hex
 from .result_files import Tally
 from .store import store_at
 
-__all__ = ["ClusterJob", "Prepared", "compute", "prepare", "remember"]
+__all__ = ["ClusterJob", "Prepared", "compute", "count_calls", "prepare", "remember"]
 
 ROWS_A_BUCKET = 500_000  # ids that are compared with each other in one task
 TOLD = 20  # problems that are told
@@ -157,6 +157,26 @@ def look_at_workers(asker: Asker) -> None:
             f"{', '.join(some[:5])}{' ...' if len(some) > 5 else ''}: {w}" for w, some in wrong.items()
         )
         raise ConfigurationError(f"Not every worker can work for this job, and nothing is sent: {listed}")
+
+
+def count_calls(client: Client) -> None:
+    """Have this process count the calls that workers make by themselves, and let them through one by one, as its own."""
+    cluster = _distributed()
+    if cluster is None:
+        return
+    from distributed import Queue
+
+    async def asked(event: Any) -> None:
+        answer, stay_away = event[1]
+        if stay_away:
+            client.stay_away(stay_away)
+        queue: Any = await Queue(answer, client=cluster)  # type: ignore[no-untyped-call]
+        await queue.put(client.turn_now())
+        queue.close()
+
+    topic = on_worker.turns_at(client.base_url)
+    on_worker.counted_here.add(topic)
+    cluster.subscribe_topic(topic, asked)
 
 
 # -- what is asked

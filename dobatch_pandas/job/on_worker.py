@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -31,7 +32,15 @@ from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.keyset import HEX_DIGITS, keys_of, mixed
 from dobatch_pandas.codes import Fate
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import ConfigurationError, InputError, MissingExtra, NotReady, ObjectGone, Problem
+from dobatch_pandas.errors import (
+    ConfigurationError,
+    InputError,
+    MissingExtra,
+    NotReady,
+    ObjectGone,
+    Problem,
+    TooManyRequests,
+)
 from dobatch_pandas.estimate import Estimator, Sums
 from dobatch_pandas.questions.freeze import freeze
 from dobatch_pandas.questions.problems import NO_ROWS, frame_problems
@@ -140,6 +149,56 @@ def _where() -> str:
         return f"Worker {get_worker().address}"
     except (ImportError, ValueError):
         return "This process"
+
+
+HEARD = 10.0  # seconds in which a client that listens has answered
+ASKED_AGAIN = 5.0  # seconds after which a worker asks again whether it is its turn, at the latest
+BUSY = 10  # times that the service may say so to one worker
+
+counted_here: set[str] = set()
+"""Topics for whose askers this process counts: workers in it count their calls as its own."""
+
+
+def turns_at(base_url: str) -> str:
+    """Return the topic under which workers ask for their turn to call a service."""
+    return f"dobatch-turns {base_url}"
+
+
+def wait_for_turn(asker: Asker, stay_away: float = 0.0) -> None:
+    """
+    Wait until the client's process lets a call through: the service's limits are the whole cluster's, and it counts them.
+
+    Where no client listens any more, this process's own limits hold.
+
+    Parameters
+    ----------
+    asker : Asker
+    stay_away : float
+        Seconds for which the service has said that no call is to be made.
+    """
+    try:
+        from distributed import Queue, get_worker
+
+        worker = get_worker()
+    except (ImportError, ValueError):
+        return  # the client's own process, or a thread of it
+    topic = turns_at(asker.base_url)
+    if topic in counted_here:
+        return
+    answer: Any = Queue()  # type: ignore[no-untyped-call]
+    try:
+        while True:
+            worker.log_event(topic, (answer.name, stay_away))
+            try:
+                seconds = answer.get(timeout=HEARD)
+            except TimeoutError:
+                return
+            if not seconds:
+                return
+            time.sleep(min(seconds, ASKED_AGAIN))
+            stay_away = 0.0
+    finally:
+        answer.close()
 
 
 def or_fault(task: Callable[P, T]) -> Callable[P, T | Fault]:
@@ -496,6 +555,18 @@ def _downloaded(part: Stored, folder: Path, asker: Asker) -> list[Path]:
         return files
 
 
+def _in_turn(part: Stored, folder: Path, asker: Asker) -> list[Path]:
+    """Bring in the files of a batch when it is this worker's turn; a service that is too busy is asked again."""
+    stay_away = 0.0
+    for _ in range(BUSY):
+        wait_for_turn(asker, stay_away)
+        try:
+            return _downloaded(part, folder, asker)
+        except TooManyRequests as busy:
+            stay_away, last = busy.retry_after or 1.0, busy
+    raise last
+
+
 def answers(part: Stored, asker: Asker) -> Answers:
     """Bring in the answers of a part."""
     missing = hex_of(np.frombuffer(part.missing, np.uint64).reshape(-1, 2))
@@ -505,7 +576,7 @@ def answers(part: Stored, asker: Asker) -> Answers:
     with tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
         target = Path(folder, "results.parquet")
         if not _from_store(part, target, asker):
-            files = _downloaded(part, Path(folder), asker)
+            files = _in_turn(part, Path(folder), asker)
             ids = [_ids_of(file, asker.recipe) for file in files]
             asked = pa.concat_arrays([*ids, missing]).unique()
             _read(target, files, asked, part, asker.recipe)

@@ -167,6 +167,10 @@ class Caller:
         if not self._limiter.wait(self._budget):
             raise _out_of_turns(self._limiter.delay(), "have another machine call")
 
+    def turn_now(self) -> float:
+        """Count a call that another machine makes and return 0, or else the seconds until there may be a turn for it."""
+        return 0.0 if self._limiter.wait(0.0) else max(self._limiter.delay(), 0.01)
+
     def stay_away(self, seconds: float) -> None:
         """Let no call through for so long."""
         self._limiter.close_for(seconds)

@@ -420,6 +420,10 @@ class Client:
         """Wait until one more call may be made, and count it: another machine makes it."""
         self._caller.turn()
 
+    def turn_now(self) -> float:
+        """Count a call that another machine makes and return 0, or else the seconds until there may be a turn for it."""
+        return self._caller.turn_now()
+
     def stay_away(self, seconds: float) -> None:
         """Let no call through for so long: the service has told another machine so."""
         self._caller.stay_away(seconds)

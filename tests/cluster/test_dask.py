@@ -15,6 +15,7 @@ from dobatch_pandas.endpoints import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import BudgetExceeded, ConfigurationError, DobatchError, InputError
 from dobatch_pandas.job import on_worker
+from dobatch_pandas.service import limiter
 
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
 dd = pytest.importorskip("dask.dataframe")
@@ -109,6 +110,57 @@ def test_a_partition_fetches_only_the_results_that_its_rows_need(cluster, server
     before = list(server.calls).count("get_results")
     assert len(joined.partitions[2].compute()) == 50
     assert list(server.calls).count("get_results") - before == 1
+
+
+def test_calls_of_a_joined_frame_are_counted_by_the_client(cluster, server, small_parts):
+    """
+    The service's limits are the cluster's: workers that bring answers make no call that the client does not count.
+    """
+    refused = threading.Event()
+
+    class Limiter(limiter.Limiter):
+        def wait(self, timeout=None):
+            let_through = super().wait(timeout)
+            if not let_through:
+                refused.set()
+            return let_through
+
+    ddf = dd.from_pandas(rows(distinct=ROWS), npartitions=8, sort=True)
+    job = ddf.dobatch.submit("Say {text}", model="echo").wait()
+    joined = ddf.dobatch.join(job)
+    before = len(server.calls)
+    [host] = limiter._limiters
+    limiter._limiters[host] = Limiter(((3, 3600.0),))
+    computed = cluster.compute(joined)
+    assert refused.wait(120)
+    assert [call for call in list(server.calls)[before:] if call != "download"].count("get_results") <= 3
+    assert not computed.done()
+    limiter._limiters[host] = counting = Limiter(((1000, 3600.0),))
+    out = computed.result(timeout=120)
+    assert (out["response"] == "Say " + out["text"]).all()
+    assert list(server.calls)[before:].count("get_results") == 3 + len(counting._calls) == 8
+
+
+def test_a_service_that_is_too_busy_is_asked_again_by_workers(cluster, server):
+    """
+    Told to stay away, a worker tells the client, and the answers come when they may.
+    """
+    ddf = frame()
+    job = ddf.dobatch.submit("Say {text}", model="echo").wait()
+    server.faults.add("get_results", status=429, times=2)
+    out = ddf.dobatch.join(job).compute()
+    assert (out["response"] == "Say " + out["text"]).all()
+
+
+def test_without_a_client_that_listens_a_worker_keeps_to_its_own_limits(cluster, server, monkeypatch):
+    """
+    Answers come all the same, after a while.
+    """
+    monkeypatch.setattr(dobatch_pandas.dask, "count_calls", lambda client: None)
+    ddf = frame(2)
+    job = ddf.dobatch.submit("Say {text}", model="echo").wait()
+    out = ddf.dobatch.join(job).compute()
+    assert (out["response"] == "Say " + out["text"]).all()
 
 
 def test_rows_that_ask_something_else_now_have_row_changed(here, server):
