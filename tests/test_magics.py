@@ -111,7 +111,7 @@ def test_jobs_are_listed_attached_and_cancelled(shell: Any, server: Any) -> None
     assert shell.user_ns["again"].id == first.id
     first.sent()
     assert shell.run_cell(f"%dobatch cancel {first.id}").success
-    first.wait(60)
+    first.wait(120)
     assert first.status == "cancelled"
     assert [batch.status for batch in server.batches] == ["cancelled"]
 

@@ -7,12 +7,12 @@ import os
 import re
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 
@@ -55,10 +55,7 @@ class Place:
 
     def let_it_end(self):
         self.server.release()
-        end = time.monotonic() + 30
-        while self.server.batches[0].status != "completed":
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        eventually(lambda: self.server.batches[0].status == "completed")
 
     def answered(self):
         frame = pd.read_csv(self.answers)
@@ -101,9 +98,7 @@ def test_the_cron_script_sends_again_what_was_not_run(place):
     place.server.advance(25 * 3600)
     place.server.release()
     assert "sending them again" in place.shell("sh ./nightly.sh").stdout
-    end = time.monotonic() + 30
-    while not (done := place.shell("sh ./nightly.sh")).stdout.startswith("answers.csv is ready"):
-        assert time.monotonic() < end, done.stderr
+    eventually(lambda: place.shell("sh ./nightly.sh").stdout.startswith("answers.csv is ready"))
     assert place.answered()
 
 

@@ -258,7 +258,7 @@ def test_a_few_are_asked_at_the_same_time():
     """
     Four slow answers take the time of one.
     """
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=120)
 
     def wait(body):
         together.wait()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints import OPENAI
@@ -324,7 +324,7 @@ def test_cancel_ends_it_and_rows_say_so(here, serve):
     serve(model=_slow)
     ddf = frame()
     job = ddf.dobatch.submit("Say {text}", model="echo")
-    _until(lambda: len(job.batches) and job.batches["batch_id"].notna().any())
+    eventually(lambda: len(job.batches) and job.batches["batch_id"].notna().any())
     job.cancel().wait()
     out = ddf.dobatch.join(job).compute()
     assert job.status == "cancelled"
@@ -334,13 +334,6 @@ def test_cancel_ends_it_and_rows_say_so(here, serve):
 def _slow(body, endpoint):
     time.sleep(0.05)
     return body["messages"][-1]["content"]
-
-
-def _until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
 
 
 def test_answers_can_be_joined_to_pandas_too_and_rows_live_in_the_dask_frame(here, server):

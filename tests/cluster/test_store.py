@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.errors import ConfigurationError, JobFailed
@@ -64,20 +65,10 @@ def _left_before_its_results(server, home, store):
     server.faults.add("get_results", status=503, times=None)
     job = frame().dobatch.submit("Say {text}", model="echo")
     mirrored = JobFolder(store / job.id / "job")
-    _until(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
+    eventually(lambda: [part.state for part in mirrored.journal().load().parts.values()] == ["ended"])
     close_home(home)
     server.faults.clear()
     return job.id, mirrored
-
-
-def _until(condition, seconds=30.0):
-    import threading
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
 
 
 def test_what_the_store_has_tells_of_no_part_that_it_lacks(tmp_path):
@@ -117,7 +108,7 @@ def test_a_file_that_is_lost_is_told_and_not_waited_for(here, server, home, tmp_
     mirrored.part_manifest(0).unlink()
     dobatch.configure(home=tmp_path / "other")
     with pytest.raises(JobFailed, match=r"manifest-00000\.parquet is gone"):
-        dobatch.attach(job_id).wait(timeout=30)
+        dobatch.attach(job_id).wait(timeout=120)
     close_home(tmp_path / "other")
 
 

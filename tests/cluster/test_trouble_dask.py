@@ -107,7 +107,7 @@ def test_a_client_that_dies_is_followed_by_another(server, home, phase):
     gone, watcher = killed_when(lambda: phase in server.calls, client.pid)
     try:
         job_id = client.stdout.readline().strip()
-        client.wait(60)
+        client.wait(120)
     finally:
         gone.set()
         watcher.join()

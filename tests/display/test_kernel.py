@@ -61,7 +61,7 @@ class Kernel:
         """Collect messages up to the first that meets a condition; `queue.Empty` where none does in time."""
         said: list[dict[str, Any]] = []
         while not said or not condition(said[-1]):
-            said.append(self.client.get_iopub_msg(timeout=20))
+            said.append(self.client.get_iopub_msg(timeout=120))
             state = said[-1]["content"].get("data", {}).get("state", {})
             if state.get("_model_name") == "ButtonModel":
                 self.buttons[state["description"]] = said[-1]["content"]["comm_id"]

@@ -58,7 +58,7 @@ def test_the_same_judgement_again_is_the_same_job(judging):
     Run All asks nothing twice: the judgement finds its job.
     """
     first = judge(frame(), "question", "It is right.", model="gpt-4.1-mini")
-    first.wait(30)
+    first.wait(120)
     assert judge(frame(), "question", "It is right.", model="gpt-4.1-mini").id == first.id
 
 
@@ -67,7 +67,7 @@ def test_scores_are_numbers(judging):
     With a scale the column is Int64, ready for means and plots.
     """
     job = judge(frame(), "question", model="gpt-4.1-mini", scale=(1, 5))
-    scores = job.wait(30).result()["judge"]
+    scores = job.wait(120).result()["judge"]
     assert str(scores.dtype) == "Int64"
     assert scores.dropna().tolist() == [4, 4]
 
@@ -77,7 +77,7 @@ def test_a_biased_judge_is_found_out_by_asking_both_orders(judging):
     The model that always prefers what stands first has no winner to offer.
     """
     job = judge(frame(), "question", versus="other", model="gpt-4.1-mini", into="duel")
-    found = pairwise(job.wait(30), names=("answer", "other"))
+    found = pairwise(job.wait(120), names=("answer", "other"))
     assert found.rows.index.tolist() == ["a", "a", "c"]
     assert found.counts.to_dict() == {"answer": 0, "other": 0, "tie": 0, "inconsistent": 2, "failed": 1}
     assert found.position_bias == 1.0

@@ -580,7 +580,7 @@ def test_a_forked_child_uses_a_connection_of_its_own(here):
     threading.Timer(0.1, release.set).start()
     child.start()
     writer.join()
-    child.join(60)
+    child.join(120)
     assert child.exitcode == 0
     rows = {here.record(row.id).fingerprint: row for row in here.rows()}
     assert set(rows) == {"parent", "child"}

@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 
 import pandas as pd
 import pytest
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints.openai import OPENAI
@@ -243,8 +243,7 @@ dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", di
 dobatch.attach({job.id!r}).cancel()
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    while "cancel_batch" not in server.calls:
-        time.sleep(0.02)
+    eventually(lambda: "cancel_batch" in server.calls)
     server.release()
     job.wait()
     assert job.status == "cancelled"

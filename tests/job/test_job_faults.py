@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from proxy import Proxy
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints.openai import OPENAI
@@ -68,15 +68,9 @@ def test_passing_faults_are_survived(operation, fault, server, monkeypatch):
     job = ask()
     if operation in ("list_batches", "get_batch"):
         # Batches that end between two looks would be looked for once.
-        until(lambda: not server.faults._calls)
+        eventually(lambda: not server.faults._calls)
         server.release()
     check(job, server)
-
-
-def until(happened):
-    """Return when something has happened in another thread; a test that waits in vain ends by its own time limit."""
-    while not happened():
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("cut", [1, 2_000])
@@ -192,7 +186,7 @@ def test_two_never_move_a_job_at_once(server, home, monkeypatch):
     here = process.home_here()
     leaving = threading.Thread(target=process.drop, args=(here, first.id))
     leaving.start()
-    until(lambda: process.live_of(here, first.id) is None)
+    eventually(lambda: process.live_of(here, first.id) is None)
     late = dobatch.attach(first.id)
     assert process.live_of(here, first.id).elsewhere
     assert leaving.is_alive()
@@ -314,7 +308,7 @@ def test_a_late_answer_to_a_cancel_does_not_hide_the_end(serve, monkeypatch):
 
     def late(client, batch_id):
         batch = cancel(client, batch_id)
-        until(lambda: client.get_batch(batch_id).terminal)
+        eventually(lambda: client.get_batch(batch_id).terminal)
         return batch
 
     monkeypatch.setattr(dobatch.Client, "cancel_batch", late)
@@ -378,7 +372,7 @@ def test_a_join_that_waits_reads_each_part_as_it_comes(server, three_parts, monk
     joined = []
     joining = threading.Thread(target=lambda: joined.append(FRAME.dobatch.join(job)))
     joining.start()
-    until(lambda: read)
+    eventually(lambda: read)
     assert job.status != "completed"
     server.release()
     joining.join(120)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 
@@ -99,8 +99,7 @@ def test_files_can_be_carried_by_hand(server, tmp_path, reviews):
         batch = client.create_batch(
             file_id, provider="openai", endpoint="/v1/chat/completions", request_id="by-hand"
         )
-        while not client.get_batch(batch.batch_id).terminal:
-            threading.Event().wait(0.05)
+        eventually(lambda: client.get_batch(batch.batch_id).terminal)
         links = client.get_results(batch.batch_id)
         client.download(links.output_url, tmp_path / "output.jsonl")
     results = dobatch.read_results(tmp_path / "output.jsonl")

@@ -379,17 +379,17 @@ def test_writing_waits_until_there_is_room(tmp_path):
 
     def hold(part: Part) -> None:
         asked.set()
-        assert go.wait(30)
+        assert go.wait(120)
 
     recipe = recipe_of()
     writer = RequestWriter(recipe, tmp_path, limits=FileLimits(1, 10**6), on_part=hold)
     [frozen] = freeze(recipe, pd.DataFrame({"text": list("abcd")}))
     thread = threading.Thread(target=lambda: (writer.add(frozen), writer.close()))
     thread.start()
-    assert asked.wait(30)
+    assert asked.wait(120)
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.jsonl"]
     go.set()
-    thread.join(30)
+    thread.join(120)
     assert len(list(tmp_path.iterdir())) == 4
 
 

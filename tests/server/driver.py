@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 import requests
+from waiting import eventually
 
 CHAT, RESPONSES, EMBEDDINGS, MESSAGES = (
     "/v1/chat/completions",
@@ -45,16 +44,6 @@ def jsonl(lines: list[Any]) -> bytes:
     return b"".join(line if isinstance(line, bytes) else orjson.dumps(line) + b"\n" for line in lines)
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do; fail where it never does."""
-    pause = threading.Event()
-    for _ in range(1000):
-        if holds():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it never came true")
-
-
 class Api:
     """The seven operations, and what a test says in one word."""
 
@@ -64,7 +53,7 @@ class Api:
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         options.setdefault("headers", self.headers)
-        return requests.request(method, self.url + path, timeout=30, **options)
+        return requests.request(method, self.url + path, timeout=120, **options)
 
     def intent(self, file_name: str = "input.jsonl") -> dict[str, Any]:
         answer = self.call("POST", "/v1/batches/files", json={"file_name": file_name})
@@ -75,7 +64,7 @@ class Api:
         self, url: str, data: Any, content_type: str | None = "application/octet-stream"
     ) -> requests.Response:
         headers = {} if content_type is None else {"Content-Type": content_type}
-        return requests.put(url, data=data, headers=headers, timeout=30)
+        return requests.put(url, data=data, headers=headers, timeout=120)
 
     def upload(self, lines: list[Any]) -> str:
         intent = self.intent()
@@ -107,17 +96,18 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def until(self, batch_id: str, *statuses: str) -> dict[str, Any]:
+    def eventually(self, batch_id: str, *statuses: str) -> dict[str, Any]:
         """Ask until the status is one of those given, by default a terminal one."""
         wanted = set(statuses) or TERMINAL
-        pause = threading.Event()
-        for _ in range(3000):
-            batch = self.batch(batch_id)
-            if batch["status"] in wanted:
-                return batch
-            assert batch["status"] not in TERMINAL, batch
-            pause.wait(0.01)
-        raise AssertionError(f"{batch['status']} is not {wanted}")
+        batch = {}
+
+        def there() -> bool:
+            batch.update(self.batch(batch_id))
+            assert batch["status"] in wanted or batch["status"] not in TERMINAL, batch
+            return batch["status"] in wanted
+
+        eventually(there)
+        return batch
 
     def cancel(self, batch_id: str) -> requests.Response:
         return self.call("POST", f"/v1/batches/{batch_id}/cancel")
@@ -131,7 +121,7 @@ class Api:
         urls = [links.get("output_file_url"), links.get("error_file_url")]
         if "download" in links:
             urls = [links["download"]["presigned_url"], None]
-        return tuple(read_lines(requests.get(url, timeout=30).content) if url else [] for url in urls)  # type: ignore[return-value]
+        return tuple(read_lines(requests.get(url, timeout=120).content) if url else [] for url in urls)  # type: ignore[return-value]
 
 
 def read_lines(content: bytes) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class Remote:
         if number is not None:
             self.process.send_signal(number)
         self.process.wait(seconds)
-        self._reader.join(10)
+        self._reader.join(120)
         return int(self.process.returncode)
 
     def kill(self) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import requests
-from server.driver import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Api, chat_lines, eventually, message_line
+from server.driver import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Api, chat_lines, message_line
 from server.remote import Remote
+from waiting import eventually
 
 pytest_plugins = ["pytester"]
 TURNS = [{"role": "user", "content": "hi"}]
@@ -22,7 +23,7 @@ def test_what_holds_nothing_of_anybodys_needs_no_token(serve, path):
     The page asks for the token itself.
     """
     api = serve(token="secret")
-    answer = requests.get(api.url + path, timeout=30)
+    answer = requests.get(api.url + path, timeout=120)
     assert answer.status_code == 200
     assert "secret" not in answer.text
 
@@ -115,12 +116,12 @@ def test_a_reset_in_the_middle_of_work_does_no_harm(serve):
 
     def model(body):
         begun.set()
-        go_on.wait(20)
+        go_on.wait(120)
         return "x"
 
     api = serve(model)
     api.create(chat_lines(40))
-    assert begun.wait(20)
+    assert begun.wait(120)
     api.server.reset()
     go_on.set()
     batch_id = api.create(chat_lines(40))
@@ -146,7 +147,7 @@ def test_the_page_runs_only_its_own_script(api):
     Nothing is loaded from elsewhere, and no other page may frame it.
     """
     for path in ("/", "/docs"):
-        answer = requests.get(api.url + path, timeout=30)
+        answer = requests.get(api.url + path, timeout=120)
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert not re.findall(r"(?:src|href)\s*=\s*[\"']?https?:", answer.text)
 

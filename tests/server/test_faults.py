@@ -125,13 +125,13 @@ def test_a_download_can_be_cut_and_taken_up_again(api):
     Fewer bytes than announced; a range brings the rest.
     """
     url = api.results(_finished(api)).json()["output_file_url"]
-    whole = requests.get(url, timeout=30).content
+    whole = requests.get(url, timeout=120).content
     api.server.faults.add("download", cut=1000)
-    with requests.get(url, stream=True, timeout=30) as answer:
+    with requests.get(url, stream=True, timeout=120) as answer:
         assert int(answer.headers["content-length"]) == len(whole)
         got = b"".join(_until_it_breaks(answer))
     assert got == whole[:1000]
-    rest = requests.get(url, headers={"Range": "bytes=1000-"}, timeout=30)
+    rest = requests.get(url, headers={"Range": "bytes=1000-"}, timeout=120)
     assert got + rest.content == whole
 
 
@@ -143,9 +143,9 @@ def test_a_link_can_expire_in_the_middle_of_a_download(api):
     url = api.results(batch_id).json()["output_file_url"]
     api.server.faults.add("download", cut=500, expire=True)
     with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):
-        requests.get(url, timeout=30)
-    assert requests.get(url, timeout=30).status_code == 403
-    assert requests.get(api.results(batch_id).json()["output_file_url"], timeout=30).status_code == 200
+        requests.get(url, timeout=120)
+    assert requests.get(url, timeout=120).status_code == 403
+    assert requests.get(api.results(batch_id).json()["output_file_url"], timeout=120).status_code == 200
 
 
 def test_links_can_be_refused(api):
@@ -157,7 +157,7 @@ def test_links_can_be_refused(api):
     url = api.intent()["upload_url"]
     assert [api.put(url, DATA).status_code for _ in range(2)] == [403, 200]
     url = api.results(_finished(api)).json()["output_file_url"]
-    assert [requests.get(url, timeout=30).status_code for _ in range(2)] == [403, 200]
+    assert [requests.get(url, timeout=120).status_code for _ in range(2)] == [403, 200]
 
 
 def test_a_status_nobody_knows_can_be_shown(api):
@@ -242,7 +242,7 @@ def test_result_lines_can_be_missing_doubled_foreign_and_torn(api):
     """
     api.server.faults.spoil(missing=2, doubled=3, foreign=1, torn=True)
     batch_id = _finished(api)
-    content = requests.get(api.results(batch_id).json()["output_file_url"], timeout=30).content
+    content = requests.get(api.results(batch_id).json()["output_file_url"], timeout=120).content
     assert not content.endswith(b"\n")
     lines = content.split(b"\n")
     assert len(lines) == 40 - 2 + 3 + 1

@@ -8,8 +8,9 @@ import threading
 import pytest
 import requests
 from server import schemas
-from server.driver import chat_line, chat_lines, eventually, message_line
+from server.driver import chat_line, chat_lines, message_line
 from server.schemas import check
+from waiting import eventually
 
 from dobatch_pandas.server import Reply
 from dobatch_pandas.server.models import EchoModel
@@ -83,13 +84,13 @@ def test_cancelling_waits_for_requests_that_are_being_executed(serve):
 
     def model(body, endpoint):
         begun.set()
-        go_on.wait(10)
+        go_on.wait(120)
         return "done"
 
     model.__name__ = "slow"
     api = serve(model, concurrency=1)
     batch_id = api.create(chat_lines(40))
-    assert begun.wait(10)
+    assert begun.wait(120)
     assert api.cancel(batch_id).json()["status"] == "cancelling"
     assert api.cancel(batch_id).json()["status"] == "cancelling"
     assert api.batch(batch_id)["status"] == "cancelling"
@@ -214,9 +215,9 @@ def test_result_files_go_after_thirty_days(api):
     api.until(batch_id, "completed")
     api.server.advance(30 * DAY - 60)
     url = api.results(batch_id).json()["output_file_url"]
-    assert requests.get(url, timeout=30).status_code == 200
+    assert requests.get(url, timeout=120).status_code == 200
     api.server.advance(120)
-    assert requests.get(url, timeout=30).status_code == 404
+    assert requests.get(url, timeout=120).status_code == 404
     assert api.results(batch_id).status_code == 404
     assert api.batch(batch_id)["status"] == "completed"
 

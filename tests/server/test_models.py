@@ -233,7 +233,7 @@ def test_a_function_is_called_by_so_many_threads(serve):
     """
     `concurrency` is reached, and never exceeded.
     """
-    barrier, now, most, lock = threading.Barrier(3, timeout=20), [0], [0], threading.Lock()
+    barrier, now, most, lock = threading.Barrier(3, timeout=120), [0], [0], threading.Lock()
 
     def model(body, endpoint):
         with lock:

@@ -382,5 +382,5 @@ def test_calls_are_remembered_in_order(api):
     A test can see what a client did.
     """
     batch_id = api.create(chat_lines(1))
-    requests.get(f"{api.url}/v1/batches/{batch_id}", headers=api.headers, timeout=30)
+    requests.get(f"{api.url}/v1/batches/{batch_id}", headers=api.headers, timeout=120)
     assert api.server.calls == ["create_file", "upload", "create_batch", "get_batch"]

@@ -87,7 +87,7 @@ def test_it_runs_where_a_loop_is_running_already():
     async def cell() -> int:
         with LocalServer() as server:
             request = urllib.request.Request(f"{server.url}/v1/models", headers={"Authorization": "Bearer x"})
-            return await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).status)
+            return await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=120).status)
 
     # In a thread of its own: another test's browser may keep a loop in this one.
     with ThreadPoolExecutor(1) as thread:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from io import BytesIO
 
 import pytest
 import requests
 from server.driver import CHAT, chat_lines, jsonl, read_lines
+from waiting import eventually
 
 pydo = pytest.importorskip("pydo", reason="the provider's SDK is not installed: pip install pydo")
 
@@ -25,13 +25,8 @@ def client(api):
 
 
 def _until(client, batch_id, *statuses):
-    pause = threading.Event()
-    for _ in range(1000):
-        batch = client.inference.get_batch(batch_id=batch_id)
-        if batch["status"] in statuses:
-            return batch
-        pause.wait(0.01)
-    raise AssertionError(batch)
+    eventually(lambda: client.inference.get_batch(batch_id=batch_id)["status"] in statuses)
+    return client.inference.get_batch(batch_id=batch_id)
 
 
 def test_the_sdk_runs_a_batch_from_file_to_results(api, client):
@@ -43,7 +38,7 @@ def test_the_sdk_runs_a_batch_from_file_to_results(api, client):
         intent["upload_url"],
         data=BytesIO(jsonl(chat_lines(10))),
         headers={"Content-Type": "application/octet-stream"},
-        timeout=30,
+        timeout=120,
     )
     assert upload.status_code == 200
     batch = client.inference.create_batch(
@@ -60,7 +55,7 @@ def test_the_sdk_runs_a_batch_from_file_to_results(api, client):
     assert _until(client, batch["batch_id"], *DONE)["status"] == "completed"
     results = client.inference.get_batch_results(batch_id=batch["batch_id"])
     assert results["result_available"] is True
-    output = read_lines(requests.get(results["output_file_url"], timeout=30).content)
+    output = read_lines(requests.get(results["output_file_url"], timeout=120).content)
     assert {line["custom_id"] for line in output} == {line["custom_id"] for line in chat_lines(10)}
 
 

@@ -59,7 +59,7 @@ def test_two_names_or_none_are_refused(api, port):
     What one reader takes from such a request, another does not.
     """
     for heads in ("", f"Host: localhost\r\nHost: evil.example:{port}\r\n"):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as one:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as one:
             one.sendall(f"GET /health HTTP/1.1\r\n{heads}Connection: close\r\n\r\n".encode())
             assert one.recv(100).split(b" ")[1] in (b"400", b"403")
 
@@ -269,7 +269,7 @@ def test_the_path_that_is_verified_is_the_path_that_is_served(api):
         f"localhost{mine.path}?{mine.query}#",
         f"localhost{mine.path}?",
     ):
-        answer = requests.get(f"{api.url}{yours.path}?{mine.query}", headers={"Host": host}, timeout=30)
+        answer = requests.get(f"{api.url}{yours.path}?{mine.query}", headers={"Host": host}, timeout=120)
         assert answer.status_code in (400, 403)
 
 
@@ -339,11 +339,11 @@ def test_a_certificate_is_made_and_kept(tmp_path):
             assert server.url.startswith("https://127.0.0.1:")
             headers = {"Authorization": "Bearer x"}
             good = requests.get(
-                f"{server.url}/v1/batches", headers=headers, verify=str(certificate.authority), timeout=30
+                f"{server.url}/v1/batches", headers=headers, verify=str(certificate.authority), timeout=120
             )
             assert good.status_code == 200
             with pytest.raises(requests.exceptions.SSLError):
-                requests.get(f"{server.url}/v1/batches", headers=headers, timeout=30)
+                requests.get(f"{server.url}/v1/batches", headers=headers, timeout=120)
     assert certificate.authority.read_bytes() == kept
     assert stat.S_IMODE(certificate.key.stat().st_mode) == 0o600
     assert make_certificate(tmp_path / "tls", ("gpu.example",)).authority.read_bytes() != kept
@@ -357,8 +357,8 @@ def test_a_connection_that_speaks_no_tls_does_no_harm(tmp_path):
     pytest.importorskip("trustme")
     with LocalServer(tls=make_certificate(tmp_path)) as server:
         with pytest.raises(requests.ConnectionError):
-            requests.get(server.url.replace("https", "http"), timeout=30)
-        assert requests.get(f"{server.url}/health", verify=str(tmp_path / "authority.pem"), timeout=30).ok
+            requests.get(server.url.replace("https", "http"), timeout=120)
+        assert requests.get(f"{server.url}/health", verify=str(tmp_path / "authority.pem"), timeout=120).ok
 
 
 def test_a_home_whose_ledger_is_none_is_told(tmp_path):

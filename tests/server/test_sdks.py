@@ -302,7 +302,7 @@ def test_pydo_connects_as_it_is(tmp_path):
         client = pydo.Client(token="only-this", inference_endpoint=server.url, **trust)
         intent = client.inference.create_batch_file({"file_name": "input.jsonl"}, **trust)
         upload = requests.put(
-            intent["upload_url"], data=jsonl(chat_lines(3)), verify=str(certificate.authority), timeout=30
+            intent["upload_url"], data=jsonl(chat_lines(3)), verify=str(certificate.authority), timeout=120
         )
         assert upload.status_code == 200
         batch = client.inference.create_batch(

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import requests
-from server.driver import chat_lines, eventually, jsonl
+from server.driver import chat_lines, jsonl
+from waiting import eventually
 
 DATA = jsonl(chat_lines(3))
 
@@ -39,8 +40,8 @@ def test_a_token_on_a_signed_address_is_refused(api):
     Storage knows one kind of proof; the token was never meant for it.
     """
     url = api.intent()["upload_url"]
-    assert requests.put(url, DATA, headers=api.headers, timeout=30).status_code == 400
-    assert requests.get(_done(api), headers=api.headers, timeout=30).status_code == 400
+    assert requests.put(url, DATA, headers=api.headers, timeout=120).status_code == 400
+    assert requests.get(_done(api), headers=api.headers, timeout=120).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -88,10 +89,10 @@ def test_addresses_end(serve):
     api = serve(url_lifetime=600)
     upload, download = api.intent()["upload_url"], _done(api)
     api.server.advance(590)
-    assert requests.get(download, timeout=30).status_code == 200
+    assert requests.get(download, timeout=120).status_code == 200
     api.server.advance(20)
     assert api.put(upload, DATA).status_code == 403
-    assert requests.get(download, timeout=30).status_code == 403
+    assert requests.get(download, timeout=120).status_code == 403
 
 
 def test_a_changed_address_is_refused(api):
@@ -111,9 +112,9 @@ def test_a_changed_address_is_refused(api):
         parts._replace(path=f"/storage/inputs/{other}.jsonl").geturl(),
     ):
         assert api.put(url, DATA).status_code == 403
-    assert requests.get(upload, timeout=30).status_code == 405
-    assert requests.head(download, timeout=30).status_code == 403
-    assert requests.get(download.replace("outputs/", "outputs/..%2Finputs/"), timeout=30).status_code in (
+    assert requests.get(upload, timeout=120).status_code == 405
+    assert requests.head(download, timeout=120).status_code == 403
+    assert requests.get(download.replace("outputs/", "outputs/..%2Finputs/"), timeout=120).status_code in (
         403,
         404,
     )
@@ -158,12 +159,12 @@ def test_ranges_are_served(api):
     206 for a piece, 416 beyond the end, the whole where If-Range names another version.
     """
     url = _done(api)
-    whole = requests.get(url, timeout=30)
+    whole = requests.get(url, timeout=120)
     assert whole.headers["accept-ranges"] == "bytes"
     etag, content = whole.headers["etag"], whole.content
 
     def part(range_, **headers):
-        return requests.get(url, headers={"Range": range_, **headers}, timeout=30)
+        return requests.get(url, headers={"Range": range_, **headers}, timeout=120)
 
     piece = part("bytes=10-19")
     assert (piece.status_code, piece.content) == (206, content[10:20])

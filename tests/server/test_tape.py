@@ -113,7 +113,7 @@ def test_what_was_not_recorded_is_told(tmp_path):
         missing = Api(tape).call("POST", CHAT, json={"model": "m", "messages": TURNS})
         assert (missing.status_code, "recording" in missing.json()["message"]) == (404, True)
         assert Api(tape, "other").call("GET", "/v1/batches").status_code == 401
-        evil = requests.get(f"{tape.url}/v1/batches", headers={"Host": "evil.example"}, timeout=30)
+        evil = requests.get(f"{tape.url}/v1/batches", headers={"Host": "evil.example"}, timeout=120)
         assert evil.status_code == 403
 
 
@@ -164,7 +164,7 @@ def _streaming(first_read, torn=False):
         for piece in STREAMED:
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             handler.wfile.flush()
-            first_read.wait(10)
+            first_read.wait(120)
             if torn:
                 return
         handler.wfile.write(b"0\r\n\r\n")
@@ -174,7 +174,7 @@ def _streaming(first_read, torn=False):
 
 def _stream(api):
     body = {"model": "m", "messages": TURNS, "stream": True}
-    return requests.post(api.url + CHAT, json=body, headers=api.headers, stream=True, timeout=30)
+    return requests.post(api.url + CHAT, json=body, headers=api.headers, stream=True, timeout=120)
 
 
 def test_a_stream_is_passed_on_while_it_is_recorded(tmp_path, stub):
@@ -224,9 +224,9 @@ def test_a_download_that_breaks_off_is_not_recorded(tmp_path):
         url = api.results(batch_id).json()["output_file_url"]
         service.faults.add("download", cut=500)
         with pytest.raises(requests.exceptions.RequestException):
-            requests.get(url, timeout=30)
+            requests.get(url, timeout=120)
         assert not list((tmp_path / "tape").glob("*.bin"))
-        given = requests.get(url, timeout=30)
+        given = requests.get(url, timeout=120)
         (kept,) = (tmp_path / "tape").glob("*.bin")
         assert kept.read_bytes() == given.content
         assert int(given.headers["content-length"]) == len(given.content)

@@ -14,9 +14,10 @@ import time
 from collections import Counter
 
 import pytest
-from server.driver import CHAT, Api, chat_lines, eventually, message_line
+from server.driver import CHAT, Api, chat_lines, message_line
 from server.remote import Remote
 from server.stub import chat
+from waiting import eventually
 
 from dobatch_pandas.server import LocalServer, Reply
 from dobatch_pandas.server.run import Run
@@ -94,7 +95,7 @@ def test_a_want_of_descriptors_pauses_a_batch(stub, tmp_path):
 
     def answer(call):
         if call.method == "POST" and len(upstream.calls) > 12:
-            go_on.wait(20)
+            go_on.wait(120)
         return chat("re " + call.text)
 
     upstream = stub(answer)
@@ -142,7 +143,7 @@ def test_a_client_that_does_not_go_on_is_let_go(serve, monkeypatch, sent):
     monkeypatch.setattr(protocol, "_HEAD", 0.2)
     api = serve()
     host, port = api.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as one:
+    with socket.create_connection((host, int(port)), timeout=120) as one:
         one.sendall(sent)
         with contextlib.suppress(ConnectionResetError):
             assert one.recv(1000) == b""
@@ -160,7 +161,7 @@ def test_an_upload_that_stands_still_is_let_go(serve, monkeypatch):
     monkeypatch.setattr(protocol, "_BODY", 0.2)
     api = serve()
     parts = urlsplit(api.intent()["upload_url"])
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as one:
+    with socket.create_connection((parts.hostname, parts.port), timeout=120) as one:
         head = (
             f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000\r\n\r\n"
         )
@@ -177,7 +178,7 @@ def test_a_signal_waits_for_what_is_at_the_model(stub, tmp_path):
     """
     go_on = threading.Event()
     upstream = stub(
-        lambda call: go_on.wait(30) and chat("re " + call.text) if call.method == "POST" else {"data": []}
+        lambda call: go_on.wait(120) and chat("re " + call.text) if call.method == "POST" else {"data": []}
     )
     with Remote(tmp_path, "--model", upstream.url, "--concurrency", "3") as remote:
         batch_id = Api(remote).create(chat_lines(10))
@@ -199,7 +200,7 @@ def test_a_second_signal_drops_what_is_at_the_model(stub, tmp_path):
     It is asked again by the next server.
     """
     go_on = threading.Event()
-    upstream = stub(lambda call: go_on.wait(60) and chat("x") if call.method == "POST" else {"data": []})
+    upstream = stub(lambda call: go_on.wait(120) and chat("x") if call.method == "POST" else {"data": []})
     with Remote(tmp_path, "--model", upstream.url, "--concurrency", "3") as remote:
         batch_id = Api(remote).create(chat_lines(3))
         eventually(lambda: len(upstream.calls) == 3)
@@ -251,7 +252,7 @@ def test_what_is_at_the_upstream_is_kept(serve, stub, how):
     Cancelled or expired: its answers come, and nothing more is asked.
     """
     go_on = threading.Event()
-    upstream = stub(lambda call: go_on.wait(20) and chat("re " + call.text))
+    upstream = stub(lambda call: go_on.wait(120) and chat("re " + call.text))
     api = serve(upstream.url, concurrency=4)
     batch_id = api.create(chat_lines(30))
     eventually(lambda: upstream.now == 4)
@@ -271,7 +272,7 @@ def test_an_upstream_that_hangs_does_not_hold_up_the_end(stub, tmp_path):
     What is dropped is asked again by the next server on the same home, and every id comes once.
     """
     go_on = threading.Event()
-    upstream = stub(lambda call: go_on.wait(60) and chat("re " + call.text))
+    upstream = stub(lambda call: go_on.wait(120) and chat("re " + call.text))
     server = LocalServer(upstream.url, concurrency=4, home=tmp_path).start()
     batch_id = Api(server).create(chat_lines(10))
     eventually(lambda: upstream.now == 4)

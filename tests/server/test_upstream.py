@@ -16,12 +16,12 @@ from server.driver import (
     MESSAGES,
     RESPONSES,
     chat_lines,
-    eventually,
     message_line,
     read_lines,
 )
 from server.remote import Remote
 from server.stub import chat
+from waiting import eventually
 
 from dobatch_pandas.errors import ServerProblem
 from dobatch_pandas.server.convert import chat_request
@@ -121,7 +121,7 @@ def test_hours_of_silence_are_one_rows_error(serve, stub):
     After the timeout, asked twice; the other rows have been answered long before.
     """
     over = threading.Event()
-    upstream = stub(lambda call: over.wait(30) and None if call.text == "text 0" else _echo(call))
+    upstream = stub(lambda call: over.wait(120) and None if call.text == "text 0" else _echo(call))
     api = serve(UpstreamModel(upstream.url, timeout=0.3))
     batch_id = api.create(chat_lines(3))
     api.until(batch_id, "completed")
@@ -157,7 +157,7 @@ def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     api = serve(upstream.url, concurrency=8)
     batch_id = api.create(chat_lines(20))
     eventually(lambda: bool(api.server._running().executor.troubles))
-    assert requests.get(f"{api.url}/health", timeout=30).json() == {"status": "waiting"}
+    assert requests.get(f"{api.url}/health", timeout=120).json() == {"status": "waiting"}
     answer = api.call("POST", CHAT, json={"model": "m", "messages": TURNS})
     assert (answer.status_code, "retry-after" in answer.headers) == (away[0], True)
     # A storm would be hundreds of calls in this time.
@@ -166,7 +166,7 @@ def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     ready.set()
     assert api.until(batch_id, "completed")["request_counts"]["completed"] == 20
     assert stormed <= 12
-    assert requests.get(f"{api.url}/health", timeout=30).json() == {"status": "ok"}
+    assert requests.get(f"{api.url}/health", timeout=120).json() == {"status": "ok"}
 
 
 def test_a_batch_waits_for_a_server_that_does_not_listen_yet(serve, stub):
@@ -314,7 +314,7 @@ def test_so_many_requests_are_at_the_model_at_once(serve, stub, concurrency):
     def answer(call):
         if upstream.now >= concurrency:
             full.set()
-        full.wait(10)
+        full.wait(120)
         return _echo(call)
 
     upstream = stub(answer)
@@ -329,7 +329,7 @@ def test_so_many_requests_are_at_the_model_at_once(serve, stub, concurrency):
     for call in calls:
         call.start()
     for call in calls:
-        call.join(30)
+        call.join(120)
     api.until(batch_id, "completed")
     assert upstream.most == concurrency
 
@@ -644,13 +644,13 @@ def test_a_stream_is_passed_on_as_it_comes(serve, stub):
         handler.end_headers()
         handler.wfile.write(b'data: {"one": 1}\n\n')
         handler.wfile.flush()
-        first_read.wait(10)
+        first_read.wait(120)
         handler.wfile.write(b"data: [DONE]\n\n")
 
     upstream = stub(answer)
     api = serve(upstream.url)
     body = {"model": "m", "messages": TURNS, "stream": True}
-    with requests.post(f"{api.url}{CHAT}", json=body, headers=api.headers, stream=True, timeout=30) as given:
+    with requests.post(f"{api.url}{CHAT}", json=body, headers=api.headers, stream=True, timeout=120) as given:
         pieces = given.iter_content(None)
         assert next(pieces) == b'data: {"one": 1}\n\n'
         first_read.set()
@@ -686,7 +686,7 @@ def test_rows_are_written_while_a_chunk_goes_on(serve, tmp_path):
 
     def model(body, endpoint):
         if body["messages"][0]["content"] == last:
-            go_on.wait(20)
+            go_on.wait(120)
         time.sleep(0.1)  # the model's time
         return "x"
 
@@ -751,9 +751,9 @@ def test_a_client_that_leaves_a_stream_frees_its_place(serve, stub):
 
     api = serve(stub(answer).url, concurrency=1)
     body = {"model": "m", "messages": TURNS, "stream": True}
-    with requests.post(f"{api.url}{CHAT}", json=body, headers=api.headers, stream=True, timeout=30) as given:
+    with requests.post(f"{api.url}{CHAT}", json=body, headers=api.headers, stream=True, timeout=120) as given:
         next(given.iter_content(100))
-    assert told.wait(20)
+    assert told.wait(120)
     assert api.call("POST", CHAT, json={"model": "m", "messages": TURNS}).status_code == 200
 
 

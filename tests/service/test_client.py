@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from proxy import Fault, Proxy, answer
+from waiting import eventually
 
 from dobatch_pandas import config
 from dobatch_pandas.errors import (
@@ -95,11 +96,8 @@ def anthropic_part(folder: Path, rows: int = 20) -> Path:
 
 
 def ended(client: Client, batch: Batch) -> Batch:
-    until = time.monotonic() + 20
-    while not (batch := client.get_batch(batch.batch_id)).terminal:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return batch
+    eventually(lambda: client.get_batch(batch.batch_id).terminal)
+    return client.get_batch(batch.batch_id)
 
 
 def free_port() -> int:
@@ -492,7 +490,7 @@ def test_many_threads_share_a_client_through_a_bad_line(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
 
     assert len(made) == len(set(made)) == 32
     assert len(list(client.iter_batches())) == 32
