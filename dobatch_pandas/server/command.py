@@ -331,8 +331,9 @@ def _show_model(server: LocalServer, over: threading.Event) -> None:
         try:
             look = server.look()
             if look is not None:
-                lines = look.result()
-                print("\n".join(["The model's server has:", *(f"    {line}" for line in lines)]), flush=True)
+                words = "\n    ".join(["The model's server has:", *look.result()])
+                if not over.is_set():
+                    print(words, flush=True)
             return
         except NotNow as away:
             if away.message != told and not over.is_set():
