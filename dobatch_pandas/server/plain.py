@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["MOST_VALUES", "from_json", "to_json", "too_many", "values_in"]
+
+# Values in one request. Each takes some fifty bytes of memory, though it may be three in JSON.
+MOST_VALUES = 4_000_000
 
 _PLAIN = orjson.OPT_SERIALIZE_NUMPY
 _DEEPEST = 200
@@ -39,6 +44,20 @@ def from_json(content: bytes) -> Any:
             return json.loads(content, parse_int=_integer)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
+
+
+def values_in(content: bytes) -> int:
+    """The most values that there may be in JSON: what looks like some in a text is counted too."""
+    return content.count(b",") + content.count(b"{") + content.count(b"[")
+
+
+def too_many(content: bytes) -> bool:
+    """Whether JSON holds more values than about `MOST_VALUES`; one text is one, whatever stands in it."""
+    if values_in(content) <= MOST_VALUES:
+        return False
+    plain = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    values = re.finditer(rb'"[^"]*",?|[,{\[]', plain)
+    return next(itertools.islice(values, MOST_VALUES, None), None) is not None
 
 
 def _integer(digits: str) -> Any:

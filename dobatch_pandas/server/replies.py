@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import orjson
@@ -12,7 +13,17 @@ from starlette.responses import FileResponse, Response
 from .faults import Fault
 from .plain import to_json
 
-__all__ = ["FAULT", "ApiProblem", "Cut", "Download", "chunks", "json_object", "json_response", "read"]
+__all__ = [
+    "FAULT",
+    "ApiProblem",
+    "Cut",
+    "Download",
+    "Room",
+    "chunks",
+    "json_object",
+    "json_response",
+    "read",
+]
 
 FAULT = "dobatch_fault"
 
@@ -34,7 +45,39 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     return Response(to_json(content), status, headers, media_type="application/json")
 
 
-async def read(request: Request, most: int) -> bytes:
+class Room:
+    """
+    The memory that all calls together may take for their bodies.
+
+    Parameters
+    ----------
+    most : int
+        Bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """What one call takes of it, by a function called with more and more bytes; given back at its end."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self._left:
+                again = {"retry-after": "1", "connection": "close"}
+                raise ApiProblem(503, "Too many large bodies are held at this moment", again)
+            self._left -= size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+async def read(request: Request, most: int, take: Callable[[int], None] = lambda size: None) -> bytes:
     """A body of at most so many bytes; one that is larger is refused before it is held."""
     # The rest is not read: without the connection's end the client would go on sending it.
     too_large = ApiProblem(413, f"The body is larger than {most:,} bytes", {"connection": "close"})
@@ -42,6 +85,7 @@ async def read(request: Request, most: int) -> bytes:
         raise too_large
     body = bytearray()
     async for chunk in request.stream():
+        take(len(chunk))
         body += chunk
         if len(body) > most:
             raise too_large

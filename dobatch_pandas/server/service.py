@@ -7,7 +7,7 @@ import hmac
 import re
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ from .faults import Fault, Faults
 from .limits import Allowance, RateLimiter
 from .models import AsyncModel, ask, ask_async
 from .pace import NotNow
-from .replies import FAULT, ApiProblem, Download, chunks, json_object, json_response, read
+from .plain import MOST_VALUES, too_many, values_in
+from .replies import FAULT, ApiProblem, Download, Room, chunks, json_object, json_response, read
 from .shapes import EMBEDDINGS, ENDPOINTS, Reply, error_reply
 from .state import OPEN, Batch, File, State
 from .storage import Objects, Refused, Signer
@@ -35,6 +36,8 @@ _KEPT = 30 * 24 * 3600.0
 # Bytes of an object in one PUT, as object stores have it, and of a real-time request.
 _LARGEST = 5 * 2**30
 _LARGEST_CALL = 64_000_000
+# Bytes that real-time requests may take together while they are answered, and what a value in them counts as.
+_ROOM, _VALUE = 512_000_000, 64
 # Seconds that a stream waits for a client to read on.
 _PATIENCE = 120.0
 
@@ -90,6 +93,7 @@ class Service:
     limiter: RateLimiter | None
     options: Options
     calls: list[str] | deque[str] = field(default_factory=list)
+    room: Room = field(default_factory=lambda: Room(_ROOM))
 
     # The seven operations.
 
@@ -280,9 +284,17 @@ class Service:
 
     async def infer(self, request: Request) -> Response:
         """POST on one of the real-time endpoints"""
-        endpoint = request.scope["path"]
+        with self.room.share() as take:
+            return await self._infer(request, request.scope["path"], take)
+
+    async def _infer(self, request: Request, endpoint: str, take: Callable[[int], None]) -> Response:
         try:
-            body = orjson.loads(await read(request, _LARGEST_CALL))
+            content = await read(request, _LARGEST_CALL, take)
+            if too_many(content):
+                raise ApiProblem(413, f"The body holds more than {MOST_VALUES:,} values")
+            take(_VALUE * min(values_in(content), MOST_VALUES))
+            body = orjson.loads(content)
+            del content
         except ApiProblem as problem:
             reply = error_reply(endpoint, problem.status, problem.message)
             return json_response(reply.body, reply.status, problem.headers)

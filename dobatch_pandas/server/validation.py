@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from .plain import MOST_VALUES, too_many
+
 __all__ = ["FileLimits", "Findings", "inspect", "line_offsets"]
 
 _ANTHROPIC_ID = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
@@ -80,6 +82,9 @@ def inspect(path: Path, provider: str, endpoint: str, limits: FileLimits) -> Fin
 def _look(
     found: Findings, line: bytes, number: int, provider: str, endpoint: str, seen: set[str], model: list[Any]
 ) -> None:
+    if too_many(line):
+        found.add("request_too_large", f"This line holds more than {MOST_VALUES:,} values.", number)
+        return
     try:
         request = orjson.loads(line)
     except orjson.JSONDecodeError as problem:

@@ -8,16 +8,22 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import orjson
 import pytest
 import requests
-from server.driver import CHAT, Api, chat_lines, jsonl
+from hypothesis import example, given
+from hypothesis import strategies as st
+from server.driver import CHAT, Api, chat_lines, eventually, jsonl
 from server.remote import Remote
 
 from dobatch_pandas.errors import ServerProblem
-from dobatch_pandas.server import LocalServer
+from dobatch_pandas.server import LocalServer, plain
 from dobatch_pandas.server.certificate import given_certificate, make_certificate
+from dobatch_pandas.server.replies import Room
 
 DATA = jsonl(chat_lines(3))
 
@@ -291,6 +297,73 @@ def test_a_body_that_is_far_too_large_is_refused(api, path, chunked):
     except requests.ConnectionError:
         pass  # it hung up while the rest was being sent
     assert api.call("GET", "/v1/batches").status_code == 200
+
+
+@pytest.mark.parametrize("value", [b"{}", b"0"], ids=bytes.decode)
+def test_a_body_of_millions_of_values_is_refused(api, value):
+    """
+    Two bytes of JSON are fifty in memory, so it is refused before it is read: as a call, and as a line of a batch.
+    """
+    messages = b"[" + b",".join([value] * 4_000_000) + b"]"
+    answer = api.call("POST", CHAT, data=b'{"model":"m","messages":' + messages + b"}")
+    assert (answer.status_code, "4,000,000 values" in answer.text) == (413, True)
+    line = (
+        b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":%b}}\n'
+    )
+    batch = api.until(api.create([line % messages]), "failed")
+    assert [error["code"] for error in batch["errors"]] == ["request_too_large"]
+
+
+VALUES = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text('",[{\\\\\n a', max_size=8),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text('",\\\\a'), inner, max_size=8),
+)
+
+
+def _count(value):
+    """Values and keys."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_count, value.values()))
+    return 1 + (sum(map(_count, value)) if isinstance(value, list) else 0)
+
+
+@given(VALUES)
+@example(",{[" * 100)
+@example(["\\\\", ",,,,,,,,,,,,,,,,", '\\\\"'])
+@example([""] * 100)
+def test_prose_full_of_commas_is_one_value(value):
+    """
+    However much of it there is; what is counted is what takes memory.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "MOST_VALUES", 10)
+        found = plain.too_many(orjson.dumps(value))
+    assert found or _count(value) <= 2 * 10 + 1
+    assert not found or _count(value) > 10 // 2
+
+
+def test_large_bodies_that_come_together_take_a_bounded_room(serve):
+    """
+    Some are told to come again, small ones are answered, and all of the room is there again at the end.
+    """
+    over = threading.Event()
+    api = serve(lambda body: over.wait(120) and "done", concurrency=8)
+    api.server._running().room = Room(1_000_000)
+
+    def call(size, **options):
+        body = {"model": "m", "messages": [{"role": "user", "content": "x" * size}]}
+        return api.call("POST", CHAT, json=body, **options)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(call, 600_000)
+        eventually(lambda: api.server._running().executor.asking == 1)
+        second = call(600_000)
+        assert (second.status_code, second.headers["retry-after"]) == (503, "1")
+        small = threads.submit(call, 1000)
+        eventually(lambda: api.server._running().executor.asking == 2)
+        over.set()
+        assert [first.result().status_code, small.result().status_code] == [200, 200]
+    assert call(900_000).status_code == 200
 
 
 def test_made_up_tokens_do_not_fill_the_memory():
