@@ -166,8 +166,8 @@ class JobFolder:
         if journal.empty and self.exists:
             # It was written before the record: here something was lost, and what was sent nobody knows.
             raise ConfigurationError(
-                f"{self.journal_path} is gone or empty, so nobody knows how far job {self.id} has come, and nothing of "
-                "it is sent again. Put the file back, or forget the job with dobatch forget and ask anew."
+                f"{self.journal_path} is gone, empty or damaged, so nobody knows how far job {self.id} has come, and "
+                "nothing of it is sent again. Put the file back, or forget the job with dobatch forget and ask anew."
             )
         return state
 

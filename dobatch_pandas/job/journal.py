@@ -62,11 +62,8 @@ class Journal:
         self._file, self._id = file, job_id
         self._lines = 0
         self._clean = True
-
-    @property
-    def empty(self) -> bool:
-        """Whether there was nothing when it was last read: a job that is no more."""
-        return self._lines == 0
+        self.empty = True
+        """Whether it had no beginning when it was last read: a job that is no more, or a file that is damaged."""
 
     def load(self) -> State:
         """Return the state as it was last written down."""
@@ -74,6 +71,7 @@ class Journal:
         self._lines = data.count(b"\n")
         # A line that a power cut has torn must not take the next one along.
         self._clean = not data or data.endswith(b"\n")
+        self.empty = "format" not in (_entry(data.partition(b"\n")[0]) or {})
         return folded(self._id, data)
 
     def record(self, before: State | None, after: State, *, sync: bool = True) -> bool:
@@ -113,11 +111,8 @@ def folded(job_id: str, data: bytes) -> State:
     job: dict[str, Any] = {}
     parts: dict[int, dict[str, Any]] = {}
     for line in data.split(b"\n"):
-        try:
-            entry = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue  # torn, or the empty text after the last line end
-        if not isinstance(entry, dict):
+        entry = _entry(line)
+        if entry is None:
             continue
         if entry.get("format", FORMAT) > FORMAT:
             raise ConfigurationError(
@@ -134,6 +129,15 @@ def folded(job_id: str, data: bytes) -> State:
         kept["errors"] = tuple(ErrorGroup(*group) for group in kept.get("errors", ()))
         made[number] = Part(number, **{"requests": 0, **kept})
     return State(job_id, **known, parts=made)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says; nothing where it is torn, or the empty text after the last line end."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _changes(before: State | None, after: State) -> dict[str, Any] | None:

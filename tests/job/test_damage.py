@@ -23,6 +23,7 @@ DAMAGE = {
     "half": lambda content: content[: len(content) // 2],
     "zeros": lambda content: bytes(len(content)),
     "cut": lambda content: content[:-1],
+    "noise": lambda content: content[::-1],
 }
 
 
@@ -80,7 +81,7 @@ def test_a_damaged_list_of_rows_is_told(server, name, how):
             look()
 
 
-@pytest.mark.parametrize("how", ["gone", "empty", "zeros"])
+@pytest.mark.parametrize("how", ["gone", "empty", "zeros", "noise"])
 def test_a_lost_journal_is_told_and_nothing_sent_again(server, how):
     """
     Where nobody knows how far a job has come, it says so; it can be forgotten, and asked anew.
@@ -88,7 +89,7 @@ def test_a_lost_journal_is_told_and_nothing_sent_again(server, how):
     job = ask().wait()
     damage(job._folder.journal_path, how)
     for look in (lambda: dobatch.attach(job.id), ask):
-        with pytest.raises(ConfigurationError, match=r"journal\.jsonl is gone or empty"):
+        with pytest.raises(ConfigurationError, match=r"journal\.jsonl is gone, empty or damaged"):
             look()
     assert set(server.executed.values()) == {1}
     left = dobatch.Job(process.home_here(), job.id)
