@@ -12,8 +12,10 @@ import pytest
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.cli import main
+from dobatch_pandas.endpoints.openai import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import BudgetExceeded
-from dobatch_pandas.job.budget import most_of
+from dobatch_pandas.job.budget import bounds_of, most_of
 from dobatch_pandas.job.process import close_home
 from dobatch_pandas.questions.freeze import freeze as frozen
 
@@ -147,8 +149,134 @@ def test_a_limit_given_to_a_job_without_one_is_not_passed_over(server):
         FRAME.dobatch.submit("Say {n}", max_cost=1e-9, **options)
     server.release()
     job.wait()
-    # Nothing is sent again: the limit has nothing to hold.
+    # Nothing is sent again; a retry would keep to it.
     assert FRAME.dobatch.submit("Say {n}", max_cost=1e-9, **options).id == job.id
+
+
+@pytest.fixture
+def failed(server, monkeypatch):
+    """Make a job of four parts of which every request has failed, and the most that each part may cost."""
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(2, 200_000_000))
+    dobatch.configure(prices=PRICES)
+
+    def make(max_cost: float | None) -> tuple[Any, float]:
+        server.faults.fail_share = 1.0
+        options = {} if max_cost is None else {"max_cost": max_cost}
+        job = FRAME.dobatch.submit("Say {n}", model="paid", into="said", max_tokens=500, **options).wait()
+        server.faults.fail_share = 0.0
+        assert len(job.snapshot().batches) == 4
+        [most, _] = bounds_of(job._folder.part(0), "paid", "openai", job._record.endpoint)
+        return job, most
+
+    return make
+
+
+def again(job: Any, server: Any) -> int:
+    """Retry all that failed, as far as it is let, and return how many requests went out."""
+    before = sum(server.executed.values())
+    job.retry(job.errors()["error_code"].unique())
+    with pytest.raises(BudgetExceeded):
+        job.wait()
+    return sum(server.executed.values()) - before
+
+
+def test_parts_go_out_one_by_one_as_far_as_the_limit_reaches(server, failed):
+    """
+    ``job.allow`` up, down, away and back: what is below the limit goes out, no part beyond it.
+    """
+    job, most = failed(1.0)
+    job.allow(0.9 * most)
+    assert again(job, server) == 0
+    for limit in (0.5 * most, 0.0001 * most, 0.9 * most):
+        job.allow(limit)
+        with pytest.raises(BudgetExceeded, match=r"job\.allow"):
+            job.wait()
+    job.allow(1.1 * most)
+    job.wait()  # each part costs a small share of what it might have
+    job.allow(None)
+    assert job.usage().cost < 1.1 * most
+
+
+@pytest.mark.parametrize("first", [1.0, None])
+def test_a_limit_that_was_taken_away_or_never_given_counts_what_was_spent_without(server, failed, first):
+    """
+    A job that is over has a cost, whether or not it had a limit: one that comes later counts it, and holds what is next.
+    """
+    job, most = failed(first)
+    job.allow(None)
+    server.faults.fail_share = 0.5
+    job.retry(job.errors()["error_code"].unique())
+    job.wait()
+    spent = job.usage().cost
+    assert spent > 0
+    server.faults.fail_share = 0.0
+    job.allow(spent + 0.4 * most)  # a request alone may cost half of it
+    assert again(job, server) == 0
+    job.allow(spent + 4 * most)
+    assert job.wait().errors().empty
+
+
+def test_who_submits_again_with_another_limit_decides(server, home, failed):
+    """
+    The last limit that was given holds, also where the job had none or another one, and before anything more is sent.
+    """
+    for first in (None, 1.0):
+        job, most = failed(first)
+        if first is not None:
+            job.allow(2.0)
+        for limit in (1.0, 0.9 * most):
+            assert (
+                FRAME.dobatch.submit("Say {n}", model="paid", into="said", max_tokens=500, max_cost=limit).id
+                == job.id
+            )
+        assert again(job, server) == 0
+        job.cancel()
+        job.wait()
+        job.forget()
+
+
+def test_a_lower_limit_holds_before_a_job_goes_on(server, home, monkeypatch):
+    """
+    The cell is run again with less in a new kernel: what the old one had not sent is not sent on the way.
+    """
+    dobatch.configure(prices=PRICES)
+    limits = []
+    monkeypatch.setattr(dobatch.Job, "resume", lambda job, **_: limits.append(job._folder.state().max_cost))
+    for limit in (1.0, 1e-9):
+        FRAME.dobatch.submit("Say {n}", model="paid", into="said", max_tokens=5, max_cost=limit)
+    assert limits == [1.0, 1e-9]
+
+
+def test_a_limit_belongs_to_the_process_that_moves_the_job(server, home, failed):
+    """
+    ``allow`` in another process says so, and changes nothing; when that one has ended it goes on there.
+    """
+    job, most = failed(1.0)
+    job.allow(0.9 * most)
+    assert again(job, server) == 0
+    script = textwrap.dedent(
+        f"""
+        import dobatch_pandas as dobatch
+        dobatch.configure(base_url={server.url!r}, token={server.token!r}, home={str(home)!r}, display=False)
+        job = dobatch.attach({job.id!r})
+        try:
+            job.allow(1.0)
+        except dobatch.errors.JobNotReady as error:
+            print(error)
+        else:
+            print(job.wait().status)
+        """
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240).stdout
+    ]
+    assert job._state.max_cost == pytest.approx(0.9 * most)
+    close_home(home)
+    said += [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240).stdout
+    ]
+    assert "moved on by another process" in said[0]
+    assert said[1] == "completed\n"
 
 
 def test_two_processes_at_once_spend_what_one_may(server, home):

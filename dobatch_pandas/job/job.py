@@ -453,30 +453,38 @@ class Job:
             US dollars; None takes the limit away.
         """
         check_max_cost(max_cost)
-        if max_cost is not None and self._state.max_cost is None:
+        self._limit(max_cost)
+        self.resume()
+        return self
+
+    @_in_words
+    def _limit(self, max_cost: float | None) -> None:
+        """Write down what the job may cost, before anything more of it is sent."""
+        if max_cost is not None and self._state.ended is None and not self._is_bounded(self._state):
             raise InputError(
                 f"Job {self.id} was submitted without max_cost, so nobody has counted what its parts may cost. Cancel "
                 "it, and submit it again with max_cost."
             )
-        live = take_up(self._home, self.id)
-        if live is not None and live.elsewhere:
+        live = self._live
+        if live is not None and not live.elsewhere:
+            tell(live, Allow(max_cost))
+            if not live.gone:
+                return
+        lock = self._folder.try_lock()
+        if lock is None:
             raise JobNotReady(
                 f"Job {self.id} is moved on by another process: allow(max_cost=...) there.", self.id
             )
-        if live is not None:
-            tell(live, Allow(max_cost))
-            return self
-        # It is over: what a retry sends keeps to the new limit.
-        lock = self._folder.try_lock()
-        if lock is None:
-            raise JobNotReady(f"Another process has job {self.id} in hand: try again in a moment.", self.id)
         try:
             journal = self._folder.journal()
             state = journal.load()
             journal.record(state, replace(state, max_cost=max_cost))
         finally:
             lock.release()
-        return self
+
+    def _is_bounded(self, state: State) -> bool:
+        """Whether it is counted what each part may cost: a limit that was taken away may come back."""
+        return self._record.max_cost is not None or state.max_cost is not None
 
     @_in_words
     def finish_by(self, deadline: Any) -> Job:
@@ -579,7 +587,7 @@ class Job:
             record = self._record
             bounds = [
                 bounds_of(part.path, record.model, record.provider, record.endpoint)
-                if state.max_cost is not None or state.asks_now
+                if self._is_bounded(state) or state.asks_now
                 else (None, None)
                 for part in written
             ]
@@ -594,7 +602,7 @@ class Job:
 
     def _asked_again_by_workers(self, journal: Journal, state: State, ids: Any, codes: frozenset[str]) -> int:
         first = max(state.parts, default=-1) + 1
-        parts = self._cluster().again(state, ids, first, bounded=state.max_cost is not None)
+        parts = self._cluster().again(state, ids, first, bounded=self._is_bounded(state))
         if not parts:
             return 0
         self._go_on(journal, state, parts, codes)

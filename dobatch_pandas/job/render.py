@@ -83,7 +83,7 @@ def _rendered_by_workers(
         told()
 
     assert job.cluster is not None
-    bounded = live.state.max_cost is not None
+    bounded = job.record.max_cost is not None
     requests, skipped = job.cluster.render(dict(live.state.parts), accept, bounded=bounded, rows=rows)
     return Rendered(requests, 0, skipped)
 
@@ -159,7 +159,7 @@ def _rendered_once(
 
 def _bounds(job: OpenJob, live: Live, part: part_files.Part) -> tuple[float | None, float | None]:
     state = live.state
-    if state.max_cost is None and state.deadline is None and not state.asks_now:
+    if job.record.max_cost is None and state.deadline is None and not state.asks_now:
         return None, None
     return bounds_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 

@@ -248,11 +248,9 @@ def _submitted(
         print(
             f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
         )
-    live = job.resume(send_only=send_only)
-    # The same question with another limit: whoever asks now decides, where there is something to decide.
-    going_on = record.max_cost is not None or (live is not None and live.state.ended is None)
-    if record.id != job_id and max_cost is not None and record.max_cost != max_cost and going_on:
-        job.allow(max_cost)
+    if record.id != job_id and max_cost is not None and job._state.max_cost != max_cost:
+        job._limit(max_cost)  # the same question with another limit: whoever asks now decides
+    job.resume(send_only=send_only)
     if record.id != job_id and schedule.deadline is not None and not job.snapshot().over:
         job.finish_by(schedule.deadline)
     if schedule.said and display is not False and settings().display is not False:

@@ -519,9 +519,8 @@ def _read(live: Live, job: OpenJob, action: Read) -> ReadDone:
         tally = job.cluster.read(job.client, part)
     else:
         tally = read_results_of(job.folder, job.recipe, part, action.code, action.message)
-    measured = None
-    if (live.state.max_cost is not None or part.live) and "interrupted" not in tally.failures:
-        measured = _cost(job.record, tally, batch=not part.live)
+    # Whatever the job may cost now: a limit that comes later counts it, too.
+    measured = None if "interrupted" in tally.failures else _cost(job.record, tally, batch=not part.live)
     return ReadDone(
         number,
         completed=tally.completed,
