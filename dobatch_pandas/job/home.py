@@ -5,6 +5,7 @@ The home: every job under one folder, found quickly by what it asked and by what
 
     <home>/index.sqlite     a row a job, and the job of each answer; made again from the folders when it is lost
     <home>/jobs/<job id>/   one job, complete by itself: see `folder`
+    <home>/forgotten.jsonl  what jobs that were forgotten had cost, a line each
     <home>/account          whose jobs are made here: see `account`
     <home>/ledger.sqlite    of version 0.1.0, read once: see `migration`
 
@@ -37,7 +38,7 @@ from dobatch_pandas.arrow.keyset import Keys, keys_of
 from dobatch_pandas.display.snapshot import State as Status
 from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, JobNotFound
 
-from .folder import JobFolder, JobRecord
+from .folder import DiskFile, JobFolder, JobRecord, disk_in_words
 from .index import Index
 from .machine import State, problem_of
 
@@ -88,6 +89,22 @@ class JobRow:
 
 
 _ROW = ", ".join(f'"{f.name}"' for f in fields(JobRow))
+_SPENT = [
+    "completed",
+    "failed",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "now_prompt_tokens",
+    "now_completion_tokens",
+    "now_cached_tokens",
+]
+_NOTHING: dict[str, Any] = {
+    "created": 0.0,
+    **dict.fromkeys(["rows", "requests", "reused", "batches", *_SPENT], 0),
+    **dict.fromkeys(["provider", "model", "into", "base_url", "account", "fingerprint", "scope"], ""),
+    **dict.fromkeys(["output", "problem", "ended"]),
+}
 
 
 class Home:
@@ -110,6 +127,7 @@ class Home:
         self.path = Path(os.path.abspath(path))
         self.jobs_dir = self.path / "jobs"
         self._index = Index(self.path / "index.sqlite")
+        self._forgotten = DiskFile(self.path / "forgotten.jsonl")
         self._no_jobs: set[str] = set()
         self._make()
 
@@ -221,9 +239,14 @@ class Home:
         self._index.write(lambda db: db.execute(f"UPDATE jobs SET {names} WHERE id = :id", columns))
 
     def forget(self, job_id: str) -> None:
-        """Delete everything of a job."""
+        """Delete everything of a job but what it has cost."""
 
         def forget(db: sqlite3.Connection) -> None:
+            columns = self._seen(job_id)
+            if columns is not None and any(columns[name] for name in _SPENT):
+                kept = {name: columns[name] for name in ("id", "created", "provider", "model", *_SPENT)}
+                # On a line of its own, whatever a power cut has left of the one before.
+                self._forgotten.append(b"\n" + orjson.dumps(kept), sync=True)
             _drop(db, [job_id])
             self.folder(job_id).delete()
 
@@ -246,6 +269,17 @@ class Home:
         unread = [self._seen(job_id) for job_id in self._index.read(self._differences)[0]]
         rows += [_row(columns) for columns in unread if columns is not None]
         return sorted(rows, key=lambda row: (-row.created, row.id))
+
+    def forgotten(self) -> list[JobRow]:
+        """Return what jobs had cost that are no more; of everything else they have nothing."""
+        found = {}
+        with disk_in_words(self.path):
+            lines = self._forgotten.read().splitlines()
+        for line in lines:
+            with suppress(orjson.JSONDecodeError):
+                kept = {**_NOTHING, "status": "completed", **orjson.loads(line)}
+                found[kept["id"]] = _row(kept)
+        return [row for row in found.values() if not self.folder(row.id).exists]
 
     def _fresh(self, row: JobRow) -> JobRow:
         """Return the row of a job as its folder has it, unless it is over."""
@@ -459,28 +493,10 @@ def _columns(record: JobRecord, state: State) -> dict[str, Any]:
 
 def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
     """Return the row of a job whose folder cannot be read now: it is looked at again each time."""
-    columns: dict[str, Any] = dict.fromkeys(
-        (
-            "rows",
-            "requests",
-            "reused",
-            "completed",
-            "failed",
-            "batches",
-            "prompt_tokens",
-            "completion_tokens",
-            "cached_tokens",
-            "now_prompt_tokens",
-            "now_completion_tokens",
-            "now_cached_tokens",
-        ),
-        0,
-    )
-    columns |= dict.fromkeys(("provider", "model", "into", "base_url", "account", "fingerprint", "scope"), "")
-    columns |= dict.fromkeys(("output", "ended"))
+    columns = dict(_NOTHING)
     with suppress(OSError):
         columns["created"] = folder.root.stat().st_mtime
-    return {"created": 0.0, **columns, "id": folder.id, "status": "paused", "problem": str(error)}
+    return {**columns, "id": folder.id, "status": "paused", "problem": str(error)}
 
 
 def _row(columns: dict[str, Any]) -> JobRow:

@@ -99,7 +99,7 @@ _BY = ("day", "model", "job")
 
 def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
     """
-    Return what this home's jobs have cost, from the tokens that the service reported.
+    Return what this home's jobs have cost, those that were forgotten among them, from the tokens that the service reported.
 
     Parameters
     ----------
@@ -114,7 +114,8 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
     """
     if by not in _BY:
         raise InputError(f"by is {by!r}; it takes {', '.join(map(repr, _BY))}.")
-    found = home_here().rows()
+    home = home_here()
+    found = home.rows() + home.forgotten()
     created = pd.to_datetime([row.created for row in found], unit="s", utc=True)
     frame = pd.DataFrame(
         {

@@ -1,0 +1,99 @@
+"""What this home's jobs have cost, whatever has become of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.errors import ConfigurationError
+
+FRAME = pd.DataFrame({"n": range(6)})
+PRICES = {"paid": dobatch.Prices(input=1.0, output=2.0), "dear": dobatch.Prices(input=10.0, output=20.0)}
+
+
+def ask(prompt: str = "Say {n}", frame: pd.DataFrame = FRAME, **options: Any) -> Any:
+    return frame.dobatch.submit(prompt, **{"model": "paid", "into": "said", **options}).wait()
+
+
+@pytest.fixture(autouse=True)
+def priced(server):
+    dobatch.configure(prices=PRICES)
+
+
+def total() -> float:
+    [each] = {round(float(dobatch.spending(by)["cost"].sum()), 12) for by in ("day", "model", "job")}
+    return each
+
+
+def test_nothing_was_spent_in_a_new_home():
+    """
+    An empty home has an empty frame, by whatever it is asked.
+    """
+    for by in ("day", "model", "job"):
+        assert dobatch.spending(by).empty
+    assert total() == 0
+
+
+def test_every_way_of_asking_is_counted_once(server):
+    """
+    Batches, real time, what is sent again and what is asked anew, each at its own price; what is reused costs nothing.
+    """
+    batch = ask()
+    assert total() == pytest.approx(batch.usage().cost)
+    reused = ask(frame=FRAME.iloc[:3])
+    assert dobatch.spending("job")["cost"][reused.id] == 0
+    now = ask("Now {n}", mode="now")
+    anew = ask(fresh=True)
+    server.faults.fail_share = 0.5
+    again = ask("Again {n}")
+    server.faults.fail_share = 0.0
+    again.retry(again.errors()["error_code"].unique())
+    jobs = [batch, now, anew, again.wait(), ask(model="dear")]
+    assert again.errors().empty
+    assert total() == pytest.approx(sum(job.usage().cost for job in jobs))
+    by_model = dobatch.spending("model")
+    assert by_model.index.tolist() == ["dear", "paid"]
+    assert by_model["requests"].tolist() == [6, 24]
+    assert by_model["jobs"].tolist() == [1, 5]
+
+
+def test_what_a_forgotten_job_has_cost_stays_spent(home):
+    """
+    Deleting a job gives no money back; the home keeps its tokens and its model, and nothing that was asked or answered.
+    """
+    job, free = ask("Secret {n}"), ask("Secret {n}", FRAME.iloc[:3])
+    before = {by: dobatch.spending(by) for by in ("day", "model", "job")}
+    free.forget()
+    job.forget()
+    for by, frame in before.items():
+        now = dobatch.spending(by)
+        assert now["cost"].sum() == frame["cost"].sum() > 0
+        assert now["prompt_tokens"].sum() == frame["prompt_tokens"].sum()
+    assert dobatch.jobs().empty
+    assert b"Secret" not in b"".join(file.read_bytes() for file in home.glob("*.jsonl"))
+    # A line that a power cut has torn takes no other one along.
+    with (home / "forgotten.jsonl").open("ab") as file:
+        file.write(b'\n{"id": "26')
+    other = ask("Other {n}")
+    spent = total()
+    other.forget()
+    assert total() == spent
+
+
+def test_a_price_that_nobody_knows_makes_its_sum_unknown(home):
+    """
+    A sum that leaves something out would be a wrong one; the price can be told later, also of a job that is gone.
+    """
+    ask()
+    ask(model="unheard-of").forget()
+    assert dobatch.spending("model")["cost"].isna().tolist() == [False, True]
+    assert dobatch.spending("day")["cost"].isna().all()
+    dobatch.configure(prices={**PRICES, "unheard-of": dobatch.Prices(input=1.0, output=1.0)})
+    assert dobatch.spending("model")["cost"].notna().all()
+    (home / "forgotten.jsonl").unlink()
+    (home / "forgotten.jsonl").mkdir()
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        dobatch.spending()
