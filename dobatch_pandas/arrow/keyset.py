@@ -6,7 +6,6 @@ Many of them lie on disk, mapped into memory: the system drops what it has no ro
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -94,6 +93,8 @@ class KeySet:
 
 def mapped(pieces: Iterable[Keys], folder: Path) -> Keys:
     """Return some keys, one after the other, from a file without a name."""
+    import tempfile
+
     with tempfile.TemporaryFile(dir=folder) as file:
         for piece in pieces:
             file.write(np.ascontiguousarray(piece).data)

@@ -10,6 +10,7 @@ A job's folder, complete by itself: the question, which row asks what, how far e
         lock                        held by the process that moves the job on
         cancel                      there when its end was asked for, by whatever process
         input.parquet               the frozen input, until every row is rendered
+        new.npy                     which rows of a source are asked, where an output had the others
         rows.parquet                the labels and contents of the frame's rows, by which they are known again
         manifest.parquet            a row per request asked for: position, index label, custom_id, fate
         manifest-00000.parquet      which requests are in a part
@@ -91,6 +92,7 @@ class JobFolder:
         self.lock_path = root / "lock"
         self.cancel_path = root / "cancel"
         self.input = root / "input.parquet"
+        self.new = root / "new.npy"
         self.rows = root / "rows.parquet"
         self.manifest = root / "manifest.parquet"
         self.parts = root / "parts"

@@ -27,6 +27,7 @@ from dobatch_pandas.questions.problems import NO_ROWS, IdFaults, frame_problems
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 
+from .append import Append, kept, read_new
 from .folder import JobFolder, JobRecord, written_whole
 from .rows import LABEL, RowRecord, index_of, labels_of
 
@@ -38,7 +39,7 @@ __all__ = [
     "read_input",
     "read_labels",
     "record_of_source",
-    "source_of",
+    "rows_of_source",
     "write_input",
 ]
 
@@ -116,7 +117,7 @@ def read_input(
     The rows of a dataset have no labels but their position.
     """
     if job.source is not None:
-        for frozen in freeze_batches(recipe, source_of(folder, job, recipe).batches(recipe.columns)):
+        for frozen in freeze_batches(recipe, rows_of_source(folder, job, recipe, recipe.columns)):
             yield frozen, None
         return
     with pq.ParquetFile(folder.input) as file:
@@ -226,12 +227,22 @@ def check_source(source: Source, recipe: Recipe, salt: str, folder: Path) -> tup
     return asked, rows
 
 
-def record_of_source(source: Source, target: str) -> str:
-    """Return what the ledger keeps of a source and of where the answers go."""
-    return as_json({**source.to_json(), "versions": source.versions(), "output": target})
+def record_of_source(source: Source, target: str, append: Append | None) -> str:
+    """Return what the ledger keeps of a source and of where the answers go; with `append`, beside what lies there."""
+    added = {} if append is None else {"added": {"rows": len(append.new), "first": append.first}}
+    return as_json({**source.to_json(), "versions": source.versions(), "output": target, **added})
 
 
-def source_of(folder: JobFolder, job: JobRecord, recipe: Recipe) -> Source:
+def rows_of_source(
+    folder: JobFolder, job: JobRecord, recipe: Recipe, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Return the rows of a job's source, those that it asks, as they were when it was submitted."""
+    batches = _source_of(folder, job, recipe).batches(columns)
+    added = json.loads(job.source or "{}").get("added")
+    return batches if added is None else kept(batches, read_new(folder, added["rows"]))
+
+
+def _source_of(folder: JobFolder, job: JobRecord, recipe: Recipe) -> Source:
     """
     Return a job's source, as it was when the job was submitted.
 

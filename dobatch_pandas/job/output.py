@@ -28,21 +28,24 @@ from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns
 from dobatch_pandas.arrow.keyset import Keys, keys_of, mapped
 from dobatch_pandas.endpoints import ENDPOINT_AT
 from dobatch_pandas.questions.recipe import Recipe
-from dobatch_pandas.questions.source import ROWS_AT_ONCE, located
+from dobatch_pandas.questions.source import ROWS_AT_ONCE, Source, located
 
+from .append import earlier_output
 from .folder import JobFolder, JobRecord
 from .home import JobRow
-from .input import source_of
+from .input import rows_of_source
 from .result_files import STORED, Answers
 
-__all__ = ["output_problems", "write_output"]
+__all__ = ["output_problems", "output_schema", "write_output"]
 
 VECTOR = pa.list_(pa.float32())
 ROWS_A_FILE = 1_000_000
 PIECES_IN_MEMORY = 4
 
 
-def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRow]) -> list[str]:
+def output_problems(
+    target: str, folders: Iterable[str], jobs: Iterable[JobRow], *, append: bool = False
+) -> list[str]:
     """
     Say why a new job cannot write to a folder.
 
@@ -54,6 +57,8 @@ def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRow])
         All of whose files are the source.
     jobs : iterable of JobRow
         The other jobs.
+    append : bool
+        Whether it may hold what earlier jobs have written.
     """
     problems = [
         f"output {target} lies in the source's folder {folder}: its files would be taken for rows the next time."
@@ -67,10 +72,15 @@ def output_problems(target: str, folders: Iterable[str], jobs: Iterable[JobRow])
     elif found.type == pafs.FileType.Directory:
         inside = [info.base_name for info in filesystem.get_file_info(pafs.FileSelector(directory))]
         inside = sorted(name for name in inside if not name.startswith("."))
+        if append:
+            inside = [name for name in inside if not name.endswith(".parquet")]
         if inside:
             more = f" and {len(inside) - 1:,} more" if len(inside) > 1 else ""
             problems.append(
-                f"The output folder {target} is not empty ({inside[0]}{more}): name a new one, or empty it first."
+                f"The output folder {target} holds what no job has written ({inside[0]}{more}): name another one."
+                if append
+                else f"The output folder {target} is not empty ({inside[0]}{more}): name a new one, empty it first, or add "
+                'to what is there with mode="append".'
             )
     return problems + [
         f"Job {job.id}, which is not over, writes to {target}: name another folder, or cancel it."
@@ -194,19 +204,24 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
     """
     Write the source's columns with the answers beside them, as a Parquet dataset.
 
-    Files appear whole, ``part-00000.parquet`` and on; writing again gives the same ones.
+    Files appear whole, ``part-00000.parquet`` and on; writing again gives the same ones. Those that are added to what lies
+    there go on counting, and have the job in their name: no other job's is ever replaced.
     """
-    source = source_of(folder, job, recipe)
+    known = json.loads(job.source or "{}")
+    rows = rows_of_source(folder, job, recipe)
     answers = AnswerFinder(folder.result_files(), folder.root)
-    output = _Output(json.loads(job.source or "{}")["output"], vectors=ENDPOINT_AT[recipe.endpoint].vectors)
+    output = _Output(known["output"], vectors=_vectors(recipe))
+    if "added" in known:
+        there = earlier_output(known["output"])
+        output.go_on(known["added"]["first"], f"-{job.id}", None if there is None else there.schema)
     with pq.ParquetFile(folder.manifest) as manifest:
         asked = _Blocks(manifest)
-        for batch in source.batches():
-            rows = asked.take(batch.num_rows * recipe.samples)
+        for batch in rows:
+            mine = asked.take(batch.num_rows * recipe.samples)
             columns = answer_columns(
-                rows["custom_id"],
-                rows["fate"],
-                answers.of(rows["custom_id"].combine_chunks()),
+                mine["custom_id"],
+                mine["fate"],
+                answers.of(mine["custom_id"].combine_chunks()),
                 into=recipe.into,
                 samples=recipe.samples,
                 json_schema=recipe.schema,
@@ -215,6 +230,42 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
             )
             output.write(batch, pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False))
     output.close()
+
+
+def output_schema(source: Source, recipe: Recipe) -> pa.Schema:
+    """Return the columns of an output; the type of one that only answers tell is null."""
+    columns = answer_columns(
+        pa.array([], pa.string()),
+        None,
+        STORED.empty_table(),
+        into=recipe.into,
+        samples=recipe.samples,
+        json_schema=recipe.schema,
+        flatten=recipe.flatten,
+        index=pd.RangeIndex(0),
+    )
+    answers = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+    return _beside(source.schema.empty_table(), answers, _vectors(recipe)).schema
+
+
+def _vectors(recipe: Recipe) -> bool:
+    return ENDPOINT_AT[recipe.endpoint].vectors
+
+
+def _beside(table: pa.Table, answers: pa.Table, vectors: bool) -> pa.Table:
+    """Return rows with their answers, each column of the type that it has in every file."""
+    for name in answers.schema.names:
+        column = answers[name]
+        # A file wants one type throughout. Categories differ from piece to piece, and a piece without any
+        # answer does not know the length of the vectors.
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(pa.string())
+        elif vectors and not name.endswith("_error"):
+            none = column.null_count == len(column)
+            column = pa.nulls(len(column), VECTOR) if none else column.cast(VECTOR)
+        at = table.schema.get_field_index(name)
+        table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+    return table
 
 
 class _Blocks:
@@ -242,41 +293,38 @@ class _Output:
         self._filesystem.create_dir(self._directory, recursive=True)
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema | None = None
-        self._number = 0
+        self._number, self._tag = 0, ""
         self._rows = 0
 
+    def go_on(self, number: int, tag: str, schema: pa.Schema | None) -> None:
+        """Add to files that are there: from a number on, with a tag behind it, and with their columns."""
+        self._number, self._tag, self._schema = number, tag, schema
+
     def write(self, batch: pa.RecordBatch, answers: pa.Table) -> None:
-        table = pa.Table.from_batches([batch])
-        for name in answers.schema.names:
-            column = answers[name]
-            # A file wants one type throughout. Categories differ from piece to piece, and a piece without any
-            # answer does not know the length of the vectors.
-            if pa.types.is_dictionary(column.type):
-                column = column.cast(pa.string())
-            elif self._vectors and not name.endswith("_error"):
-                none = column.null_count == len(column)
-                column = pa.nulls(len(column), VECTOR) if none else column.cast(VECTOR)
-            at = table.schema.get_field_index(name)
-            table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+        table = _beside(pa.Table.from_batches([batch]), answers, self._vectors)
         if self._schema is None:
             self._schema = table.schema
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self._partial, self._schema, filesystem=self._filesystem, compression="zstd"
             )
-        self._writer.write_table(table.cast(self._schema))
+        self._writer.write_table(table.select(self._schema.names).cast(self._schema))
         self._rows += len(table)
         if self._rows >= ROWS_A_FILE:
             self._finish()
 
     @property
+    def _name(self) -> str:
+        return f"part-{self._number:05}{self._tag}.parquet"
+
+    @property
     def _partial(self) -> str:
-        return f"{self._directory}/.part-{self._number:05}.parquet.partial"
+        return f"{self._directory}/.{self._name}.partial"
 
     def _finish(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._filesystem.move(self._partial, f"{self._directory}/part-{self._number:05}.parquet")
+            self._filesystem.move(self._partial, f"{self._directory}/{self._name}")
             self._writer, self._rows = None, 0
             self._number += 1
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Known", "Stopped", "render", "write_part_manifest"]
 
 
+NO_ROWS = pa.schema([("position", pa.int64()), ("custom_id", pa.string()), ("fate", pa.int8())]).empty_table()
+
+
 class Stopped(Exception):
     """This process is to leave the job alone; the job itself goes on."""
 
@@ -152,6 +155,8 @@ def _rendered_once(
             if live.gone:
                 raise Stopped
         writer.close()
+        if manifest is None:  # an output has all rows already
+            pq.write_table(NO_ROWS, partial)
     copied = copy_answers(job.home, known.found if known is not None else (), reused, folder.reused)
     missing = np.concatenate([np.empty(0, np.uint64), *reused.without(copied)])
     return Rendered(requests + len(reused), len(reused), skipped), missing

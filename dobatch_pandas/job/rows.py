@@ -30,7 +30,7 @@ from dobatch_pandas.questions.recipe import Recipe
 
 from .folder import written_whole
 
-__all__ = ["LABEL", "RowRecord", "index_of", "labels_of", "lacking"]
+__all__ = ["LABEL", "RowRecord", "contents_of", "index_of", "labels_of", "lacking"]
 
 LABEL = "index_"  # prefix of the columns that hold index levels
 _KEYS = ("dobatch contents", "contents, dobatch"[:16])
@@ -68,7 +68,7 @@ class RowRecord:
         columns += [name for name in recipe.columns if name not in columns]
         gone = set(lacking(columns, frame))
         columns = [name for name in columns if name not in gone]
-        return cls(frame.index, columns, _hashes(frame, columns))
+        return cls(frame.index, columns, contents_of(frame, columns))
 
     def write(self, path: Path) -> None:
         """Write it to a Parquet file, whole or not at all."""
@@ -105,7 +105,7 @@ class RowRecord:
         """
         if self.hashes is None or self.columns is None:
             return np.full(len(frame), -1)
-        now = _hashes(frame, self.columns)
+        now = contents_of(frame, self.columns)
         if len(now) == len(self.hashes) and (now == self.hashes).all() and _same(frame.index, self.index):
             return np.arange(len(now))
         known: dict[tuple[int, int], list[int]] = {}
@@ -148,7 +148,8 @@ def _same(one: pd.Index, other: pd.Index) -> bool:
 # Contents -------------------------------------------------------------------------------------------------
 
 
-def _hashes(frame: pd.DataFrame, columns: Sequence[Any]) -> Hashes:
+def contents_of(frame: pd.DataFrame, columns: Sequence[Any]) -> Hashes:
+    """Return two numbers a row that follow from its values in some columns, each of which stands once."""
     found = np.zeros((len(frame), 2), np.uint64)
     for name in columns:
         content = _content(frame[name])

@@ -23,6 +23,7 @@ from dobatch_pandas.questions.source import Source
 from dobatch_pandas.service.client import Client
 
 from .account import account_here
+from .append import appended, differences, earlier_output, kept, write_new
 from .budget import most_of
 from .deadline import known_pace, margin_until, moment_of
 from .folder import JobFolder, JobRecord, disk_in_words
@@ -30,7 +31,7 @@ from .home import Home
 from .input import as_json, check_source, frozen_in, record_of_source, write_input
 from .job import Job
 from .machine import State
-from .output import output_problems
+from .output import output_problems, output_schema
 from .process import home_here, live_of, wake
 from .render import Known
 from .rows import RowRecord
@@ -127,7 +128,11 @@ def submit_dataset(
         folders such as ``year=2026`` are columns; one that only some of the files have is null in the others.
     output : path
         Folder, or URI, for ``part-00000.parquet`` and on: the source's columns and the answers. Complete
-        when the job is over. It must be new or empty, unless the job is an old one.
+        when the job is over. It must be new or empty, unless the job is an old one or `mode` is ``"append"``.
+    mode : {"batch", "now", "auto", "append"}
+        ``"append"`` sends a batch of those rows alone that `output` does not have, and adds them in files of their own:
+        each appears whole, and what lies there is not touched. A row is there when all columns of the source are equal.
+        For ``"now"`` and ``"auto"`` see `submit`.
     {options}
 
     Returns
@@ -142,30 +147,45 @@ def submit_dataset(
     """
     asked, sending = sorted_out(options, "submit_dataset")
     check_max_cost(sending.max_cost)
-    schedule = scheduled(sending.deadline, sending.mode, None)
+    append = sending.mode == "append"
+    schedule = scheduled(sending.deadline, "batch" if append else sending.mode, None)
     recipe = build_recipe(prompt, model=model, **asked)
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
-    unfit = output_problems(target, files.folders, home.rows())
+    unfit: list[Problem | str] = [*output_problems(target, files.folders, home.rows(), append=append)]
+    earlier = None
+    try:
+        earlier = earlier_output(target) if append and not unfit else None
+        if earlier is not None:
+            unfit += differences(target, earlier.schema, output_schema(files, recipe))
+    except InputError as error:
+        unfit += error.problems
     try:
         fingerprint, rows = check_source(files, recipe, f"{salt_here(home)} {target}", home.path)
     except InputError as error:
         raise InputError([*error.problems, *unfit]) from None
-    if unfit and (sending.fresh or home.find(fingerprint) is None):
+    known = not sending.fresh and home.find(fingerprint) is not None
+    if unfit and not known:
         raise InputError(unfit)
-    asked_of = record_of_source(files, target)
+    added = None if known or earlier is None else appended(files, earlier, home.path)
+
+    def freeze(folder: JobFolder) -> str:
+        if added is not None:
+            write_new(folder, added.new)
+        return fingerprint
 
     def frozen() -> Iterable[pa.RecordBatch]:
-        return freeze_batches(recipe, files.batches(recipe.columns))
+        batches = files.batches(recipe.columns)
+        return freeze_batches(recipe, batches if added is None else kept(batches, added.new))
 
     return _submitted(
         client,
         home,
         recipe,
-        rows,
-        lambda _: fingerprint,
+        rows if added is None else int(added.new.sum()),
+        freeze,
         _most(home, recipe, frozen, sending.fresh, schedule.asks_now),
         fresh=sending.fresh,
         display=sending.display,
@@ -173,7 +193,7 @@ def submit_dataset(
         schedule=schedule,
         anew=sending.fresh,
         send_only=False,
-        source=asked_of,
+        source=record_of_source(files, target, added),
     )
 
 

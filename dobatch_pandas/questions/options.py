@@ -166,7 +166,7 @@ def door(*takes: str, asks: bool = True, without: Iterable[str] = ()) -> Callabl
             documented = dict(_documented(build_recipe)) | dict(_documented(Sending))
             said = dict(_documented(function))
             names: list[str] = [name for name in ("prompt", "model") if name in own and name not in said]
-            names += [*more, *(["**params"] if asks else [])]
+            names += [*(name for name in more if name not in said), *(["**params"] if asks else [])]
             texts = [documented[name] for name in names]
             function.__doc__ = re.sub(
                 r"^( *)\{options\}$",
