@@ -96,7 +96,7 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def eventually(self, batch_id: str, *statuses: str) -> dict[str, Any]:
+    def until(self, batch_id: str, *statuses: str) -> dict[str, Any]:
         """Ask until the status is one of those given, by default a terminal one."""
         wanted = set(statuses) or TERMINAL
         batch = {}
