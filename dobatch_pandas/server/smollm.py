@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from typing import Any
 
@@ -52,6 +53,10 @@ class SmolLm2Model:
         params.ui = False
         # Prompts of a batch rarely come twice, and the cache would grow to gigabytes.
         params.cache_ram_mib = 0
+        for cpu in (params.cpuparams, params.cpuparams_batch):
+            # Its threads wait for each other at every step, spinning: on cores that others use too, one that is
+            # not running holds up all.
+            cpu.n_threads, cpu.poll = max(1, (os.cpu_count() or 1) - 1), 0
         self._server: Any = xllamacpp.Server(params)
         self._embedder: MiniLmModel | None = None
         self._closing = threading.Event()

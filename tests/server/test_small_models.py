@@ -40,6 +40,22 @@ def _skip_without(model, *libraries):
         pytest.skip(str(problem))
 
 
+def _llama_cpp(*, parallel, embedding=False):
+    """llama.cpp's own server, on a port of its own."""
+    _skip_without("smollm2", "xllamacpp")
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(weights.find("smollm2")[0])
+    params.n_parallel, params.n_ctx, params.port = parallel, 1024 * parallel, 0
+    params.verbosity, params.ui, params.embedding = -1, False, embedding
+    # Several threads wait for each other, which takes minutes where the cores are shared.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    if embedding:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    return xllamacpp.Server(params)
+
+
 @pytest.fixture(scope="module")
 def smollm():
     """One server with the small language model for all tests of this file."""
@@ -155,15 +171,9 @@ def test_llama_cpps_own_server_is_the_model(serve):
     """
     Behind its address, as one runs it on one's own machine: batches of each endpoint, streams, and what it lacks.
     """
-    _skip_without("smollm2", "xllamacpp")
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(weights.find("smollm2")[0])
-    params.n_parallel, params.n_ctx, params.port, params.verbosity, params.ui = 4, 4096, 0, -1, False
-    llama = xllamacpp.Server(params)
+    llama = _llama_cpp(parallel=4)
     api = serve(f"{llama.listening_address}/v1", concurrency=4)
-    (shown,) = api.server.look().result(60)
+    (shown,) = api.server.look().result(300)
     assert all(endpoint in shown for endpoint in (CHAT, RESPONSES, MESSAGES))
     assert EMBEDDINGS not in shown
     schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": LABEL}}
@@ -197,17 +207,9 @@ def test_llama_cpps_own_server_embeds(serve):
     """
     Where it was started for embeddings, a batch of them is answered, each a vector of the model's own size.
     """
-    _skip_without("smollm2", "xllamacpp")
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(weights.find("smollm2")[0])
-    params.n_parallel, params.n_ctx, params.port, params.verbosity, params.ui = 2, 1024, 0, -1, False
-    params.embedding = True
-    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    llama = xllamacpp.Server(params)
+    llama = _llama_cpp(parallel=2, embedding=True)
     api = serve(f"{llama.listening_address}/v1", concurrency=2)
-    (shown,) = api.server.look().result(60)
+    (shown,) = api.server.look().result(300)
     assert EMBEDDINGS in shown
     lines = [
         {"custom_id": f"e{n}", "method": "POST", "url": EMBEDDINGS, "body": {"model": "m", "input": one}}
