@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         ("wait", _wait, "the same for scripts: without a bar, and with a status that says how it stands"),
         ("cancel", _cancel, "cancel a job; what has been answered stays"),
         ("retry", _retry, "send again what failed for a reason that can change"),
+        ("allow", _allow, "set what a job may cost; what was held for it goes on"),
         ("forget", _forget, "delete a job with everything it has on disk"),
     ):
         command = commands.add_parser(name, help=text)
@@ -143,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SECONDS",
                 help="stop waiting then, with status 75; 0 does what can be done now. The job goes on",
             )
-        if name in ("cancel", "retry"):
+        if name == "allow":
+            command.add_argument("max_cost", type=float, metavar="DOLLARS", help="US dollars, all told")
+        if name in ("cancel", "retry", "allow"):
             _add_no_wait(command)
         command.set_defaults(run=action)
 
@@ -433,6 +436,15 @@ def _retry(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
         _need_service()
     told["sent_again"] = sent = job.retry()
     print(f"{sent:,} requests are sent again.")
+    code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
+    print(job)
+    return code
+
+
+def _allow(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
+    told["id"] = arguments.id
+    # Not attach: nothing is to be sent before the new limit holds.
+    job = Job(home_here(), arguments.id).allow(arguments.max_cost)
     code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
     print(job)
     return code

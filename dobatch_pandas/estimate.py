@@ -395,7 +395,9 @@ class Estimator:
 def check_max_cost(max_cost: float | None) -> None:
     """Raise InputError for what is no sum of money."""
     if max_cost is not None and (
-        isinstance(max_cost, bool) or not isinstance(max_cost, (int, float)) or not max_cost >= 0
+        isinstance(max_cost, bool)
+        or not isinstance(max_cost, (int, float))
+        or not (0 <= max_cost < 1e15 or max_cost == float("inf"))
     ):
         raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, such as 0.5, or None for no limit.")
 

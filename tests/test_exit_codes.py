@@ -226,6 +226,21 @@ def test_more_than_max_cost_is_held_before_anything_is_sent(states, capsys):
     assert not states.server.executed
 
 
+def test_a_held_job_goes_on_as_far_as_it_is_allowed(states, capsys):
+    """
+    ``dobatch allow`` is the cure that a held job names, from a terminal: too little holds it, enough ends it.
+    """
+    job_id = states.held()
+    close_home(states.home)
+    assert main(["allow", job_id, "0.0000001"]) == Exit.HELD
+    assert main(["allow", job_id, "-1"]) != 0
+    assert "takes US dollars" in capsys.readouterr().err
+    close_home(states.home)
+    states.server.release()
+    assert main(["allow", job_id, "5"]) == Exit.DONE
+    assert dobatch.attach(job_id).errors().empty
+
+
 def test_a_job_in_which_no_row_was_answered_has_failed(serve, tmp_path, home, capsys):
     """
     A batch that the service calls completed, and in which every request failed, is no success.

@@ -180,6 +180,21 @@ def again(job: Any, server: Any) -> int:
     return sum(server.executed.values()) - before
 
 
+@pytest.mark.parametrize("limit", [True, "1", float("nan"), -1, 10**400, [1]])
+def test_what_is_no_sum_of_money_is_told(server, limit):
+    """
+    ``max_cost`` takes dollars, at submit and at allow; anything else changes nothing.
+    """
+    dobatch.configure(prices=PRICES)
+    options: Options = {"model": "paid", "into": "said", "max_tokens": 5}
+    with pytest.raises(dobatch.errors.InputError, match="takes US dollars"):
+        FRAME.dobatch.submit("Say {n}", max_cost=limit, **options)
+    job = FRAME.dobatch.submit("Say {n}", max_cost=1.0, **options)
+    with pytest.raises(dobatch.errors.InputError, match="takes US dollars"):
+        job.allow(limit)
+    assert job.wait()._state.max_cost == 1.0
+
+
 def test_parts_go_out_one_by_one_as_far_as_the_limit_reaches(server, failed):
     """
     ``job.allow`` up, down, away and back: what is below the limit goes out, no part beyond it.
