@@ -37,6 +37,8 @@ _TRACK = "rgba(128,128,128,.2)"
 _FONT = "font-family:var(--vscode-font-family, var(--jp-ui-font-family, system-ui, sans-serif))"
 MONO = "font-family:var(--vscode-editor-font-family, var(--jp-code-font-family, ui-monospace, monospace));font-size:12px"
 SOFT = "opacity:.72"
+_CODE_STYLE = "color:inherit;background:rgba(128,128,128,.12)"  # a page's own style makes code red on pink
+_CODE = f'<code style="font-size:inherit;{_CODE_STYLE}">'
 _CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {LINE}"
 _NUMBER = _CELL.replace("left", "right", 1) + ";font-variant-numeric:tabular-nums;white-space:nowrap"
 FRAME = (
@@ -122,7 +124,8 @@ def table_html(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], captio
     title = ""
     if caption:
         title = (
-            f'<caption style="text-align:left;padding:2px 0 4px;font-weight:600">{plain(caption)}</caption>'
+            '<caption style="text-align:left;color:inherit;padding:2px 0 4px;font-weight:600">'
+            f"{plain(caption)}</caption>"
         )
     return (
         f'<div style="overflow-x:auto"><table style="{_FONT};border-collapse:collapse;margin:4px 0;'
@@ -329,7 +332,7 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
     lines = "".join(
         f'<tr style="background:none"><td style="{_NUMBER};border:0;padding:0 8px 0 0">{group.count:,}×</td>'
         '<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;white-space:nowrap">'
-        f"<code>{plain(group.code)}</code></td>"
+        f"{_CODE}{plain(group.code)}</code></td>"
         f'<td style="text-align:left;vertical-align:top;padding:0 10px 0 0;min-width:5.5em;{SOFT}">'
         f"{'a retry may help' if group.code in RETRYABLE else 'a retry will not help'}</td>"
         f'<td style="text-align:left;vertical-align:top;padding:0;min-width:7.5em;overflow-wrap:anywhere;{SOFT}">'
@@ -343,7 +346,7 @@ def errors_html(errors: Sequence[ErrorGroup], most: int | None = MOST_CODES) -> 
     )
     return (
         f'<div style="margin-top:8px;font-size:12px;overflow-x:auto"><table style="border-collapse:collapse;margin:0;'
-        f'font-size:12px;line-height:1.5"><caption style="text-align:left;padding:0;font-weight:600">'
+        f'font-size:12px;line-height:1.5"><caption style="text-align:left;color:inherit;padding:0;font-weight:600">'
         f"Failed requests by code, with one example each</caption>{lines}</table>{more}</div>"
     )
 
@@ -363,7 +366,7 @@ def next_html(snapshot: Snapshot) -> str:
 def _copied(code: str) -> str:
     """Code that one click selects as a whole."""
     return (
-        f'<code style="user-select:all;cursor:copy;{MONO};padding:2px 6px;border:1px solid {LINE};'
+        f'<code style="{_CODE_STYLE};user-select:all;cursor:copy;{MONO};padding:2px 6px;border:1px solid {LINE};'
         f'border-radius:4px">{plain(code)}</code>'
     )
 
@@ -467,12 +470,12 @@ def static_html(
 
 
 def _hint(snapshot: Snapshot, now: float) -> str:
-    attach = f"<code>job = dobatch.attach({plain(repr(snapshot.job_id))})</code>"
+    attach = f"{_CODE}job = dobatch.attach({plain(repr(snapshot.job_id))})</code>"
     if not snapshot.over:
         return f"As of {text.stamp(now)}; {attach} shows the job as it is now."
     if snapshot.failed:
         return (
-            f"{attach} reopens this job; <code>job.errors()</code> lists the failed rows, "
-            "<code>job.retry()</code> resends those worth retrying."
+            f"{attach} reopens this job; {_CODE}job.errors()</code> lists the failed rows, "
+            f"{_CODE}job.retry()</code> resends those worth retrying."
         )
     return ""

@@ -1,4 +1,4 @@
-"""Voila, which shows notebooks as pages."""
+"""nbclassic and Voila: front ends that are neither JupyterLab nor its younger sister."""
 
 from __future__ import annotations
 
@@ -15,14 +15,69 @@ from typing import Any
 
 import pytest
 from browser import PATIENCE, end, free_port
+from display.contrast import low_contrast
 from display.test_in_browser import HOLD, SUBMIT, start
 
 pytestmark = pytest.mark.browser
 
 
+OURS = ".dobatch-panel, .dobatch-explorer, .dobatch-eval, .dobatch-static, .dobatch-error"
+EXPLORE = """
+from dobatch_pandas.evals import explore, score
+rows = pd.DataFrame({"text": ["a", "b", "c", "d"], "told": list("xxyy"), "gold": list("xyyy")})
+explore(rows, predicted="told", actual="gold")
+"""
+SCORE = 'score(rows, "told", "gold")'
+
+
 def needs(module: str) -> None:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
+
+
+def test_nbclassic_keeps_its_style_sheet_to_itself(lab: Any) -> None:
+    """
+    In the classic notebook the panel is live, the explorer works, and Bootstrap's labels, badges and codes do not reach
+    into either.
+    """
+    needs("nbclassic")
+    path = lab.write([start(options='model="echo", fail_share=0.1', more=HOLD), SUBMIT, EXPLORE, SCORE])
+    page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
+    shot = os.environ.get("DOBATCH_SHOTS")
+    try:
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{lab.url}/nbclassic/notebooks/{path.name}?token={lab.token}")
+        page.wait_for_function(
+            "() => window.Jupyter?.notebook?.kernel?.is_connected?.() && Jupyter.notebook.kernel.widget_manager"
+        )
+        # ipywidgets asks a kernel for its widgets when the page is opened, and then draws every cell anew: a widget
+        # that was shown before the answer, of whatever package, is gone from the page.
+        page.evaluate("() => Jupyter.notebook.kernel.widget_manager._loadFromKernel()")
+        page.evaluate("() => Jupyter.notebook.execute_all_cells()")
+        panel = page.locator(".dobatch-panel")
+        panel.filter(has_text=re.compile(r"\d+ answered")).wait_for()
+        explorer = page.locator(".dobatch-explorer")
+        explorer.locator("tbody tr[data-position]").first.wait_for()
+        explorer.locator("[data-cell='1,0']").click()
+        explorer.locator(".status", has_text="of 1 row").wait_for()
+        explorer.locator("tbody tr[data-position]").first.click()
+        page.evaluate("() => Jupyter.notebook.kernel.execute('server.release()')")
+        panel.get_by_role("button", name="Show errors").click()
+        panel.locator("caption", has_text="Rows that failed").wait_for()
+        page.locator(".dobatch-eval:visible", has_text="accuracy").first.wait_for()
+        assert low_contrast(page, OURS) == []
+        # Bootstrap gives badges a ground, labels white bold text, and codes a red of its own.
+        painted = page.evaluate(
+            """(ours) => [...document.querySelectorAll(ours)].flatMap((root) => [...root.querySelectorAll("code, td, dt")])
+              .filter((e) => ["rgb(119, 119, 119)", "rgb(249, 242, 244)"].includes(getComputedStyle(e).backgroundColor)
+                || getComputedStyle(e).color === "rgb(199, 37, 78)").map((e) => e.outerHTML.slice(0, 100))""",
+            OURS,
+        )
+        assert painted == []
+    finally:
+        if shot:
+            page.screenshot(path=f"{shot}/nbclassic.png", full_page=True)
+        page.context.close()
 
 
 def test_voila_shows_the_job(lab: Any, tmp_path: Path) -> None:
