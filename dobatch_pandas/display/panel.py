@@ -218,12 +218,24 @@ class Panel(Follower):
             _publish({"text/html": "", "text/plain": ""}, display_id, update=True)
 
     def _withdraw(self) -> None:
-        """Take the widget away; the picture below it comes to light."""
+        """
+        Take the widget away; the picture below it comes to light.
+
+        A page that was loaded anew takes no update of an older output, so the widget stays there, as a picture.
+        """
         self._keep_picture()
         self._take_away()
-        rest = (self._style, self._top, self._row, self.widget)
-        for widget in (*self._parts.values(), *self._buttons.values(), *rest):
-            widget.close()
+        last = self._parts["body"]
+        last.value = self._style.value + self._picture()["text/html"].replace(
+            self._mark, f"{self._mark}-last"
+        )
+        for name in ("border", "padding", "max_width"):
+            setattr(self.widget.layout, name, None)
+        last.layout.display = None
+        self.widget.children = [last]
+        for widget in (*self._parts.values(), *self._buttons.values(), self._style, self._top, self._row):
+            if widget is not last:
+                widget.close()
 
     # -- drawing
 

@@ -171,6 +171,33 @@ def test_a_notebook_saved_while_its_job_runs_keeps_a_picture(lab):
     assert "dobatch.attach(" in again.output(1).inner_text()
 
 
+@pytest.mark.parametrize("ended", ["before", "after"])
+def test_a_page_that_is_loaded_anew_shows_how_its_job_ended(lab, ended):
+    """
+    The page is closed, the kernel lives: opened again the cell follows the job to its end, or shows the end that it came to.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT, "job.wait();", "server.release()"])
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL, "40 answered")
+    shown.save()
+    shown.page.evaluate("() => { window.onbeforeunload = null; }")
+    if ended == "before":
+        shown.run_cell(3).run_cell(2)
+        shown.wait_for(PICTURE, "100 answered")
+    shown.page.reload()
+    shown.page.wait_for_selector(".jp-Notebook .jp-Cell")
+    shown.wait_for_kernel()
+    if ended == "after":
+        shown.wait_for(PANEL, "40 answered")
+        shown.run_cell(3)
+    shown.page.wait_for_function(
+        """() => {
+          const words = document.querySelectorAll(".jp-Cell")[1].innerText;
+          return words.includes("100 answered") && !words.includes("Running") && !words.includes("Cancel");
+        }"""
+    )
+
+
 def test_a_panel_whose_kernel_is_gone_does_not_look_alive(lab):
     """
     After a restart its picture takes its place, with the way back to the job and without a button.
