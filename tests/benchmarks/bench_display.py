@@ -4,7 +4,7 @@ What a notebook shows, side by side: ``python -m tests.benchmarks.bench_display`
 Each cell is run in a real JupyterLab in Chromium. Measured are the height of its output, the time from the key that runs it
 to its first picture (the median of three, as a multiple of tqdm.notebook's in the same run, since machines differ), and what
 it leaves in the saved notebook. Imports are done before. Libraries that are not installed are left out; ``pip install
-itables quak rich`` brings them.
+itables quak rich distributed inspect-ai`` brings them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +119,95 @@ def measure(lab: Any, module: str, before: str, cell: str, selector: str) -> dic
     return {"height": height, "ms": statistics.median(times[1:]), "bytes": kept}
 
 
+LARGE = 200_000
+MAKE_LARGE = f"""
+import numpy as np
+import pandas as pd
+from dobatch_pandas.evals import explore, score
+rng = np.random.default_rng(0)
+gold = rng.choice(["neg", "neutral", "pos"], {LARGE})
+frame = pd.DataFrame({{"text": [f"row {{n}} good film" for n in range({LARGE})], "gold": gold,
+    "lang": rng.choice(["de", "en"], {LARGE}), "tokens": rng.integers(1, 900, {LARGE}),
+    "a": np.where(rng.random({LARGE}) < 0.8, gold, "neg")}})
+evaluation = score(frame, "a", "gold")
+"""
+FILTER = """(selector) => new Promise((done) => {
+  const root = document.querySelector(".dobatch-explorer"), from = performance.now(), before = root.dataset.page;
+  new MutationObserver((_, seen) => { if (root.dataset.page !== before) { seen.disconnect();
+    requestAnimationFrame(() => done(performance.now() - from)); } }).observe(root, {attributes: true});
+  root.querySelector(selector).click();
+})"""
+FILTERS = {
+    "a cell of the confusion matrix": ".matrix button[data-cell='0,0']",
+    "what is wrong": ".chip.wrong",
+    "a bar of a column": ".bars button[aria-label^='en:']",
+}
+
+
+def measure_large(lab: Any) -> dict[str, float]:
+    """Return milliseconds to the first picture of an explorer of many rows, and of its filters."""
+    shown = lab.open([MAKE_LARGE, "explore(evaluation, columns=['text', 'lang', 'tokens'])"])
+    shown.run_cell(0).wait_for_last_cell_of(0)
+    first = ".dobatch-explorer tbody tr[data-position]"
+    times = {"first picture": statistics.median(shown.page.evaluate(FIRST, [1, first]) for _ in range(3))}
+    times |= {name: shown.page.evaluate(FILTER, selector) for name, selector in FILTERS.items()}
+    lab.close_windows()
+    return times
+
+
+INSPECT = f"""
+import sys
+from inspect_ai import Task, eval
+from inspect_ai.dataset import Sample
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
+from inspect_ai.scorer import match
+from dobatch_pandas.datasets import load_reviews
+reviews = load_reviews({ROWS})
+told = [ModelOutput.from_content("mockllm/model", "pos") for _ in range(len(reviews))]
+for one in told:
+    one.usage = ModelUsage(input_tokens=40, output_tokens=1, total_tokens=41)  # to count them it asks the network
+samples = [Sample(input=text, target=label) for text, label in zip(reviews["text"], reviews["label"])]
+eval(Task(dataset=samples, scorer=match()), model=get_model("mockllm/model", custom_outputs=told), log_dir=sys.argv[1],
+     display="none")
+"""
+
+
+def measure_inspect(browser_: Any, folder: Path) -> dict[str, float] | None:
+    """Return what Inspect's viewer takes for its page of samples: a page of its own, beside a log file."""
+    if importlib.util.find_spec("inspect_ai") is None:
+        return None
+    subprocess.run([sys.executable, "-c", INSPECT, str(folder)], check=True)
+    (log,) = folder.glob("*.eval")
+    port = browser.free_port()
+    viewer = subprocess.Popen(
+        [Path(sys.executable).with_name("inspect"), "view", "start", "--log-dir", folder, f"--port={port}"]
+    )
+    try:
+        while viewer.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
+                break
+            except OSError:  # another process's start has no event to wait for
+                time.sleep(0.1)
+        page, times = browser_.new_context(viewport={"width": 1200, "height": 1400}).new_page(), []
+        for _ in range(4):
+            page.goto("about:blank")
+            started = time.perf_counter()
+            page.goto(f"http://127.0.0.1:{port}/#/logs/{log.name}/samples", timeout=browser.PATIENCE)
+            page.locator("a[role='row']").first.wait_for(timeout=browser.PATIENCE)
+            times.append(1000 * (time.perf_counter() - started))
+        page.context.close()
+    finally:
+        browser.end(viewer)
+    return {"height": 1400, "ms": statistics.median(times[1:]), "bytes": log.stat().st_size}
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as place, browser.open_lab(Path(place)) as lab:
         for title, tools in (("Progress", BARS), (f"Tables of {ROWS:,} rows", TABLES)):
             found = {name: measure(lab, *tool) for name, tool in tools.items()}
+            if tools is TABLES:
+                found["Inspect's viewer"] = measure_inspect(lab.browser, Path(place) / "inspect")
             base = (found.get("tqdm.notebook") or found.get("pandas") or {}).get("ms")
             print(f"\n| {title} | height, px | first picture | bytes saved |\n|---|---|---|---|")
             for name, one in found.items():
@@ -128,6 +216,9 @@ def main() -> None:
                 else:
                     times = f"{one['ms'] / base:.1f}" if base else f"{one['ms']:.0f} ms"
                     print(f"| {name} | {one['height']:.0f} | {times} | {one['bytes']:,} |")
+        print(f"\n| explore, {LARGE:,} rows | ms |\n|---|---|")
+        for name, milliseconds in measure_large(lab).items():
+            print(f"| {name} | {milliseconds:.0f} |")
 
 
 if __name__ == "__main__":
