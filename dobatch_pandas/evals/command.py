@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dobatch_pandas.errors import InputError
+from dobatch_pandas.errors import InputError, Problem
 
 from .grade import KINDS, MATCHES
 from .score import score
@@ -70,6 +70,15 @@ def run(frame: pd.DataFrame, said: argparse.Namespace, told: dict[str, Any] | No
         if said.key not in frame.columns:
             raise InputError(
                 f"There is no column {said.key!r}. The columns are: {', '.join(map(repr, frame.columns))}."
+            )
+        repeated = frame[said.key].duplicated(keep=False)
+        if repeated.any():
+            raise InputError(
+                Problem(
+                    f"--key {said.key}: its values repeat, so they do not tell rows apart.",
+                    tuple(frame.index[repeated][:10].tolist()),
+                    int(repeated.sum()),
+                )
             )
         frame = frame.set_index(said.key, drop=False)
     found = score(

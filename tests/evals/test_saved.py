@@ -356,6 +356,7 @@ def test_the_gate_works_from_a_shell(tmp_path, capsys):
         (["--require", "accuracy"], "is not METRIC=VALUE"),
         (["--require", "accuracy=0.9", "--require", "accuracy=0.1"], "given twice"),
         (["--margin", "0.01"], "goes with against="),
+        (["--key", "g"], "do not tell rows apart"),
         (["--against", "never saved"], "There are: 'main'"),
     ):
         assert main(["eval", str(path), *common, *options]) == 1, options
