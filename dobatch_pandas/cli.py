@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from .job.job import Job, attach, follow
 from .job.listing import jobs
 from .job.process import home_here
 from .questions.options import SENDING, Typed, typed_options
+from .questions.prompts import plain
 from .questions.source import Source
 from .service import Client
 
@@ -357,10 +359,23 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
         if _kind(path) == ".parquet":
             frame.to_parquet(partial)
         else:
-            frame.to_csv(partial, index=False)
+            _nested_as_json(frame).to_csv(partial, index=False)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _nested_as_json(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lists, objects and vectors as JSON: as Python shows them, no other program reads them."""
+    new = frame.copy(deep=False)
+    for number, kind in enumerate(frame.dtypes):
+        if pd.api.types.is_object_dtype(kind):
+            texts = [
+                plain(value) if isinstance(value, (list, tuple, dict, np.ndarray)) else value
+                for value in frame.iloc[:, number]
+            ]
+            new.isetitem(number, np.array(texts, dtype=object))
+    return new
 
 
 def _param(text: str) -> tuple[str, Any]:

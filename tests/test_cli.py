@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -64,6 +65,29 @@ def test_run_leaves_the_texts_of_a_csv_file_alone(server, tmp_path):
         "010,,NA?,010 NA?,",
     ]
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.CSV"]
+
+
+def test_what_is_nested_is_json_in_a_csv_file(server, tmp_path):
+    """
+    Lists, objects and vectors are written whole, and so that any program reads them again.
+    """
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\na\n")
+    run = ["run", str(source), "--prompt", "{text}", "--model", "echo", "--out", str(out)]
+    text = {"type": "string"}
+    fields = {
+        "tags": {"type": "array", "items": text},
+        "who": {"type": "object", "properties": {"name": text}, "required": ["name"]},
+        "days": {"type": "array", "items": {**text, "format": "date"}},
+    }
+    schema = {"type": "object", "properties": fields, "required": list(fields)}
+    assert main([*run, "--schema", json.dumps(schema)]) == 0
+    row = pd.read_csv(out).iloc[0]
+    assert all(isinstance(tag, str) for tag in json.loads(row["tags"]))
+    assert list(json.loads(row["who"])) == ["name"]
+    assert isinstance(json.loads(row["days"]), list)
+    assert main([*run, "--endpoint", "embeddings", "--into", "v"]) == 0
+    assert len(json.loads(pd.read_csv(out)["v"][0])) > 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -294,20 +295,41 @@ def _objects(values: Any) -> Any:
         width = values.type.list_size
         dense = vectors.flatten() if not vectors.null_count else vectors.values.slice(vectors.offset * width)
         rows = dense.to_numpy(zero_copy_only=False)[: len(vectors) * width].reshape(len(vectors), width)
+        rows = rows.view(_Vector)
         # One block of memory, of which each vector is a view.
         for number in np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False)).tolist():
             found[number] = rows[number]
         return found
     made = values.to_pylist()
-    if pa.types.is_decimal(values.type):
-        made = [None if number is None else _shortest(number) for number in made]
-    found[:] = made
+    found[:] = [_shortest(one) for one in made] if "decimal" in str(values.type) else made
     return found
 
 
-def _shortest(number: Decimal) -> Decimal:
-    """A Decimal without the zeros that its column has added."""
-    short = number.normalize()
+class _Vector(np.ndarray[Any, np.dtype[np.float32]]):
+    """An array whose text is all of it, as JSON: what numpy writes into a CSV file has no middle."""
+
+    def __str__(self) -> str:
+        if self.ndim != 1:
+            return str(np.asarray(self))
+        return orjson.dumps(np.ascontiguousarray(self), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def __reduce__(self) -> Any:
+        # In a pickle it is numpy's own, which needs nothing of ours to be read.
+        return np.asarray(self).__reduce__()
+
+
+def _shortest(value: Any) -> Any:
+    """Decimals without the zeros that their column has added, at any depth."""
+    if isinstance(value, list):
+        return [_shortest(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _shortest(one) for name, one in value.items()}
+    if not isinstance(value, Decimal):
+        return value
+    short = value.normalize()
     exponent = short.as_tuple().exponent
     return short.quantize(Decimal(1)) if isinstance(exponent, int) and exponent > 0 else short
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
+import json
+import pickle
 import threading
 import warnings
 from decimal import Decimal
@@ -12,6 +16,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -374,13 +379,40 @@ def test_embeddings_are_a_matrix_without_a_copy() -> None:
     assert np.shares_memory(matrix(whole.iloc[1:]), whole[1])
 
 
+class Part(pydantic.BaseModel):
+    price: Decimal
+    until: datetime.datetime
+
+
+class Who(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+class Kind(enum.Enum):
+    NEW = "new"
+    USED = "used"
+
+
+class Offer(pydantic.BaseModel):
+    tags: list[str]
+    who: Who
+    price: Decimal
+    days: list[datetime.date]
+    kind: Kind
+    parts: list[Part]
+
+
 @pytest.mark.parametrize("write", ["to_parquet", "to_feather", "to_pickle"])
 def test_what_was_enriched_comes_back_by_plain_pandas(write: str, tmp_path: Path) -> None:
     """
     Lists, objects, Decimals and vectors go through a file, and pandas reads it without being told anything.
     """
-    schema = answer_schema_of({"tags": [str], "who": {"name": str, "age": int}, "price": Decimal})
-    said = '{"tags": ["a", "b"], "who": {"name": "Ann", "age": 7}, "price": 12.50}'
+    schema = answer_schema_of(Offer)
+    said = (
+        '{"tags": ["a", "b"], "who": {"name": "Ann", "age": 7}, "price": 12.50, "days": ["2026-01-31"], '
+        '"kind": "new", "parts": [{"price": 0.50, "until": "2026-02-28T12:00:00+01:00"}]}'
+    )
     table = results_of(answered("a", chat(said)), never_run("b"))
     options: dict[str, Any] = {"into": "o", "index": pd.RangeIndex(2)}
     columns = answer_columns(ids_of("a", "b"), None, table, json_schema=schema, **options)
@@ -391,9 +423,34 @@ def test_what_was_enriched_comes_back_by_plain_pandas(write: str, tmp_path: Path
     back = getattr(pd, write.replace("to_", "read_"))(tmp_path / "file")
     assert list(back["tags"][0]) == ["a", "b"]
     assert dict(back["who"][0]) == {"name": "Ann", "age": 7}
+    assert str(back["price"][0]) == "12.5" or write != "to_pickle"
     assert back["price"][0] == Decimal("12.5")
+    assert list(back["days"][0]) == [datetime.datetime(2026, 1, 31)]
+    assert back["kind"].dtype == frame["kind"].dtype
+    [part] = back["parts"][0]
+    assert part["price"] == Decimal("0.5")
+    assert pd.Timestamp(part["until"]) == pd.Timestamp("2026-02-28T11:00:00Z")
+    assert str(frame["parts"][0][0]["price"]) == "0.5"
     assert matrix(back["v"])[0].tolist() == [1, 2]
     assert back.isna().equals(frame.isna())
+
+
+def test_a_vector_is_written_whole_into_a_csv_file(tmp_path: Path) -> None:
+    """
+    numpy leaves out the middle of a long vector: of an embedding in a CSV file all numbers are there, as JSON.
+    """
+    numbers = [float(n) / 7 for n in range(1536)]
+    table = results_of(answered("a", embeddings(numbers)), never_run("b"))
+    frame = pd.DataFrame(answer_columns(ids_of("a", "b"), None, table, into="v", index=pd.RangeIndex(2)))
+    frame.to_csv(tmp_path / "file.csv", index=False)
+    back = pd.read_csv(tmp_path / "file.csv")
+    np.testing.assert_array_equal(np.float32(json.loads(back["v"][0])), np.float32(numbers))
+    assert back["v"].isna().tolist() == [False, True]
+    vector = frame["v"][0]
+    assert json.loads(str(vector[::2])) == json.loads(str(vector))[::2]
+    assert "..." in repr(vector)
+    assert "..." in str(np.vstack([vector, vector]))
+    assert type(pickle.loads(pickle.dumps(vector))) is np.ndarray
 
 
 def test_a_matrix_survives_what_pandas_does_to_rows() -> None:
