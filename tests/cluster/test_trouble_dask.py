@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.endpoints import OPENAI
+from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import JobFailed
 from dobatch_pandas.job import cluster
 from dobatch_pandas.job.process import close_home
 
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
 dd = pytest.importorskip("dask.dataframe")
+distributed = pytest.importorskip("distributed")
 import dobatch_pandas.dask  # noqa: E402
 
 ROWS, DISTINCT = 120, 90
@@ -142,3 +148,68 @@ def test_a_job_whose_rows_cannot_be_computed_here_says_so_and_a_submit_goes_on(s
     assert again.id == job.id
     assert (out["response"] == "Say " + out["text"]).all()
     assert sum(server.executed.values()) == DISTINCT
+
+
+@contextmanager
+def scheduler_and_worker():
+    """Both in processes of their own; gives the scheduler's address and what kills them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "DIGITALOCEAN_TOKEN": "local", "DOBATCH_HOME": "/dev/null/no-home"}
+    started = []
+
+    def start(*words):
+        command = [sys.executable, "-m", f"distributed.cli.{words[0]}", *words[1:], "--no-dashboard"]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+
+    def kill():
+        for process in started:
+            process.kill()
+            process.wait()
+
+    address = f"tcp://127.0.0.1:{port}"
+    try:
+        start("dask_scheduler", "--host", "127.0.0.1", "--port", str(port))
+        start("dask_worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
+        yield address, kill
+    finally:
+        kill()
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_scheduler_that_dies_is_followed_by_another(server, home, monkeypatch, attached):
+    """
+    With it go its workers and all that they held. The job waits for a cluster, in this session or a later one, and goes on: of
+    what the service has nothing is sent again, and every row has its answer.
+    """
+    monkeypatch.setattr(OPENAI, "file_limits", FileLimits(30, 200_000_000))
+    ddf = frame()
+    with scheduler_and_worker() as (address, kill), distributed.Client(address, timeout=120) as client:
+        client.wait_for_workers(1, timeout=120)
+        server.hold()
+        server.faults.add("create_file", status=500, times=None, skip=2)
+        job = ddf.dobatch.submit("Say {text}", model="echo")
+        eventually(lambda: list(server.calls).count("create_batch") == 2)
+        if attached:
+            close_home(home)
+            cluster._remembered.clear()
+            cluster._lines.clear()
+        kill()
+    server.faults.clear()
+    server.release()
+    with scheduler_and_worker() as (address, _), distributed.Client(address, timeout=120) as client:
+        client.wait_for_workers(1, timeout=120)
+        job = dobatch.attach(job.id) if attached else job
+        out = ddf.dobatch.join(job.wait()).compute()
+    assert (out["response"] == "Say " + out["text"]).all()
+    assert sum(server.executed.values()) == DISTINCT
+    assert [batch.total for batch in server.batches] == [30, 30, 30]
+
+
+def eventually(holds):
+    """Return as soon as something is so."""
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
