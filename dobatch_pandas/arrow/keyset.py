@@ -1,11 +1,12 @@
 """
 Which requests have been seen: 64-bit keys in sorted numpy arrays, eight bytes each.
 
-Many of them lie on disk, mapped into memory: the system drops what it has no room for, and reads it again.
+Many of them lie on disk, and are mapped into memory while they are looked through.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from .threads import Threads
 
-__all__ = ["HEX_DIGITS", "KeySet", "Keys", "Places", "keys_of", "mapped", "mixed"]
+__all__ = ["HEX_DIGITS", "KeySet", "Keys", "Places", "keys_of", "let_go", "mapped", "mixed"]
 
 Keys = npt.NDArray[np.uint64]
 
@@ -58,6 +59,7 @@ class KeySet:
             place = np.searchsorted(run, keys)
             place[place == len(run)] = 0
             found |= run[place] == keys
+            let_go(run)
         return found
 
     def add_new(self, keys: Keys) -> npt.NDArray[np.bool_]:
@@ -99,8 +101,19 @@ def mapped(pieces: Iterable[Keys], folder: Path) -> Keys:
         for piece in pieces:
             file.write(np.ascontiguousarray(piece).data)
         file.flush()
-        # Nothing cannot be mapped.
-        return np.asarray(np.memmap(file, np.uint64, "r")) if file.tell() else np.empty(0, np.uint64)
+        if not file.tell():  # nothing cannot be mapped
+            return np.empty(0, np.uint64)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint64)
+
+
+def let_go(keys: Keys) -> None:
+    """Have keys that lie on disk take no memory until they are looked at again, which costs a millisecond for ten million."""
+    base: Any = keys
+    while isinstance(base, np.ndarray):
+        base = base.base
+    on_disk = getattr(base, "obj", None)  # of the view of bytes that numpy was given
+    if isinstance(on_disk, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        on_disk.madvise(mmap.MADV_DONTNEED)
 
 
 def _merge(one: Keys, other: Keys) -> Keys:
@@ -116,6 +129,8 @@ def _side_by_side(one: Keys, other: Keys) -> Iterator[tuple[Keys, Keys]]:
         last = start + HELD >= len(one)
         upto = len(other) if last else int(np.searchsorted(other, piece[-1], "right"))
         yield piece, other[done:upto]
+        let_go(one)
+        let_go(other)
         done = upto
 
 

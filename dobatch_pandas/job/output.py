@@ -1,8 +1,8 @@
 """
 Where the answers to files larger than memory go: written in pieces.
 
-Neither rows nor answers are ever held together. What is needed to find them, 8 bytes a request, lies in the job's folder and is
-mapped into memory, and so are answers that are looked for again, far from where they were first.
+Neither rows nor answers are ever held together. What is needed to find them, 8 bytes a request, lies on disk and is mapped
+into memory, and so are answers that are looked for again, far from where they were first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns
-from dobatch_pandas.arrow.keyset import Keys, keys_of, mapped
+from dobatch_pandas.arrow.keyset import Keys, keys_of, let_go, mapped
 from dobatch_pandas.endpoints import ENDPOINT_AT
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import ROWS_AT_ONCE, Source, located
@@ -40,7 +40,7 @@ __all__ = ["output_problems", "output_schema", "write_output"]
 
 VECTOR = pa.list_(pa.float32())
 ROWS_A_FILE = 1_000_000
-PIECES_IN_MEMORY = 4
+PIECES_IN_MEMORY = 3
 
 
 def output_problems(
@@ -117,8 +117,8 @@ class AnswerFinder:
                             yield found
                         self._pieces.append((files[number], group))
 
-        every = mapped(keys(), folder)
-        runs = [every[start:end] for start, end in pairwise(ends)]
+        self._keys = mapped(keys(), folder)
+        runs = [self._keys[start:end] for start, end in pairwise(ends)]
         self._good, self._bad = runs[::2], runs[1::2]
         self._last = 0
         self._held: OrderedDict[int, Answers] = OrderedDict()
@@ -148,6 +148,7 @@ class AnswerFinder:
                 place[place == len(run)] = 0
                 hit = run[place] == keys[left] if len(run) else np.zeros(len(left), bool)
                 owners[left[hit]] = number
+        let_go(self._keys)
         self._last = int(np.bincount(owners[owners >= 0]).argmax()) if (owners >= 0).any() else self._last
         return owners
 

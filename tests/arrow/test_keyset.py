@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import uuid
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -70,6 +72,17 @@ def test_a_key_depends_on_nothing_but_its_id(ids, start):
         assert keys_of(pa.array(ids, kind).slice(start)).tolist() == alone[start:]
 
 
+def _mapped_now():
+    """How many bytes of files without a name are in memory."""
+    sizes, deleted = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(maxsplit=1)[0]:
+            deleted = line.endswith("(deleted)")
+        elif deleted and line.startswith("Rss:"):
+            sizes += int(line.split()[1]) * 1024
+    return sizes
+
+
 def test_with_a_folder_most_keys_lie_on_disk(tmp_path):
     """
     Of millions of keys a process holds no more than of one.
@@ -79,8 +92,11 @@ def test_with_a_folder_most_keys_lie_on_disk(tmp_path):
     for batch in np.split(keys, 100):
         assert found.add_new(batch).all()
 
-    on_disk = [run for run in found._runs if isinstance(run.base, np.memmap)]
+    on_disk = [run for run in found._runs if isinstance(getattr(run.base, "obj", None), mmap.mmap)]
     assert sum(map(len, on_disk)) >= len(keys) - 2 * keyset.HELD
+    if Path("/proc/self/smaps").exists():
+        found.contains(keys[:1000])
+        assert _mapped_now() < sum(run.nbytes for run in on_disk) / 10
     assert all((run[1:] > run[:-1]).all() for run in found._runs)
     assert not found.add_new(keys).any()
 
