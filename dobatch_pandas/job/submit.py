@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import InputError, Problem, ServerError, TooManyRequests
+from dobatch_pandas.errors import ApiError, InputError, NotFound, Problem, Unauthorized
 from dobatch_pandas.estimate import check_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze_batches
@@ -405,9 +405,11 @@ def answered_here(home: Home, recipe: Recipe) -> KeySet | None:
 
 
 def _knock(client: Client) -> None:
-    """Find out now, in the user's own cell, that the service cannot be reached or refuses the token."""
+    """Find out now, in the user's own cell, that the service cannot be reached, or does not know the token."""
     with client:
         try:
             client.list_batches(limit=1)
-        except (ServerError, TooManyRequests):
-            return  # it is there; the job has the patience to wait for better times
+        except ApiError as error:
+            # What does not list may create: some tokens are for that alone, and the job has patience for what passes.
+            if error.status < 400 or isinstance(error, (Unauthorized, NotFound)):
+                raise

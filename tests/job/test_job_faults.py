@@ -395,3 +395,34 @@ def test_results_that_are_none_are_told_in_words_and_asked_for_again(server):
     assert job.retry() == 0
     check(job, server)
     assert job.snapshot().problem is None
+
+
+@pytest.mark.parametrize(
+    ("status", "times"), [(403, None), (405, None), (413, None), (408, 1), (429, 1), (503, 1)]
+)
+def test_a_list_that_is_refused_keeps_nobody_from_asking(server, status, times):
+    """
+    A token that may create batches and not list them, or a moment's trouble: rows are sent all the same.
+    """
+    server.faults.add("list_batches", status=status, times=times)
+    job = ask().wait()
+    server.faults.clear()
+    check(job, server)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"status": 401}, "Unauthorized"),
+        ({"status": 404}, "NotFound"),
+        ({"status": 200, "body": "<html>Sign in</html>"}, "ApiError"),
+    ],
+)
+def test_what_is_not_the_service_or_not_its_token_is_told_in_the_cell(server, fault, error):
+    """
+    A token that nobody knows, or an address where something else lives, is an error of the submit, and no job.
+    """
+    server.faults.add("list_batches", **fault, times=None)
+    with pytest.raises(getattr(dobatch.errors, error), match="Could not list batches"):
+        ask()
+    assert dobatch.jobs().empty
