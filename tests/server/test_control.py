@@ -139,7 +139,7 @@ def test_the_state_shows_what_there_is(api):
     assert state["batches"][0]["request_counts"]["completed"] == 3
     assert state["files"][0]["file_name"] == "input.jsonl"
     assert (state["model"], state["requests"]["most"], state["troubles"]) == ("echo", 1, [])
-    assert "create_batch" in state["calls"]
+    assert "get_batch" in state["calls"]
 
 
 def test_the_page_runs_only_its_own_script(api):
