@@ -166,10 +166,16 @@ def submit_dataset(
         fingerprint, rows = check_source(files, recipe, f"{salt_here(home)} {target}", home.path)
     except InputError as error:
         raise InputError([*error.problems, *unfit]) from None
-    known = not sending.fresh and home.find(fingerprint) is not None
-    if unfit and not known:
+    record = None if sending.fresh else home.find(fingerprint)
+    if unfit and record is None:
         raise InputError(unfit)
-    added = None if known or earlier is None else appended(files, earlier, home.path)
+    added, anew = None, sending.fresh
+    if append and not unfit and (record is None or home.folder(record.id).state().ended is not None):
+        added = None if earlier is None else appended(files, earlier, home.path)
+        # A job that is over does not fill in what has been taken away since.
+        anew = anew or (record is not None and (added is None or bool(added.new.any())))
+    if record is not None and not anew:
+        added = None
 
     def freeze(folder: JobFolder) -> str:
         if added is not None:
@@ -191,7 +197,7 @@ def submit_dataset(
         display=sending.display,
         max_cost=sending.max_cost,
         schedule=schedule,
-        anew=sending.fresh,
+        anew=anew,
         send_only=False,
         source=record_of_source(files, target, added),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -106,6 +108,54 @@ def test_asked_again_nothing_is_sent_or_added(server, files, tmp_path):
         close_home(tmp_path / "other")
     assert list(read(out)["n"]) == [*range(200), *range(300, 310)]
     assert paid(server) == 160
+
+
+def test_what_was_taken_away_is_filled_in(server, files, tmp_path):
+    """
+    The output counts, not what jobs have written there once; answers that are known are not paid again.
+    """
+    out = tmp_path / "out"
+    ask(files, out).wait()
+    (out / "part-00001.parquet").unlink()
+    ask(files, out).wait()
+    assert sorted(read(out)["n"]) == list(range(200))
+    for path in out.iterdir():
+        path.unlink()
+    ask(files, out).wait()
+    answered = read(out)
+    assert list(answered["n"]) == list(range(200))
+    assert (answered["response"] == "Say " + answered["text"]).all()
+    assert paid(server) == 150
+
+
+def test_rows_of_any_type_are_known_again(server, tmp_path):
+    """
+    Dates, decimals, lists, categories, bytes: what Parquet holds is compared as it comes back.
+    """
+    frame = pd.DataFrame(
+        {
+            "text": ["a", "b", "a"],
+            "when": pd.to_datetime(
+                ["2026-01-01 00:00:00.000000", None, "2026-01-02 03:04:05.678901"]
+            ).tz_localize("Europe/Berlin"),
+            "cost": [Decimal("1.50"), None, Decimal("2")],
+            "kind": pd.Categorical(["x", None, "y"]),
+            "many": [[1, 2], None, []],
+            "raw": [b"\x00", b"", None],
+            "deep": [{"a": 1.5, "b": None}, None, {"a": None, "b": "c"}],
+            "share": np.array([0.1, np.nan, 3], np.float32),
+            "nothing": [None, None, None],
+            "flag": pd.array([True, None, False], "boolean"),
+        }
+    )
+    frame.to_parquet(tmp_path / "in.parquet")
+    out = tmp_path / "out"
+    dobatch.submit_dataset(tmp_path / "in.parquet", "{text}", model="echo", output=f"file://{out}").wait()
+    grown = pd.concat([frame, frame.iloc[[1, 0]].assign(text="new")], ignore_index=True)
+    grown.to_parquet(tmp_path / "in.parquet")
+    ask(tmp_path / "in.parquet", f"file://{out}", "{text}").wait()
+    assert read(out)["text"].tolist() == ["a", "b", "a", "new", "new"]
+    assert read(out)["response"].tolist() == ["a", "b", "a", "new", "new"]
 
 
 def test_a_new_or_empty_folder_is_filled_and_one_with_other_things_refused(server, files, tmp_path):
