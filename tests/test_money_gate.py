@@ -290,7 +290,7 @@ def test_a_limit_belongs_to_the_process_that_moves_the_job(server, home, failed)
     said += [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240).stdout
     ]
-    assert "moved on by another process" in said[0]
+    assert "in the process that moves it on" in said[0]
     assert said[1] == "completed\n"
 
 

@@ -309,7 +309,7 @@ class _Vector(np.ndarray[Any, np.dtype[np.float32]]):
     """An array whose text is all of it, as JSON: what numpy writes into a CSV file has no middle."""
 
     def __str__(self) -> str:
-        if self.ndim != 1:
+        if self.ndim != 1 or self.dtype != np.float32:  # what has been made of it
             return str(np.asarray(self))
         return orjson.dumps(np.ascontiguousarray(self), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 

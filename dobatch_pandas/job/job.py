@@ -473,7 +473,8 @@ class Job:
         lock = self._folder.try_lock()
         if lock is None:
             raise JobNotReady(
-                f"Job {self.id} is moved on by another process: allow(max_cost=...) there.", self.id
+                f"Job {self.id} is in other hands: allow(max_cost=...) in the process that moves it on, or again in a moment.",
+                self.id,
             )
         try:
             journal = self._folder.journal()

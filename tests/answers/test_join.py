@@ -450,6 +450,7 @@ def test_a_vector_is_written_whole_into_a_csv_file(tmp_path: Path) -> None:
     assert json.loads(str(vector[::2])) == json.loads(str(vector))[::2]
     assert "..." in repr(vector)
     assert "..." in str(np.vstack([vector, vector]))
+    assert "j" in str(vector * 1j)
     assert type(pickle.loads(pickle.dumps(vector))) is np.ndarray
 
 
