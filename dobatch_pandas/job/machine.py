@@ -308,6 +308,8 @@ class Part:
         Its batch is to end, and what that does not do is asked in real time.
     peak : int
         The most requests that the service has counted as ended.
+    owes : bool
+        It was ended, and has counted more answers than its files hold: what has no line there may have been run.
     """
 
     number: int
@@ -339,6 +341,7 @@ class Part:
     live: bool = False
     to_now: bool = False
     peak: int = 0
+    owes: bool = False
     # In memory only: what is under way, and when something is next to be done.
     doing: Operation | None = None
     due: float = 0.0
@@ -851,13 +854,20 @@ def _after(state: State, event: Event, now: Now) -> State:
             part = replace(_well(part, now), state="fetched", provisional=False)
         case ReadDone():
             owed, well = _owed(part, event), _well(part, now)
-            part = _read(well, event, now)
-            hope = part.to_now and not state.cancelled and part.reads < PATIENCE / LONGEST_LOOK
-            if part.final and owed and hope:
-                part = _wait_for_what_is_owed(well, now)
-            elif part.final and event.rest is not None and not owed:
-                part, rest = _carried(part, event.rest)
-                state = _with(state, rest)
+            if part.status in CARRIED and part.batch_id is not None and owed != part.owes:
+                # What has no line is read once more, under the code that is true then.
+                part = replace(well, state="fetched", owes=owed, due=now.ticks)
+            else:
+                part = _read(well, event, now)
+                over = part.final
+                hope = part.to_now and not state.cancelled and part.reads < PATIENCE / LONGEST_LOOK
+                if over and owed and hope:
+                    part = _wait_for_what_is_owed(well, now)
+                if over and event.rest is not None:
+                    part, rest = _carried(part, event.rest)
+                    state = _with(state, rest)
+                elif over and part.number + REST in state.parts:
+                    part = _asked_again(part, CARRIED)
         case Asked():
             status = "cancelled" if state.cancelled else "completed"
             part = replace(_well(part, now), state="fetched", status=status)
@@ -1265,10 +1275,10 @@ def _made_live(part: Part) -> Part:
 
 
 def _carried(part: Part, rest: Part) -> tuple[Part, Part]:
-    """What a batch was ended for goes on as a part of its own."""
+    """What a batch has not run goes on as a part of its own, whatever else it may owe."""
     # What goes on has a bound of its own: that of the batch is for what it has run.
     ran = None if part.bound is None or rest.bound is None else max(0.0, part.bound - rest.bound)
-    part = replace(_asked_again(part, CARRIED), provisional=False, bound=ran)
+    part = replace(_asked_again(part, CARRIED), provisional=part.provisional and part.owes, bound=ran)
     return part, replace(_made_live(rest), round=part.round + 1)
 
 
@@ -1403,6 +1413,7 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
                 state.deadline is not None and part.status == "expired" and affordable(state, part)
             )
             carry = carry and not state.cancelled and not part.live and part.batch_id is not None
+            carry = carry and part.number + REST not in state.parts
             return replace(part, doing="read"), Read(part.number, *why_missing(part), carry)
     return part, None
 
@@ -1458,6 +1469,11 @@ def _over_budget(state: State, part: Part) -> str | None:
 def why_missing(part: Part) -> tuple[str, str]:
     """Return the code and the words for a request that has no line in the batch's files."""
     reason = part.problem or "no reason given"
+    if part.owes:
+        return (
+            "missing_result",
+            "The batch has counted more answers than its files hold: this may be one of them.",
+        )
     match part.status:
         case "dropped":
             return "cancelled", "Cancelled before it was sent."

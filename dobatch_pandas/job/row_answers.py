@@ -219,8 +219,10 @@ class JobAnswers:
         known: dict[Any, pa.Table] | None = None,
     ) -> pa.Table:
         """One result for each request that was sent, is to be sent, or was reused; of some parts only, where they are given."""
-        tables = [table for _, table in self.read(columns, known, parts)]
         awaited = [part.number for part in self._state.parts.values() if not part.final and parts is None]
+        halves = {self._folder.result(number) for number in awaited}
+        found = self.read(columns, known, parts)
+        tables = [_awaited(table) if file in halves else table for file, table in found]
         for number in awaited:
             if not self._folder.result(number).exists():
                 ids = self._folder.part_ids(number)
@@ -371,6 +373,18 @@ def _come(state: State) -> tuple[bool, frozenset[int]]:
 def _lenient(recipe: Recipe) -> Recipe:
     # A row that was added since may lack a value: it was not asked, which is no error here.
     return replace(recipe, missing="skip") if recipe.missing == "error" else recipe
+
+
+def _awaited(table: pa.Table) -> pa.Table:
+    """Results of a part that is not over: what they lack may still come."""
+    lacks = pc.fill_null(pc.equal(table["error_code"], "missing_result"), False)
+    if not pc.any(lacks).as_py():
+        return table
+    for name, value in (("error_code", "pending"), ("error_message", EXPLANATIONS["pending"])):
+        if name in table.column_names:
+            column = table.schema.get_field_index(name)
+            table = table.set_column(column, name, pc.if_else(lacks, value, table[name]))
+    return table
 
 
 def _read(file: Path, columns: list[str] | None, known: dict[tuple[Path, int, int], pa.Table] | None) -> Any:

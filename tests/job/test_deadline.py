@@ -295,9 +295,9 @@ def test_a_process_that_dies_pays_no_row_twice(server, calls, home):
     close_home(home)
     # Back to the moment in which the process died.
     lines = folder.journal_path.read_bytes().splitlines(keepends=True)
-    before = [
+    before = lines[:1] + [
         line
-        for line in lines
+        for line in lines[1:]
         if b'"read"' not in line and b'"fetched"' not in line and b'"ended"' not in line
     ]
     folder.journal_path.write_bytes(b"".join(before))
@@ -367,6 +367,27 @@ def test_what_the_batch_has_not_done_in_time_is_asked_in_real_time(server, calls
     assert sum(server.executed.values()) == 5
     batch_price = dobatch.spending("job").loc[job.id]
     assert job.snapshot().cost == pytest.approx(job.usage().cost) == pytest.approx(batch_price["cost"])
+
+
+def test_rows_that_a_batch_owes_are_pending_and_hold_up_no_others(server, calls):
+    """
+    Its files lack two answers that it has counted: these wait, and what it says it has not run is asked at once.
+    """
+    warm()
+    server.hold(after=5)
+    server.faults.spoil(missing=2)
+    job = submit(n=30, deadline=timedelta(hours=3))
+    eventually(lambda: job.counts["completed"] == 5)
+    job.finish_by(timedelta(seconds=3))
+    eventually(lambda: calls.real_time == 1 + 25)
+    eventually(lambda: job.result(wait=False)["response_error"].value_counts().to_dict() == {"pending": 2})
+    assert not job.snapshot().over
+    assert calls.real_time == 1 + 25
+    assert sum(server.executed.values()) == 5
+    # Whoever ends the waiting is told what is true of them: they may have been run.
+    job.cancel().wait(120)
+    assert job.result()["response_error"].value_counts().to_dict() == {"missing_result": 2}
+    assert calls.real_time == 1 + 25
 
 
 def test_a_batch_that_ends_in_time_costs_no_real_time(server, calls):

@@ -421,6 +421,10 @@ def test_a_line_that_says_expired_is_no_answer_to_come() -> None:
     """Where the error file names what never ran, a late output file is still waited for."""
     state = doing("read", status="expired", completed=3)
     lines = m.ReadDone(0, 0, 10, 7, errors=(ErrorGroup("expired", 10, ""),))
+    state, [again] = m.step(state, lines, NOW)
+    # What has no line may have been run: it is not said to have expired.
+    assert again == m.Read(0, *m.why_missing(state.parts[0]))
+    assert again.code == "missing_result"
     state, _ = m.step(state, lines, NOW)
     assert state.parts[0].state == "ended"
 

@@ -323,7 +323,7 @@ def _could_be_met(day: Day, wish: Wish) -> bool:
 
 def _owed(day: Day, state: m.State) -> set[str]:
     """
-    Rows of batches that ran more than their files will ever tell: nobody can know which ran, so none is bought again.
+    Rows without a line, of batches that ran more than their files will ever tell: nobody can know which of them ran.
 
     Only where the job has waited for hours, and says so at its end.
     """
@@ -332,11 +332,11 @@ def _owed(day: Day, state: m.State) -> set[str]:
         batch = day.service.batches.get(part.batch_id or "")
         if batch is None or not part.provisional or state.ended is None or not state.problem:
             continue
-        told = sum(len(lines) for lines in day.service.lines(batch, day.t).values())
+        lines = {name for file in day.service.lines(batch, day.t).values() for name in file}
         silent = batch.lost_lines.intersection(batch.order[: batch.executed(day.t)])
         waited = state.ended - day.wall - batch.over_at
-        if silent and part.lines == told and waited >= m.PATIENCE - 600.0:
-            owed.update(batch.order)
+        if silent and part.lines == len(lines) and waited >= m.PATIENCE - 600.0:
+            owed.update(name for name in batch.order if name not in lines)
     return owed
 
 
@@ -363,8 +363,12 @@ def _check(day: Day, wish: Wish) -> bool:
     if over and missing and not (state.cancelled and not state.rendered):
         raise Broken("c", f"{missing[:3]} have neither an answer nor a code")
     owed = _owed(day, state)
-    never = [name for name, result in found.items() if result.lstrip("!") in m.CARRIED and not ran[name]]
+    unanswered = m.CARRIED | {"missing_result"}
+    never = [name for name, result in found.items() if result.lstrip("!") in unanswered and not ran[name]]
     never = [name for name in never if name not in owed]
+    untrue = [name for name in sorted(owed) if found[name].lstrip("!") in m.CARRIED]
+    if untrue:
+        raise Broken("c", f"{untrue[:3]} may have been run, and are told to be {found[untrue[0]]}")
     waits = wish.max_cost is not None or not wish.bounded
     if over and wish.deadline is not None and not state.cancelled and never and not waits:
         raise Broken("live", f"{never[:3]} were neither run nor asked in real time: {state}")

@@ -101,6 +101,18 @@ def it_does_not_say_what_a_batch_owes(patch: Patch) -> None:
     )
 
 
+def it_takes_what_may_have_been_run_for_cancelled(patch: Patch) -> None:
+    _returns(patch, "why_missing", lambda real, part: real(replace(part, owes=False)))
+
+
+def it_lets_rows_wait_that_were_surely_not_run(patch: Patch) -> None:
+    def next_(real: Callable[..., Any], state: m.State, part: m.Part, now: m.Now) -> Any:
+        after, action = real(state, part, now)
+        return after, replace(action, carry=False) if isinstance(action, m.Read) and part.owes else action
+
+    _returns(patch, "_next", next_)
+
+
 def it_counts_what_goes_on_twice(patch: Patch) -> None:
     def carried(real: Callable[..., Any], part: m.Part, rest: m.Part) -> Any:
         after, rest = real(part, rest)
@@ -120,6 +132,8 @@ MUTANTS = [
     it_ends_batches_whose_rest_nobody_can_pay,
     it_drops_what_the_batch_did_not_run,
     it_does_not_say_what_a_batch_owes,
+    it_takes_what_may_have_been_run_for_cancelled,
+    it_lets_rows_wait_that_were_surely_not_run,
     it_counts_what_goes_on_twice,
 ]
 
@@ -153,5 +167,7 @@ FOUND_BY: dict[str, tuple[int, ...]] = {
     "it_ends_batches_whose_rest_nobody_can_pay": (3, 17, 23),
     "it_drops_what_the_batch_did_not_run": (2, 8, 36),
     "it_does_not_say_what_a_batch_owes": (67, 233),
+    "it_takes_what_may_have_been_run_for_cancelled": (49, 67, 233),
+    "it_lets_rows_wait_that_were_surely_not_run": (233,),
     "it_counts_what_goes_on_twice": (399, 773, 928),
 }
