@@ -212,6 +212,18 @@ def test_parts_go_out_one_by_one_as_far_as_the_limit_reaches(server, failed):
     assert job.usage().cost < 1.1 * most
 
 
+def test_a_job_that_a_fault_of_ours_has_stopped_takes_a_limit(server, home, failed):
+    """
+    ``allow`` is heard, and takes the job up again.
+    """
+    job, most = failed(1.0)
+    job.allow(0.9 * most)
+    assert again(job, server) == 0
+    job._live.broken = "a fault"
+    job.allow(1.0)
+    assert job.wait().errors().empty
+
+
 @pytest.mark.parametrize("first", [1.0, None])
 def test_a_limit_that_was_taken_away_or_never_given_counts_what_was_spent_without(server, failed, first):
     """

@@ -466,7 +466,9 @@ class Job:
                 "it, and submit it again with max_cost."
             )
         live = self._live
-        if live is not None and not live.elsewhere:
+        if live is not None and live.broken is not None:
+            drop(self._home, self.id)  # it takes nothing in any more
+        elif live is not None and not live.elsewhere:
             tell(live, Allow(max_cost))
             if not live.gone:
                 return
