@@ -37,6 +37,13 @@ _TRACK = "rgba(128,128,128,.2)"
 _FONT = "font-family:var(--vscode-font-family, var(--jp-ui-font-family, system-ui, sans-serif))"
 MONO = "font-family:var(--vscode-editor-font-family, var(--jp-code-font-family, ui-monospace, monospace));font-size:12px"
 SOFT = "opacity:.72"
+# For notebooks that are opened again: JupyterLab and the classic notebook say that there is no model where the widget
+# was, right above the picture.
+REOPENED = (
+    ".jp-OutputArea-child:has(> .jupyter-widgets):not(:has(.jupyter-widgets > *)):has(+ .jp-OutputArea-child .dobatch-static),"
+    ".output_area:has(> .jupyter-widgets-view):not(:has(.jupyter-widgets-view > *)):has(+ .output_area .dobatch-static)"
+    "{display:none}"
+)
 _CODE_STYLE = "color:inherit;background:rgba(128,128,128,.12)"  # a page's own style makes code red on pink
 _CODE = f'<code style="font-size:inherit;{_CODE_STYLE}">'
 _CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {LINE}"

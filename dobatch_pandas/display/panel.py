@@ -46,12 +46,6 @@ body:has(.{mark}-panel:not(.jupyter-widgets-disconnected)) :is(.{mark}, .jp-Outp
 @media (prefers-reduced-motion: reduce) { .dobatch-panel .dobatch-busy::after { animation: none; background: none; } }
 </style>"""
 
-# For notebooks that are opened again: the page says "model not found" where the widget was, right above the picture.
-_REOPENED = """<style>
-.jp-OutputArea-child:has(> .jupyter-widgets):not(:has(.jupyter-widgets > *)):has(+ .jp-OutputArea-child .dobatch-static) {
-  display: none; }
-</style>"""
-
 _live: dict[str, Panel] = {}
 _shown: dict[str, Panel] = {}  # the newest of each job, also when it has given way to its picture
 _registry = threading.Lock()
@@ -205,7 +199,10 @@ class Panel(Follower):
     def _picture(self) -> dict[str, Any]:
         picture = html.static_html(self._last, note=self._note, compact=self._is_line)
         words = f"<Job {self.job.id}: {self._note or text.describe(self._last)}>"
-        return {"text/html": f'<div class="{self._mark}">{_REOPENED}{picture}</div>', "text/plain": words}
+        return {
+            "text/html": f'<div class="{self._mark}"><style>{html.REOPENED}</style>{picture}</div>',
+            "text/plain": words,
+        }
 
     def _keep_picture(self) -> None:
         """Take the picture anew, so that a notebook saved now shows how things are now."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dobatch_pandas.display.html import REOPENED
+
 from .metrics import need
 from .raters import Raters, raters
 from .view import View
@@ -17,12 +19,6 @@ from .view import View
 __all__ = ["Explorer"]
 
 _HERE = Path(__file__).parent
-
-# A notebook that is opened without its kernel says "model not found" where the widget was, above the picture.
-_REOPENED = (
-    ".jp-OutputArea-child:has(> .jupyter-widgets):not(:has(.jupyter-widgets > *))"
-    ":has(+ .jp-OutputArea-child .dobatch-static){display:none}"
-)
 
 
 class Explorer:
@@ -204,7 +200,7 @@ class Explorer:
             self._publish(self._picture_bundle(), f"{display_id}-picture", update=True)
 
     def _picture_bundle(self) -> dict[str, str]:
-        html = f'<div class="{self._mark}-picture dobatch-static"><style>{_REOPENED}</style>{self._picture()}</div>'
+        html = f'<div class="{self._mark}-picture dobatch-static"><style>{REOPENED}</style>{self._picture()}</div>'
         return {"text/html": html, "text/plain": repr(self)}
 
     @staticmethod

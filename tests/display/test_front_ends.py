@@ -35,6 +35,18 @@ def needs(module: str) -> None:
         pytest.skip(f"{module} is not installed")
 
 
+def classic(lab: Any, page: Any, path: Path) -> None:
+    """Open a notebook as the classic notebook does, with a kernel."""
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{lab.url}/nbclassic/notebooks/{path.name}?token={lab.token}")
+    page.wait_for_function(
+        "() => window.Jupyter?.notebook?.kernel?.is_connected?.() && Jupyter.notebook.kernel.widget_manager"
+    )
+    # ipywidgets asks a kernel for its widgets when the page is opened, and then draws every cell anew: a widget
+    # that was shown before the answer, of whatever package, is gone from the page.
+    page.evaluate("() => Jupyter.notebook.kernel.widget_manager._loadFromKernel()")
+
+
 def test_nbclassic_keeps_its_style_sheet_to_itself(lab: Any) -> None:
     """
     In the classic notebook the panel is live, the explorer works, and Bootstrap's labels, badges and codes do not reach
@@ -45,14 +57,7 @@ def test_nbclassic_keeps_its_style_sheet_to_itself(lab: Any) -> None:
     page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
     shot = os.environ.get("DOBATCH_SHOTS")
     try:
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{lab.url}/nbclassic/notebooks/{path.name}?token={lab.token}")
-        page.wait_for_function(
-            "() => window.Jupyter?.notebook?.kernel?.is_connected?.() && Jupyter.notebook.kernel.widget_manager"
-        )
-        # ipywidgets asks a kernel for its widgets when the page is opened, and then draws every cell anew: a widget
-        # that was shown before the answer, of whatever package, is gone from the page.
-        page.evaluate("() => Jupyter.notebook.kernel.widget_manager._loadFromKernel()")
+        classic(lab, page, path)
         page.evaluate("() => Jupyter.notebook.execute_all_cells()")
         panel = page.locator(".dobatch-panel")
         panel.filter(has_text=re.compile(r"\d+ answered")).wait_for()
@@ -77,6 +82,34 @@ def test_nbclassic_keeps_its_style_sheet_to_itself(lab: Any) -> None:
     finally:
         if shot:
             page.screenshot(path=f"{shot}/nbclassic.png", full_page=True)
+        page.context.close()
+
+
+def test_nbclassic_opens_a_saved_notebook_without_complaint(lab: Any) -> None:
+    """
+    Saved while panel and explorer live, opened again with a fresh kernel, trusted: their pictures, and no word of a widget.
+    """
+    needs("nbclassic")
+    path = lab.write([start(more=HOLD), SUBMIT, EXPLORE])
+    page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
+    classic(lab, page, path)
+    page.evaluate("() => Jupyter.notebook.execute_all_cells()")
+    page.locator(".dobatch-panel", has_text="40 answered").wait_for()
+    page.locator(".dobatch-explorer tbody tr[data-position]").first.wait_for()
+    page.evaluate("async () => { await Jupyter.notebook.save_notebook(); }")
+    page.context.close()
+    lab.close_windows()
+
+    page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
+    try:
+        classic(lab, page, path)
+        assert page.evaluate("() => Jupyter.notebook.trusted")
+        page.locator(".dobatch-static:visible", has_text="dobatch.attach(").wait_for()
+        page.locator(".dobatch-static:visible", has_text="the first 4 of 4 rows").wait_for()
+        assert "could not be displayed" not in page.locator("#notebook").inner_text()
+    finally:
+        if "DOBATCH_SHOTS" in os.environ:
+            page.screenshot(path=f"{os.environ['DOBATCH_SHOTS']}/nbclassic_again.png", full_page=True)
         page.context.close()
 
 
