@@ -65,7 +65,8 @@ class JournalOnDisk:
         return self._process.sim.disk.jobs[self._id]
 
     def read(self) -> bytes:
-        return bytes(self._job.journal)
+        job = self._process.sim.disk.jobs.get(self._id)
+        return b"" if job is None else bytes(job.journal)
 
     def append(self, data: bytes, *, sync: bool) -> None:
         process, job = self._process, self._job
