@@ -130,14 +130,31 @@ def _told(home: Home, job_id: str, on_end: OnEnd) -> None:
         else:
             _post(on_end, job)
     except BaseException as error:
-        where = getattr(on_end, "__qualname__", repr(on_end)) if callable(on_end) else place_of(on_end)
-        words = f"on_end could not tell {where} that the job is over: {type(error).__name__}: {error}"
+        words = f"on_end could not tell {_name(on_end)} that the job is over: {_words(error)}"
         with _ends.lock:
             _ends.notes.setdefault((home.path, job_id), []).append(words)
         log.warning("job %s: %s", job_id, words, exc_info=callable(on_end))
     finally:
         with _ends.lock:
             _ends.under_way.discard(threading.current_thread())
+
+
+def _name(on_end: OnEnd) -> str:
+    # Not its repr, which may hold whatever it was made with, or raise.
+    return (
+        getattr(on_end, "__qualname__", type(on_end).__qualname__) if callable(on_end) else place_of(on_end)
+    )
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, _NotTaken):
+        return str(error)
+    try:
+        said = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  it is the user's class
+        said = type(error).__name__
+    # Half a surrogate pair could be shown nowhere.
+    return said.encode("utf-8", "replace").decode()
 
 
 # -- a URL
