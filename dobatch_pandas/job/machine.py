@@ -860,7 +860,9 @@ def _after(state: State, event: Event, now: Now) -> State:
             else:
                 part = _read(well, event, now)
                 over = part.final
-                hope = part.to_now and not state.cancelled and part.reads < PATIENCE / LONGEST_LOOK
+                # What was asked for in vain as long as there was patience is not asked for as long again.
+                hope = part.to_now and not part.provisional and part.reads < PATIENCE / LONGEST_LOOK
+                hope = hope and not state.cancelled
                 if over and owed and hope:
                     part = _wait_for_what_is_owed(well, now)
                 if over and event.rest is not None:

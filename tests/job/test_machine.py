@@ -327,6 +327,23 @@ def test_an_old_answer_changes_nothing() -> None:
     assert fails(state, "upload", "refused") == (state, [])
 
 
+def test_a_job_with_a_deadline_does_not_wait_for_months_for_results_that_do_not_come() -> None:
+    """A batch that was ended has counted an answer and never shows it: six hours of asking, and the job ends with a code."""
+    owing = {"status": "cancelled", "to_now": True, "completed": 1, "peak": 1}
+    state, now = doing("fetch", **owing), NOW
+    while state.ended is None:
+        assert now.ticks < NOW.ticks + 13 * 3600
+        operation = state.parts[0].doing
+        if operation == "fetch":
+            state, _ = fails(state, "fetch", "not_ready", now)
+        elif operation == "read":
+            state, _ = m.step(state, m.ReadDone(0, 0, 10, 0), now)
+        else:
+            now = m.Now(state.parts[0].due, now.wall)
+            state, _ = m.step(state, m.Tick(), now)
+    assert state.parts[0].provisional
+
+
 def test_answers_that_come_while_the_dataset_is_written_are_in_it() -> None:
     """Somebody looks in the middle of writing: what that brings in is read after it, and it is written once more."""
     part = m.Part(
