@@ -861,7 +861,7 @@ def _after(state: State, event: Event, now: Now) -> State:
                 part = _read(well, event, now)
                 over = part.final
                 # What was asked for in vain as long as there was patience is not asked for as long again.
-                hope = part.to_now and not part.provisional and part.reads < PATIENCE / LONGEST_LOOK
+                hope = part.to_now and not well.provisional and part.reads < PATIENCE / LONGEST_LOOK
                 hope = hope and not state.cancelled
                 if over and owed and hope:
                     part = _wait_for_what_is_owed(well, now)

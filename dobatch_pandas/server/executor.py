@@ -323,13 +323,14 @@ class Executor:
         """Wait for something to do; None at the end."""
         with self._wake:
             while not self._stopping.is_set():
+                looked = time.monotonic()
                 task = self._task(asks=self._loop is None, steps=True)
                 if task is not None:
                     self._count(task, 1)
                     # There may be work for one more, who will ask the next.
                     self._wake.notify()
                     return task
-                alarm = self._next_alarm(steps=True)
+                alarm = self._next_alarm(looked, steps=True)
                 if alarm >= self._alarm:
                     # Another thread wakes in time for that.
                     self._wake.wait()
@@ -346,18 +347,19 @@ class Executor:
         if task.run is not None:
             task.run.busy += more
 
-    def _next_alarm(self, steps: bool) -> float:
-        """When something becomes possible by itself, in monotonic seconds; of steps of batches as well."""
+    def _next_alarm(self, looked: float, steps: bool) -> float:
+        """
+        When something becomes possible by itself that was not when it was looked for; of steps of batches as well.
+
+        Both are monotonic seconds. It may have become possible since: nobody would look again.
+        """
         now = time.monotonic()
-        alarms = [float("inf")]
-        if closed := self.pace.closed_for():
-            alarms.append(now + closed)
+        alarms = [float("inf"), self.pace.opens]
         for run in self._runs.values():
             if steps and run.why is None:
                 alarms.append(now + max(0.0, run.expires_at - self._clock.now()))
-            if run.not_before > now:
-                alarms.append(run.not_before)
-        return min(alarms)
+            alarms.append(run.not_before)
+        return min(alarm for alarm in alarms if alarm > looked)
 
     def _room(self) -> int:
         """How many requests may be at the model at this moment."""
@@ -613,13 +615,14 @@ class Executor:
         loop = asyncio.get_running_loop()
         with self._wake:
             self._due = False
+            looked = time.monotonic()
             while not self._stopping.is_set() and (task := self._task(asks=True, steps=False)):
                 self._count(task, 1)
                 tasks.append(task)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            wait = self._next_alarm(steps=False) - time.monotonic()
+            wait = self._next_alarm(looked, steps=False) - time.monotonic()
             if wait < float("inf"):
                 self._timer = loop.call_later(min(max(0.0, wait), 3600.0), self._begin)
         for task in tasks:

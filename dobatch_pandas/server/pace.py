@@ -66,6 +66,11 @@ class Pace:
         """Requests at once, at this moment."""
         return max(1, int(self._limit))
 
+    @property
+    def opens(self) -> float:
+        """When, by the clock, the next request may be made; that may be long ago."""
+        return self._until
+
     def closed_for(self) -> float:
         """Seconds until the next request may be made; 0 where it may be made now."""
         return max(0.0, self._until - self._clock())

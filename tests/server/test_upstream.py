@@ -24,6 +24,7 @@ from server.stub import chat
 from waiting import eventually
 
 from dobatch_pandas.errors import ServerProblem
+from dobatch_pandas.server import loop
 from dobatch_pandas.server.convert import chat_request
 from dobatch_pandas.server.pace import NotNow, Pace
 from dobatch_pandas.server.upstream import UpstreamModel
@@ -167,6 +168,29 @@ def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     assert api.until(batch_id, "completed")["request_counts"]["completed"] == 20
     assert stormed <= 12
     assert requests.get(f"{api.url}/health", timeout=120).json() == {"status": "ok"}
+
+
+def test_a_model_that_is_back_while_it_is_looked_for_is_not_missed(serve, stub, monkeypatch):
+    """
+    It was closed when somebody looked, and open a moment later, when it was reckoned up how long to wait.
+    """
+    look, later = Pace.closed_for, asyncio.BaseEventLoop.call_later
+
+    def closed_for(pace):
+        left = look(pace)
+        if 0 < left < 0.1:
+            time.sleep(left + 0.001)
+        return left
+
+    # Timers may fire a little early.
+    early = lambda self, delay, *more, **named: later(self, max(0.0, delay - 0.05), *more, **named)  # noqa: E731
+    monkeypatch.setattr(Pace, "closed_for", closed_for)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_later", early)
+    monkeypatch.setattr(loop, "_new_loop", asyncio.new_event_loop)
+    answers = iter([(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})] * 3)
+    upstream = stub(lambda call: next(answers, None) or _echo(call))
+    api = serve(upstream.url, concurrency=2)
+    assert api.until(api.create(chat_lines(5)), "completed")["request_counts"]["completed"] == 5
 
 
 def test_a_batch_waits_for_a_server_that_does_not_listen_yet(serve, stub):
