@@ -44,7 +44,7 @@ REOPENED = (
     ".output_area:has(> .jupyter-widgets-view):not(:has(.jupyter-widgets-view > *)):has(+ .output_area .dobatch-static)"
     "{display:none}"
 )
-_CODE_STYLE = "color:inherit;background:rgba(128,128,128,.12)"  # a page's own style makes code red on pink
+_CODE_STYLE = "color:inherit;background:rgba(128,128,128,.08)"  # a page's own style makes code red on pink
 _CODE = f'<code style="font-size:inherit;{_CODE_STYLE}">'
 _CELL = f"text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-bottom:1px solid {LINE}"
 _NUMBER = _CELL.replace("left", "right", 1) + ";font-variant-numeric:tabular-nums;white-space:nowrap"
