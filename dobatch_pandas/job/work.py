@@ -165,12 +165,14 @@ class Workers:
         if live.gone or now - job.entered > 1.0:
             job.entered = now
             self._pools["index"].put(partial(_enter, live))
-        with job.changed:
-            job.changed.notify_all()
-            listeners = list(job.listeners)
+        try:
+            heard(live)  # first: whoever waits for the end may be a script that is over then
+        finally:
+            with job.changed:
+                job.changed.notify_all()
+                listeners = list(job.listeners)
         for listener in listeners:
             listener.notify()
-        heard(live)
 
     def start(self, live: Live, action: Action) -> None:
         job: OpenJob = live.job
