@@ -95,7 +95,7 @@ def test_an_arrow_type_that_pandas_only_holds_is_said(kind):
     """
     pandas cannot show such a column, nor compare its values: nothing is asked of it, and the message has the cure.
     """
-    ends = pa.array([2], pa.int32())
+    ends = np.array([2], np.int32)
     held = (
         pa.RunEndEncodedArray.from_arrays(ends, pa.nulls(1, pa.int8()))
         if "run" in str(kind)
