@@ -100,16 +100,7 @@ def _plain(kind: Any) -> Any:
 
 
 def _new_rows(source: Source, earlier: Source, folder: Path) -> Mask:
-    """
-    Say of each row of a source whether an output lacks it.
-
-    Parameters
-    ----------
-    source, earlier : Source
-        What is asked, and the output.
-    folder : pathlib.Path
-        Where there is room for what is not held in memory; nothing is left there.
-    """
+    """Say of each row of a source whether an output lacks it; both are looked through in shares that fit into memory."""
     columns = source.schema.names
     ours = mapped(_keys(source.batches(columns), columns), folder)
     theirs = mapped(_keys(earlier.batches(columns), columns), folder)

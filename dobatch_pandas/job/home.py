@@ -40,6 +40,7 @@ from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, 
 
 from .folder import DiskFile, JobFolder, JobRecord, disk_in_words
 from .index import Index
+from .journal import entry_of
 from .machine import State, problem_of
 
 __all__ = ["Home", "JobRow", "scope_of", "status_of"]
@@ -274,11 +275,11 @@ class Home:
         """Return what jobs had cost that are no more; of everything else they have nothing."""
         found = {}
         with disk_in_words(self.path):
-            lines = self._forgotten.read().splitlines()
-        for line in lines:
-            with suppress(orjson.JSONDecodeError):
-                kept = {**_NOTHING, "status": "completed", **orjson.loads(line)}
-                found[kept["id"]] = _row(kept)
+            lines = self._forgotten.read().split(b"\n")
+        for kept in filter(None, map(entry_of, lines)):
+            if "id" in kept:
+                known = {name: kept[name] for name in ("id", *_NOTHING) if name in kept}
+                found[known["id"]] = _row({**_NOTHING, "status": "completed", **known})
         return [row for row in found.values() if not self.folder(row.id).exists]
 
     def _fresh(self, row: JobRow) -> JobRow:

@@ -18,7 +18,7 @@ from dobatch_pandas.errors import ConfigurationError
 
 from .machine import DURABLE, Part, State
 
-__all__ = ["FORMAT", "OF_THE_JOB", "Journal", "JournalFile", "folded"]
+__all__ = ["FORMAT", "OF_THE_JOB", "Journal", "JournalFile", "entry_of", "folded"]
 
 FORMAT = 2
 """Version of the files in a job's folder; 1 was the ledger of version 0.1.0."""
@@ -71,7 +71,7 @@ class Journal:
         self._lines = data.count(b"\n")
         # A line that a power cut has torn must not take the next one along.
         self._clean = not data or data.endswith(b"\n")
-        self.empty = "format" not in (_entry(data.partition(b"\n")[0]) or {})
+        self.empty = "format" not in (entry_of(data.partition(b"\n")[0]) or {})
         return folded(self._id, data)
 
     def record(self, before: State | None, after: State, *, sync: bool = True) -> bool:
@@ -111,7 +111,7 @@ def folded(job_id: str, data: bytes) -> State:
     job: dict[str, Any] = {}
     parts: dict[int, dict[str, Any]] = {}
     for line in data.split(b"\n"):
-        entry = _entry(line)
+        entry = entry_of(line)
         if entry is None:
             continue
         if entry.get("format", FORMAT) > FORMAT:
@@ -131,8 +131,8 @@ def folded(job_id: str, data: bytes) -> State:
     return State(job_id, **known, parts=made)
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """What a line says; nothing where it is torn, or the empty text after the last line end."""
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None where it is torn, or the empty text after the last line end."""
     try:
         entry = orjson.loads(line)
     except orjson.JSONDecodeError:

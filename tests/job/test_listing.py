@@ -74,9 +74,11 @@ def test_what_a_forgotten_job_has_cost_stays_spent(home):
         assert now["prompt_tokens"].sum() == frame["prompt_tokens"].sum()
     assert dobatch.jobs().empty
     assert b"Secret" not in b"".join(file.read_bytes() for file in home.glob("*.jsonl"))
-    # A line that a power cut has torn takes no other one along.
+    # A line that a power cut has torn, or somebody has spoiled, takes no other one along.
     with (home / "forgotten.jsonl").open("ab") as file:
-        file.write(b'\n{"id": "26')
+        file.write(
+            b'\nnull\n[1]\n{"model": "m"}\n{"id": "26-x", "of_a_later_version": 1}\n\0\xff\n{"id": "26'
+        )
     other = ask("Other {n}")
     spent = total()
     other.forget()
