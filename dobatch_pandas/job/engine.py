@@ -269,6 +269,7 @@ class Engine:
         looks = False
         while live.backlog and not live.gone:
             try:
+                live.journal.settle()
                 after, actions = step(live.state, live.backlog[0], now)
                 live.journal.record(live.state, after, sync=_matters(live.state, after))
             except OSError as error:

@@ -62,17 +62,32 @@ class Journal:
         self._file, self._id = file, job_id
         self._lines = 0
         self._clean = True
+        self._settled = False
         self.empty = True
         """Whether it had no beginning when it was last read: a job that is no more, or a file that is damaged."""
 
     def load(self) -> State:
         """Return the state as it was last written down."""
         data = self._file.read()
+        self._settled = False
         self._lines = data.count(b"\n")
         # A line that a power cut has torn must not take the next one along.
         self._clean = not data or data.endswith(b"\n")
         self.empty = "format" not in (entry_of(data.partition(b"\n")[0]) or {})
         return folded(self._id, data)
+
+    def settle(self) -> None:
+        """
+        See to it that what was read outlives a power cut: whoever wrote it may have died before it was synced.
+
+        Raises
+        ------
+        OSError
+            The disk does not take it.
+        """
+        if not self._settled:
+            self._file.append(b"", sync=True)
+            self._settled = True
 
     def record(self, before: State | None, after: State, *, sync: bool = True) -> bool:
         """

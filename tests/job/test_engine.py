@@ -113,6 +113,20 @@ def test_a_step_is_written_down_before_its_actions_begin(engine: Engine, world: 
     assert seen == [("Render", False), ("Upload", False), ("Create", True)]
 
 
+def test_what_a_dead_process_left_unsynced_is_synced_before_it_is_relied_on(
+    engine: Engine, world: World
+) -> None:
+    """Killed between writing and syncing, and a power cut long after: the batch that it told of is not forgotten."""
+    file = File()
+    part = m.Part(0, 3, state="created", tried=True, file_id="f", batch_id="b")
+    Journal(file, "a").record(None, m.State("a", rendered=True, parts={0: part}), sync=False)
+    synced: list[bool] = []
+    world.raises = lambda live, action: synced.append(file.synced == len(file.data))
+    engine.take_up(job("a", file))
+    assert world.started == [("a", m.Look(0, "b"))]
+    assert synced == [True]
+
+
 def test_a_full_disk_is_told_and_gone_on_from(engine: Engine, world: World) -> None:
     """While nothing can be written down nothing is begun; the job says so, and goes on when there is room."""
     live = job("a")

@@ -72,7 +72,7 @@ class JournalOnDisk:
         process, job = self._process, self._job
         process.owns(self._id)
         process.may_die("before a journal line")
-        if process.disk_is_full():
+        if data and process.disk_is_full():
             job.journal += data[: process.sim.random.choice((0, 0, len(data) // 2, len(data)))]
             raise OSError(errno.ENOSPC, "No space left on device")
         if process.dies():

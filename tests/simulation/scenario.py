@@ -235,7 +235,8 @@ def _quiet(sim: Simulation) -> None:
     for batch in sim.service.batches.values():
         in_time = max(batch.starts, sim.service.quiet_at) + 300.0
         more = batch.executed(in_time) < batch.executed(batch.over_at)
-        if batch.file.job in cancelled and more and batch.cancelled_at > in_time:
+        retried = sim.asked[batch.file.job].cancelled_at is None
+        if batch.file.job in cancelled and not retried and more and batch.cancelled_at > in_time:
             raise Broken("d", f"{batch.id} of {batch.file.job} runs on after the cancel")
     for asked in sim.asked.values():
         asked.curse = None
