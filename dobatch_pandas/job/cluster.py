@@ -51,7 +51,7 @@ from . import on_worker
 from .faults import FaultSeen
 from .folder import UNREADABLE, JobFolder, written_whole
 from .input import as_json
-from .machine import Fault, Part, State, why_missing
+from .machine import Fault, Part, State, next_number, why_missing
 from .on_worker import Asker, Fetched, Ids, Stored, Told, hex_of, keys_of_hex
 from .result_files import Tally
 from .store import store_at
@@ -575,7 +575,7 @@ class ClusterJob:
         if prepared is None or parts:
             look_at_workers(Asker.here(recipe))
             prepared = prepare(frame, Asker.here(recipe), without=np.concatenate(sent) if sent else None)
-        begun = max(parts, default=-1) + 1
+        begun = next_number(parts)
         requests = sum(map(len, sent))
         for number, run in enumerate(prepared.runs, begun):
             part = self._written(prepared, run, number, bounded=bounded)

@@ -46,7 +46,7 @@ from .engine import Live
 from .folder import disk_in_words
 from .home import Home
 from .journal import Journal
-from .machine import Allow, AskAgain, Cancel, FinishBy, Part, Retried, State, problem_of, retried
+from .machine import Allow, AskAgain, Cancel, FinishBy, Part, Retried, State, next_number, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import write_part_manifest
 from .result_files import TOKENS
@@ -582,7 +582,7 @@ class Job:
                 ids,
                 folder.parts,
                 self.recipe,
-                first_part=max(state.parts, default=-1) + 1,
+                first_part=next_number(state.parts),
             )
             for part in written:
                 write_part_manifest(folder, part)
@@ -604,7 +604,7 @@ class Job:
             lock.release()
 
     def _asked_again_by_workers(self, journal: Journal, state: State, ids: Any, codes: frozenset[str]) -> int:
-        first = max(state.parts, default=-1) + 1
+        first = next_number(state.parts)
         parts = self._cluster().again(state, ids, first, bounded=self._is_bounded(state))
         if not parts:
             return 0

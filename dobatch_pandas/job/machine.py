@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -90,6 +90,7 @@ __all__ = [
     "WriteOutput",
     "committed",
     "next_due",
+    "next_number",
     "pause_before_next_look",
     "problem_of",
     "problem_of_part",
@@ -1243,6 +1244,13 @@ AT_ONCE = 8  # requests that are asked at the same time
 ASSUMED = 8.0  # seconds that a request takes while nobody has measured it
 RATES = ((240, 60.0), (4_800, 3600.0))  # a little below what the service allows: looks take of it, too
 REST = 50_000  # added to a part's number: what its batch did not run
+
+
+def next_number(parts: Iterable[int]) -> int:
+    """Return the number of a new part, which is never that of what another's batch did not run."""
+    return max((number for number in parts if number < REST), default=-1) + 1
+
+
 CARRIED = frozenset(["cancelled", "expired"])
 """Codes of requests that a batch gave back without running them."""
 
@@ -1287,9 +1295,10 @@ def _carried(part: Part, rest: Part) -> tuple[Part, Part]:
 def _owed(part: Part, event: ReadDone) -> bool:
     """Whether a batch that has ended may still have answers that nobody has seen: these are not bought again."""
     counted = part.completed + part.failed
-    return (
-        part.peak > counted or event.lines < min(part.requests, counted) or _succeeded(event) < part.completed
-    )
+    # A line may say that a request was not run: it does not stand for one that was, and whose line is missing.
+    ran = event.completed + sum(g.count for g in event.errors if g.code not in (*CARRIED, "missing_result"))
+    hidden = event.lines < part.requests and ran < min(part.requests, counted)
+    return part.peak > counted or hidden or _succeeded(event) < part.completed
 
 
 def _wait_for_what_is_owed(part: Part, now: Now) -> Part:

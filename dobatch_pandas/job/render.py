@@ -22,7 +22,7 @@ from .engine import Live
 from .folder import JobFolder, written_whole
 from .home import Home, scope_of
 from .input import read_input
-from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered
+from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered, next_number
 from .result_files import copy_answers
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _rendered_once(
         folder.parts,
         sent=sent,
         answered=known,
-        first_part=max(parts, default=-1) + 1,
+        first_part=next_number(parts),
         on_part=accept,
     )
     reused = KeySet(folder.root)

@@ -477,3 +477,20 @@ def test_looks_are_five_percent_of_the_age() -> None:
         now, looks = m.Now(state.parts[0].due, now.wall), looks + 1
         state, _ = m.step(state, m.Tick(), now)
     assert looks < 1700
+
+
+def test_a_new_part_never_takes_the_number_of_what_a_batch_did_not_run() -> None:
+    """Rows that are rendered, or asked again, after a part was carried on have a number of their own, now and later."""
+    assert m.next_number([]) == 0
+    assert m.next_number([0, 1, m.REST, m.REST + 1]) == 2
+
+
+def test_a_lost_answer_beside_lines_that_say_not_run_is_not_bought_again() -> None:
+    """The batch ran one of three; two lines say that they were not run, and the third is missing: it may be that one."""
+    part = m.Part(0, 3, status="cancelled", batch_id="b", failed=1, peak=1)
+    lines = m.ReadDone(0, 0, 3, 2, errors=(ErrorGroup("cancelled", 3, "x"),))
+    assert m._owed(part, lines)
+    assert not m._owed(
+        part,
+        replace(lines, lines=3, errors=(ErrorGroup("http_500", 1, "x"), ErrorGroup("cancelled", 2, "x"))),
+    )

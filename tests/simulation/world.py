@@ -513,7 +513,7 @@ class Process:
         job.cancel = False
         asked.cancelled_at = None
         parts = []
-        number = max(state.parts, default=-1) + 1
+        number = m.next_number(state.parts)
         turn = max((p.round for p in state.parts.values()), default=0) + 1
         while failed:
             some, failed = failed[: asked.part_size], failed[asked.part_size :]
@@ -734,7 +734,7 @@ class Process:
         if progress is None:
             parts = [p for p in live.state.parts.values() if p.round == 0]
             done = {i for p in parts for i in job.parts[p.number].ids}
-            progress = done, max(live.state.parts, default=-1) + 1
+            progress = done, m.next_number(live.state.parts)
         done, number = progress
         left = [i for i in asked.ids[asked.reused :] if i not in done]
         if not left:
