@@ -166,7 +166,7 @@ FOUND_BY: dict[str, tuple[int, ...]] = {
     "it_asks_without_a_budget": (3, 16, 17),
     "it_ends_batches_whose_rest_nobody_can_pay": (3, 17, 23),
     "it_drops_what_the_batch_did_not_run": (2, 8, 36),
-    "it_does_not_say_what_a_batch_owes": (67, 233),
+    "it_does_not_say_what_a_batch_owes": (4835, 67, 233),
     "it_takes_what_may_have_been_run_for_cancelled": (49, 67, 233),
     "it_lets_rows_wait_that_were_surely_not_run": (233,),
     "it_counts_what_goes_on_twice": (399, 773, 928),
