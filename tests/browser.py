@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -32,7 +33,7 @@ FLAGS = [
     # Nothing but this machine has a name: an asset from elsewhere would be missed at once.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]  # fmt: skip
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 1000 * waiting.PATIENCE  # milliseconds
 
 
 def missing() -> str | None:
@@ -66,6 +67,13 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+def window(browser: Any, **options: Any) -> Any:
+    """Open a page in a window of its own that waits as long as a busy machine takes; options are new_context's."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    return context.new_page()
+
+
 class Page:
     """One notebook, open in the browser. ``page`` is playwright's."""
 
@@ -78,8 +86,7 @@ class Page:
             """() => {
               const session = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session;
               return session?.kernel?.status === "idle";
-            }""",
-            timeout=PATIENCE,
+            }"""
         )
         return self
 
@@ -109,7 +116,7 @@ class Page:
               const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
               return failed || (code.at(-1).executionCount !== null && session.kernel.status === "idle");
             }""",
-            timeout=3 * PATIENCE,
+            timeout=2 * PATIENCE,
         )
         return self
 
@@ -122,7 +129,7 @@ class Page:
               return cell.executionCount !== null && panel.sessionContext.session.kernel.status === "idle";
             }""",
             arg=number,
-            timeout=3 * PATIENCE,
+            timeout=2 * PATIENCE,
         )
         return self
 
@@ -230,13 +237,12 @@ class Lab:
             content = json.loads(path.read_text(encoding="utf-8"))
             content["metadata"].pop("kernelspec", None)
             path.write_text(json.dumps(content), encoding="utf-8")
-        opened = self.browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **context})
-        self._contexts.append(opened)
-        page = opened.new_page()
+        page = window(self.browser, **{"viewport": {"width": 1200, "height": 900}, **context})
+        self._contexts.append(page.context)
         # A window of its own workspace: what another test has open is not restored here.
         place = f"lab/workspaces/{secrets.token_hex(6)}/tree" if app == "lab" else "notebooks"
-        page.goto(f"{self.url}/{place}/{path.relative_to(self.folder)}?token={self.token}", timeout=PATIENCE)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE)
+        page.goto(f"{self.url}/{place}/{path.relative_to(self.folder)}?token={self.token}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
         shown = Page(page, path)
         return shown.wait_for_kernel() if kernel else shown
 
@@ -319,11 +325,11 @@ def free_port() -> int:
 def _url_when_up(runtime: Path, token: str, process: subprocess.Popen[bytes], log: Path) -> str:
     # The port may be another one than was asked for, since somebody may have been quicker.
     info = runtime / f"jpserver-{process.pid}.json"
-    until = time.monotonic() + 60
+    until = time.monotonic() + waiting.PATIENCE
     while time.monotonic() < until and process.poll() is None:
         try:
             url = f"http://127.0.0.1:{json.loads(info.read_text(encoding='utf-8'))['port']}"
-            with urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5):
+            with urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=60):
                 return url
         except (ValueError, OSError):
             # Another process's start has no event to wait for.
@@ -331,6 +337,22 @@ def _url_when_up(runtime: Path, token: str, process: subprocess.Popen[bytes], lo
     raise RuntimeError(
         f"JupyterLab did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}"
     )
+
+
+def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when a server that was started answers; fail with its words where it ends instead."""
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(url, timeout=60).close()
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    waiting.eventually(answers)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

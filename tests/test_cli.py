@@ -207,7 +207,7 @@ def test_the_command_is_installed():
     ``dobatch`` is on the path, and its help names the commands.
     """
     command = Path(sys.executable).parent / "dobatch"
-    done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=240, check=True)
     for word in ("demo", "run", "jobs", "watch", "cancel", "serve", "fetch-model"):
         assert word in done.stdout
     assert dobatch.__version__

@@ -101,7 +101,7 @@ def test_what_is_sent_is_what_the_batch_sends(serve, model):
         "temperature": dobatch.col("warmth"), "max_tokens": 50,
     }  # fmt: skip
     tried = frame.dobatch.trial(**question)
-    frame.dobatch.submit(**question).wait(timeout=60)
+    frame.dobatch.submit(**question).wait(timeout=240)
 
     assert len(bodies) == 2
     assert bodies[0] == bodies[1]

@@ -225,7 +225,7 @@ def test_a_script_tells_its_progress_and_prints_nothing_else(
         "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['a', 'b', 'c']\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import chromium, missing
+from browser import chromium, missing, window
 from display.contrast import low_contrast
 from display.test_in_browser import HOLD, start
 
@@ -89,7 +89,7 @@ def test_every_text_on_the_servers_page_can_be_read(chrome: Any, scheme: str) ->
     The page of `dobatch serve`, with a batch on it, in both colour schemes.
     """
     with dobatch.LocalServer(model="echo", fail_share=0.2).start() as server:
-        page = chrome.new_context(color_scheme=scheme, viewport={"width": 1000, "height": 900}).new_page()
+        page = window(chrome, color_scheme=scheme, viewport={"width": 1000, "height": 900})
         try:
             page.goto(server.url)
             page.locator("h1").first.wait_for()
@@ -122,7 +122,7 @@ def test_a_report_prints_on_a_page(chrome: Any, what: str, tmp_path: Any) -> Non
     )
     path = tmp_path / "report.html"
     made.to_html(path)
-    page = chrome.new_context(color_scheme="dark", viewport={"width": 794, "height": 1123}).new_page()
+    page = window(chrome, color_scheme="dark", viewport={"width": 794, "height": 1123})
     try:
         page.goto(path.as_uri())
         assert low_contrast(page) == []

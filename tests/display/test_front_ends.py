@@ -7,14 +7,11 @@ import os
 import re
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import PATIENCE, end, free_port
+from browser import end, free_port, wait_until_up, window
 from display.contrast import low_contrast
 from display.test_in_browser import HOLD, SUBMIT, start
 
@@ -37,7 +34,6 @@ def needs(module: str) -> None:
 
 def classic(lab: Any, page: Any, path: Path) -> None:
     """Open a notebook as the classic notebook does, with a kernel."""
-    page.set_default_timeout(PATIENCE)
     page.goto(f"{lab.url}/nbclassic/notebooks/{path.name}?token={lab.token}")
     page.wait_for_function(
         "() => window.Jupyter?.notebook?.kernel?.is_connected?.() && Jupyter.notebook.kernel.widget_manager"
@@ -54,7 +50,7 @@ def test_nbclassic_keeps_its_style_sheet_to_itself(lab: Any) -> None:
     """
     needs("nbclassic")
     path = lab.write([start(options='model="echo", fail_share=0.1', more=HOLD), SUBMIT, EXPLORE, SCORE])
-    page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
+    page = window(lab.browser, viewport={"width": 1200, "height": 1600})
     shot = os.environ.get("DOBATCH_SHOTS")
     try:
         classic(lab, page, path)
@@ -91,7 +87,7 @@ def test_nbclassic_opens_a_saved_notebook_without_complaint(lab: Any) -> None:
     """
     needs("nbclassic")
     path = lab.write([start(more=HOLD), SUBMIT, EXPLORE])
-    page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
+    page = window(lab.browser, viewport={"width": 1200, "height": 1600})
     classic(lab, page, path)
     page.evaluate("() => Jupyter.notebook.execute_all_cells()")
     page.locator(".dobatch-panel", has_text="40 answered").wait_for()
@@ -100,7 +96,7 @@ def test_nbclassic_opens_a_saved_notebook_without_complaint(lab: Any) -> None:
     page.context.close()
     lab.close_windows()
 
-    page = lab.browser.new_context(viewport={"width": 1200, "height": 1600}).new_page()
+    page = window(lab.browser, viewport={"width": 1200, "height": 1600})
     try:
         classic(lab, page, path)
         assert page.evaluate("() => Jupyter.notebook.trusted")
@@ -138,22 +134,12 @@ def test_voila_shows_the_job(lab: Any, tmp_path: Path) -> None:
             },
             stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path,
         )  # fmt: skip
-    page = lab.browser.new_context(viewport={"width": 1000, "height": 700}).new_page()
+    page = window(lab.browser, viewport={"width": 1000, "height": 700})
     try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/static/", timeout=5).close()
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                # Another process's start has no event to wait for.
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.1)
-        page.goto(f"http://127.0.0.1:{port}/", timeout=PATIENCE)
+        wait_until_up(f"http://127.0.0.1:{port}/static/", process, log)
+        page.goto(f"http://127.0.0.1:{port}/")
         shown = page.locator(".dobatch-panel, .dobatch-static")
-        shown.filter(has_text=re.compile("Preparing|Sending|Queued|Running")).first.wait_for(timeout=PATIENCE)
+        shown.filter(has_text=re.compile("Preparing|Sending|Queued|Running")).first.wait_for()
         if "DOBATCH_SHOTS" in os.environ:
             page.screenshot(path=f"{os.environ['DOBATCH_SHOTS']}/voila.png")
         assert "Error displaying widget" not in page.locator("body").inner_text()

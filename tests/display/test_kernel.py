@@ -45,7 +45,7 @@ class Kernel:
         )
         self.client = self._manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=240)
         self.buttons: dict[str, str] = {}
 
     def run(self, code: str) -> list[dict[str, Any]]:

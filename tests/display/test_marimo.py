@@ -7,14 +7,12 @@ import os
 import re
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, PATIENCE, chromium, end, free_port
+from browser import CHROMIUM, chromium, end, free_port, wait_until_up, window
 
 import dobatch_pandas as dobatch
 
@@ -72,6 +70,9 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
                 cells="".join(cells),
             )
         )
+        settings = tmp_path / ".config" / "marimo" / "marimo.toml"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text("[runtime]\nauto_instantiate = true\n")
         port = free_port()
         running.append(
             subprocess.Popen(
@@ -82,27 +83,16 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
                 env={
                     **os.environ,
                     "HOME": str(tmp_path),
+                    "XDG_CONFIG_HOME": str(tmp_path / ".config"),
                     "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parents[1], Path(__file__).parents[2]])),
                 },
                 stdout=(tmp_path / "marimo.log").open("wb"), stderr=subprocess.STDOUT,
             )
         )  # fmt: skip
         url = f"http://127.0.0.1:{port}/"
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            except OSError:
-                # Another process's start has no event to wait for.
-                assert time.monotonic() < until, (tmp_path / "marimo.log").read_text()
-                time.sleep(0.1)
-        page = browser.new_context(viewport={"width": 1200, "height": 1400}).new_page()
-        page.set_default_timeout(PATIENCE)
+        wait_until_up(url, running[-1], tmp_path / "marimo.log")
+        page = window(browser, viewport={"width": 1200, "height": 1400})
         page.goto(url)
-        # The button that runs all cells does nothing before the kernel is there.
-        page.locator('[data-testid="backend-status"] .lucide-circle-check').wait_for()
-        page.get_by_test_id("run-button").last.click()
         return page
 
     with chromium() as browser:

@@ -7,7 +7,7 @@ from typing import Any
 
 import browser
 import pytest
-from browser import PATIENCE, lab, lab_session  # noqa: F401  fixtures
+from browser import lab, lab_session  # noqa: F401  fixtures
 
 _RENDER = """async ({esm, css, config, page, touched}) => {
   document.head.append(Object.assign(document.createElement("style"), {textContent: css}));
@@ -69,7 +69,7 @@ class Shown:
         return str(self.page.inner_text(".status"))
 
     def wait_for_status(self, text: str) -> None:
-        self.page.get_by_role("status").filter(has_text=text).wait_for(timeout=PATIENCE)
+        self.page.get_by_role("status").filter(has_text=text).wait_for()
 
     def labels(self) -> list[str]:
         return [str(text) for text in self.page.locator("tbody tr td.dx-label").all_inner_texts()]
@@ -81,9 +81,9 @@ def show(chromium: Any) -> Iterator[Any]:
     contexts = []
 
     def show_it(explorer: Any, **options: Any) -> Shown:
-        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 700}, **options})
-        contexts.append(context)
-        return Shown(context.new_page(), explorer)
+        page = browser.window(chromium, **{"viewport": {"width": 1200, "height": 700}, **options})
+        contexts.append(page.context)
+        return Shown(page, explorer)
 
     yield show_it
     for context in contexts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from browser import PATIENCE
 from evals.frames import reviews
 
 from dobatch_pandas.evals import explore
@@ -236,10 +235,10 @@ def test_labels_are_given_by_keyboard(show):
     page.locator("table.rows tbody tr").first.click()
     for key in "121":
         page.keyboard.press(key)
-    page.get_by_text("3 labelled").wait_for(timeout=PATIENCE)
+    page.get_by_text("3 labelled").wait_for()
     assert made.labels["1"].iloc[:4].tolist()[:3] == ["good", "bad", "good"]
     page.keyboard.press("u")
-    page.get_by_text("2 labelled").wait_for(timeout=PATIENCE)
+    page.get_by_text("2 labelled").wait_for()
     assert made.labels["1"].notna().sum() == 2
     page.get_by_label("A note on this row").fill("12")
     page.get_by_label("Search the rows").fill("1")
@@ -271,7 +270,7 @@ def test_target_and_answer_stand_before_the_prompt(show):
     }
     shown = show(explore(reviews(), predicted="a", actual="gold", prompt=lambda n: body))
     detail = shown.page.locator(".detail")
-    detail.get_by_text("Be <b>brief</b>.").wait_for(timeout=PATIENCE)
+    detail.get_by_text("Be <b>brief</b>.").wait_for()
     text = detail.inner_text()
     assert (
         text.index("Gold (gold)")
@@ -289,24 +288,24 @@ def test_the_row_in_full_is_one_of_the_table(show):
     made = explore(reviews(), predicted="a", actual="gold")
     shown = show(made)
     page, title = shown.page, shown.page.locator(".detail h3 span").first
-    title.wait_for(timeout=PATIENCE)
+    title.wait_for()
     outcomes = made._view._outcome
     first = outcomes.name(0)
     other = next(name for name in ("correct", "wrong") if name != first)
     page.locator(f".chip.{other}").click()
-    page.locator(".detail h3 .dx-badge", has_text=other).wait_for(timeout=PATIENCE)
+    page.locator(".detail h3 .dx-badge", has_text=other).wait_for()
     opened = title.inner_text()
     assert opened == f"Row {shown.labels()[0]}"
     page.locator(f".chip.{first}").click()
     shown.wait_for_status("1–100 of")
-    page.locator("tbody tr[aria-selected='true']").wait_for(timeout=PATIENCE)
+    page.locator("tbody tr[aria-selected='true']").wait_for()
     assert title.inner_text() == opened
     page.get_by_label("Search the rows").fill("no row says this")
     shown.wait_for_status("No row matches")
-    page.locator(".detail .hint").get_by_text("Choose a row").wait_for(timeout=PATIENCE)
+    page.locator(".detail .hint").get_by_text("Choose a row").wait_for()
     assert page.locator(".detail h3").count() == 0
     page.get_by_label("Search the rows").fill("")
-    title.wait_for(timeout=PATIENCE)
+    title.wait_for()
     assert title.inner_text() == f"Row {shown.labels()[0]}"
 
 
@@ -321,9 +320,9 @@ def test_a_second_rater_labels_blind_and_takes_back_only_what_is_theirs(show):
     first_row.click()
     for key in "12":
         page.keyboard.press(key)
-    page.get_by_text("2 labelled").wait_for(timeout=PATIENCE)
+    page.get_by_text("2 labelled").wait_for()
     shown.rate_as("second")
-    page.locator(".detail h3").wait_for(timeout=PATIENCE)
+    page.locator(".detail h3").wait_for()
     page.wait_for_function(
         "[...document.querySelectorAll('td.human')].every((cell) => cell.textContent === '')"
     )
@@ -332,13 +331,13 @@ def test_a_second_rater_labels_blind_and_takes_back_only_what_is_theirs(show):
     page.keyboard.press("u")
     for key in "22":
         page.keyboard.press(key)
-    page.get_by_text("2 labelled").wait_for(timeout=PATIENCE)
+    page.get_by_text("2 labelled").wait_for()
     found = made.agreement(resamples=50)
     assert found.pairs.loc[0, "rows"] == 2
     shown.rate_as("1")
     page.wait_for_function("document.querySelector('td.human').textContent === 'good'")
     page.locator("table.rows tbody tr").first.click()
     page.keyboard.press("u")
-    page.get_by_text("1 labelled").wait_for(timeout=PATIENCE)
+    page.get_by_text("1 labelled").wait_for()
     assert made.labels["1"].notna().sum() == 1
     assert made.labels["second"].tolist()[:2] == ["bad", "bad"]

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from browser import window
 from evals.frames import reviews
 
 from dobatch_pandas.errors import InputError, MissingExtra
@@ -156,14 +157,14 @@ def test_a_report_in_a_browser_runs_nothing_and_asks_nothing(chromium, tmp_path)
     """
     data = pd.DataFrame({"a": [EVIL, "x"], "g": [EVIL, EVIL]})
     path = score(data, "a", "g", kind="labels").to_html(tmp_path / "r.html")
-    page = chromium.new_page()
+    page = window(chromium)
     asked, told = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
     page.goto(path.as_uri())
     assert page.locator("h1").inner_text() == "a against g"
     assert page.locator("img").evaluate_all("(all) => all.every((image) => image.naturalWidth > 100)")
-    page.close()
+    page.context.close()
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
     assert told == []
 

@@ -175,5 +175,5 @@ def test_what_a_function_of_atexit_submits_is_sent(server, home):
         "frame = pd.DataFrame({'n': range(6)})\n"
         "atexit.register(lambda: frame.dobatch.submit('number {n}', model='echo', display=False))\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=240, capture_output=True)
     assert [batch.total for batch in server.batches] == [6]

@@ -242,7 +242,7 @@ import dobatch_pandas as dobatch
 dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", display=False)
 dobatch.attach({job.id!r}).cancel()
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
     eventually(lambda: "cancel_batch" in server.calls)
     server.release()
     job.wait()

@@ -171,7 +171,7 @@ def test_an_option_that_cannot_be_is_told(tmp_path, options, words):
     given = [one.format(dangling=tmp_path / "dangling", faults=tmp_path / "faults") for one in options]
     ended = subprocess.run(
         [sys.executable, "-m", "dobatch_pandas.server", "--port", "0", *given],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert ended.returncode in (1, 2)
     assert words in ended.stderr

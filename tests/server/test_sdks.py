@@ -254,7 +254,7 @@ def test_curl_runs_a_batch(serve, tmp_path, wire, upload):
 
     def curl(*arguments):
         done = subprocess.run(
-            ["curl", "-sS", "--fail-with-body", *arguments], capture_output=True, text=True, timeout=60
+            ["curl", "-sS", "--fail-with-body", *arguments], capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -222,7 +222,7 @@ def test_a_kill_costs_what_was_at_the_model(stub, tmp_path):
     def answer(call):
         if call.method != "POST":
             return {"data": []}
-        permits.acquire(timeout=60)
+        permits.acquire(timeout=240)
         return chat("re " + call.text)
 
     upstream = stub(answer)
