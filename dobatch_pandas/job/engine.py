@@ -234,8 +234,6 @@ class Engine:
             live.backlog.appendleft(Began(live.send_only, cancelled))
             live.disk = None
             self._work_off(live)
-            if live.state.over and not live.backlog and not live.gone:
-                self.drop(live)
 
     def _look_around(self) -> None:
         for live in list(self.lives.values()):
@@ -287,6 +285,8 @@ class Engine:
             for action in actions:
                 self._begin(live, action)
                 looks = looks or isinstance(action, Look)
+        if live.state.over and not live.backlog and not live.gone:
+            self.drop(live)  # it was over before it was taken up
         self._tell(live)
         if looks:
             self._look_along(live)

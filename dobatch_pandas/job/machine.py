@@ -268,6 +268,7 @@ class BatchSeen:
     expires_at: float | None = None
     problem: str | None = None
     enqueued: bool = False  # it failed for want of room for enqueued tokens
+    idle: bool = False  # the service says that none of its requests was begun
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,8 @@ class Part:
         The service's own word, or ``dropped`` (cancelled before it was sent) or ``refused``.
     completed, failed : int
         The service's counters until the results are read, and ours after.
+    said_completed, said_failed : int
+        The service's counters, as it has last said them: what is owed is told from these.
     provisional : bool
         Requests without a line have a code for want of results: these are asked for again before they are paid again.
     lines : int
@@ -309,6 +312,8 @@ class Part:
         Its batch is to end, and what that does not do is asked in real time.
     peak : int
         The most requests that the service has counted as ended.
+    ran : bool
+        Some of it may have been run, though the counters are zero.
     owes : bool
         It was ended, and has counted more answers than its files hold: what has no line there may have been run.
     """
@@ -326,6 +331,8 @@ class Part:
     status: str | None = None
     completed: int = 0
     failed: int = 0
+    said_completed: int = 0
+    said_failed: int = 0
     created_at: float | None = None
     deadline: float | None = None
     problem: str | None = None
@@ -342,6 +349,7 @@ class Part:
     live: bool = False
     to_now: bool = False
     peak: int = 0
+    ran: bool = False
     owes: bool = False
     # In memory only: what is under way, and when something is next to be done.
     doing: Operation | None = None
@@ -474,7 +482,7 @@ def committed(state: State) -> float:
 
 def _committed(part: Part) -> float | None:
     if part.state == "read" and part.cost is not None:
-        if not part.provisional or (part.status == "failed" and not part.lines):
+        if not part.provisional or (part.status == "failed" and not part.ran and not part.lines):
             return part.cost
         # Rows whose results nobody has seen may have been paid for.
         return None if part.bound is None else max(part.cost, part.bound)
@@ -980,7 +988,10 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         status=batch.status,
         completed=batch.completed,
         failed=batch.failed,
+        said_completed=batch.completed,
+        said_failed=batch.failed,
         peak=max(part.peak, batch.completed + batch.failed),
+        ran=part.ran or not batch.idle or batch.completed > 0,
         deadline=batch.expires_at or part.deadline,
     )
     if operation == "create":
@@ -989,8 +1000,8 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
     if batch.ended and batch.status == "failed" and batch.enqueued and not batch.completed:
         # The same file again, as a new batch, when there is room at the provider.
         part = replace(
-            part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None
-        )
+            part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None, peak=0, ran=False
+        )  # fmt: skip
         return _no_room(state, part, batch.problem or "no room for more enqueued tokens", now)
     if batch.ended:
         return replace(part, state="ended", problem=batch.problem)
@@ -1063,10 +1074,10 @@ def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
 
 def _read(part: Part, event: ReadDone, now: Now) -> Part:
     # Requests that failed in a batch that failed as a whole need not have a line.
-    counted = part.completed + (part.failed if part.status != "failed" else 0)
+    counted = part.said_completed + (part.said_failed if part.status != "failed" else 0)
     promised = part.requests if part.status == "completed" else min(part.requests, counted)
     # Requests that never ran may have lines too: these do not stand for answers that are still to come.
-    counted_as_answered = min(part.requests, part.completed)
+    counted_as_answered = min(part.requests, part.said_completed)
     part = replace(
         part,
         state="read",
@@ -1235,7 +1246,7 @@ _SAID: frozenset[FaultKind] = frozenset(["refused", "unknown", "conflict", "gone
 
 def _nothing_to_have(part: Part) -> bool:
     """Whether a batch ended without having done anything, as far as its counters tell."""
-    return part.status in ("failed", "expired", "cancelled") and part.completed == 0
+    return part.status in ("failed", "expired", "cancelled") and part.said_completed == 0
 
 
 # -- in real time
@@ -1294,11 +1305,11 @@ def _carried(part: Part, rest: Part) -> tuple[Part, Part]:
 
 def _owed(part: Part, event: ReadDone) -> bool:
     """Whether a batch that has ended may still have answers that nobody has seen: these are not bought again."""
-    counted = part.completed + part.failed
+    counted = part.said_completed + part.said_failed
     # A line may say that a request was not run: it does not stand for one that was, and whose line is missing.
     ran = event.completed + sum(g.count for g in event.errors if g.code not in (*CARRIED, "missing_result"))
     hidden = event.lines < part.requests and ran < min(part.requests, counted)
-    return part.peak > counted or hidden or _succeeded(event) < part.completed
+    return part.peak > counted or hidden or _succeeded(event) < part.said_completed
 
 
 def _wait_for_what_is_owed(part: Part, now: Now) -> Part:

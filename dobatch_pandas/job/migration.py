@@ -255,6 +255,8 @@ def _part(
         status="dropped" if part["state"] == "dropped" else part["status"],
         completed=part["completed"],
         failed=part["failed"],
+        said_completed=part["completed"],
+        said_failed=part["failed"],
         created_at=part["created_at"],
         deadline=part["deadline"],
         problem=part["problem"],

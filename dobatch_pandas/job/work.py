@@ -445,6 +445,7 @@ def _seen(batch: Batch) -> BatchSeen:
         expires_at=batch.expires_at,
         problem=_words(batch),
         enqueued=any(is_no_room(e.message, e.code) for e in batch.errors),
+        idle=batch.idle,
     )
 
 

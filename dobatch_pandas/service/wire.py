@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 __all__ = [
+    "NOT_BEGUN",
     "TERMINAL",
     "Batch",
     "BatchError",
@@ -29,6 +30,7 @@ __all__ = [
     "read_result_links",
 ]
 
+NOT_BEGUN = frozenset({"validating", "queued", "awaiting_processing"})
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 
 _SPELLINGS = {"canceled": "cancelled", "canceling": "cancelling"}
@@ -80,7 +82,8 @@ class Batch:
     One batch as the service describes it.
 
     ``status`` is the service's word, also where it is a new one; ``ended_at`` is when the batch completed,
-    failed, expired or was cancelled. ``result_available`` is None where the service does not say.
+    failed, expired or was cancelled. ``result_available`` is None where the service does not say. ``idle``: the
+    service says that no request of it was begun.
     """
 
     batch_id: str
@@ -100,6 +103,7 @@ class Batch:
     ended_at: float | None = None
     expires_at: float | None = None
     result_available: bool | None = None
+    idle: bool = False
 
     @property
     def terminal(self) -> bool:
@@ -180,6 +184,9 @@ def read_batch(answer: object) -> Batch:
     ended_at = _time(
         data, "completed_at", "failed_at", "cancelled_at", "canceled_at", "expired_at", "ended_at"
     )
+    started_at = _time(data, "in_progress_at", "started_at")
+    # Only who dates the end would have dated the beginning.
+    idle = started_at is None and (status in NOT_BEGUN or (status in TERMINAL and ended_at is not None))
     if ended_at is None and status in TERMINAL:
         ended_at = _time(data, "updated_at")
     return Batch(
@@ -199,11 +206,12 @@ def read_batch(answer: object) -> Batch:
         metadata=dict(_mapping(data.get("metadata"))),
         errors=tuple(_batch_errors(data.get("errors"))),
         created_at=_time(data, "created_at"),
-        started_at=_time(data, "in_progress_at", "started_at"),
+        started_at=started_at,
         finalizing_at=_time(data, "finalizing_at"),
         ended_at=ended_at,
         expires_at=_time(data, "expires_at"),
         result_available=_flag(data.get("result_available")),
+        idle=idle,
     )
 
 

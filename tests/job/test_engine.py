@@ -299,6 +299,21 @@ def test_a_cancel_that_was_asked_of_nobody_is_read_before_anything_is_sent(
     assert [type(action) for _, action in world.started] == [m.Read]
 
 
+def test_a_job_that_is_over_is_let_go_of_though_the_disk_was_full_when_it_was_taken_up(
+    engine: Engine, world: World
+) -> None:
+    """A full disk for a moment, and my finished job is not held by this process for ever: another one can retry it."""
+    file = File()
+    Journal(file, "a").record(None, m.State("a", rendered=True, ended=1.0, outcome="completed"))
+    live = job("a", file)
+    file.full = True
+    engine.take_up(live)
+    assert world.locks == {"a"}
+    file.full, world.ticks = False, 60.0
+    engine.tick()
+    assert (world.locks, engine.lives) == (set(), {})
+
+
 def test_looks_of_jobs_that_are_nearly_due_go_together(engine: Engine, world: World) -> None:
     """Many jobs cost few calls: what is due soon is looked at along with what is due now."""
     for name in "ab":

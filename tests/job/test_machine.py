@@ -436,7 +436,7 @@ def test_short_results_are_asked_for_again_and_then_say_so() -> None:
 
 def test_a_line_that_says_expired_is_no_answer_to_come() -> None:
     """Where the error file names what never ran, a late output file is still waited for."""
-    state = doing("read", status="expired", completed=3)
+    state = doing("read", status="expired", said_completed=3)
     lines = m.ReadDone(0, 0, 10, 7, errors=(ErrorGroup("expired", 10, ""),))
     state, [again] = m.step(state, lines, NOW)
     # What has no line may have been run: it is not said to have expired.
@@ -487,10 +487,84 @@ def test_a_new_part_never_takes_the_number_of_what_a_batch_did_not_run() -> None
 
 def test_a_lost_answer_beside_lines_that_say_not_run_is_not_bought_again() -> None:
     """The batch ran one of three; two lines say that they were not run, and the third is missing: it may be that one."""
-    part = m.Part(0, 3, status="cancelled", batch_id="b", failed=1, peak=1)
+    part = m.Part(0, 3, status="cancelled", batch_id="b", said_failed=1, peak=1)
     lines = m.ReadDone(0, 0, 3, 2, errors=(ErrorGroup("cancelled", 3, "x"),))
     assert m._owed(part, lines)
     assert not m._owed(
         part,
         replace(lines, lines=3, errors=(ErrorGroup("http_500", 1, "x"), ErrorGroup("cancelled", 2, "x"))),
     )
+
+
+def seen_to_end(state: m.State, status: str, **more: Any) -> m.State:
+    """The job after a look that has shown its batch at the end, and nothing of its results."""
+    state, [fetch] = m.step(state, m.Seen(0, m.BatchSeen("b", status, ended=True, **more), "look"), NOW)
+    assert isinstance(fetch, m.Fetch)
+    return state
+
+
+def fetched_and_read(state: m.State, completed: int, code: str) -> m.State:
+    """The job after its files were brought in, with lines for so many of ten requests, and nobody waits for more."""
+    state = m._with(state, replace(state.parts[0], reads=m.READS))
+    state, _ = m.step(state, m.Fetched(0), NOW)
+    left = 10 - completed
+    errors = (ErrorGroup(code, left, ""),) if left else ()
+    actions: list[Any] = [None]
+    while len(actions) == 1 and not state.over:  # read once more, where the code is another one then
+        state, actions = m.step(state, m.ReadDone(0, completed, left, completed, errors=errors), NOW)
+    return state
+
+
+@pytest.mark.parametrize(("status", "code"), [("failed", "batch_failed"), ("cancelled", "cancelled")])
+def test_what_the_service_has_counted_is_looked_for_until_it_is_there(status: str, code: str) -> None:
+    """Nine answers were counted and seven have come: each later look asks for the other two, in whatever process."""
+    state = fetched_and_read(seen_to_end(doing("look"), status, completed=9), 7, code)
+    for _ in range(3):
+        assert state.ended is not None
+        assert state.parts[0].provisional
+        # What a restart keeps is what is durable.
+        state, [again] = m.step(state, m.Began(), NOW)
+        assert again == m.Fetch(0, "b", again=True)
+        state = fetched_and_read(state, 7, code)
+    state, _ = m.step(state, m.Began(), NOW)
+    state = fetched_and_read(state, 9, code)
+    assert not state.parts[0].provisional
+    assert m.step(state, m.Began(), NOW)[1] == []
+
+
+def test_rows_that_a_batch_has_not_run_are_not_owed_once_its_lines_are_there() -> None:
+    """Given up for hours and read again: the five lines are the five that were counted, and the rest can go on."""
+    state = m._with(doing("look"), replace(doing("look").parts[0], to_now=True))
+    state = seen_to_end(state, "expired", completed=5)
+    part = replace(state.parts[0], state="fetched", provisional=True, doing="read")
+    given_up = m.ReadDone(0, 0, 10, 0, errors=(ErrorGroup("expired", 10, ""),))
+    part = m._read(replace(part, doing=None), given_up, NOW)
+    assert (part.final, part.completed, part.failed) == (True, 0, 10)
+    lines = m.ReadDone(0, 5, 5, 5, errors=(ErrorGroup("expired", 5, ""),))
+    assert m._owed(part, given_up)
+    assert not m._owed(part, lines)
+
+
+@pytest.mark.parametrize("seen", [{"idle": True}, {}, {"failed": 10}, {"completed": 3}])
+def test_a_batch_that_failed_is_free_only_where_the_service_says_that_it_never_began(
+    seen: dict[str, Any],
+) -> None:
+    """A batch may have run though its counters are zero: max_cost lets no other part through on the strength of that."""
+    other = m.Part(1, 10, bound=1.0, state="uploaded", file_id="g")
+    state = seen_to_end(
+        m._with(doing("look"), replace(other, waits="budget", due=float("inf"))), "failed", **seen
+    )
+    state = replace(state, max_cost=1.0)
+    state = m._with(state, replace(state.parts[0], state="fetched", doing="read", provisional=True))
+    failed = m.ReadDone(0, 0, 10, 0, cost=0.0, errors=(ErrorGroup("batch_failed", 10, ""),))
+    _, actions = m.step(state, failed, NOW)
+    assert [type(action) for action in actions] == ([m.Create] if seen == {"idle": True} else [])
+
+
+def test_a_batch_that_was_seen_at_work_is_never_free() -> None:
+    """Whatever it says of itself in the end."""
+    state, _ = m.step(doing("look"), m.Seen(0, m.BatchSeen("b", "in_progress"), "look"), NOW)
+    state, _ = m.step(state, m.Tick(), later(60))
+    state = seen_to_end(state, "failed", idle=True)
+    part = replace(state.parts[0], state="read", provisional=True, cost=0.0)
+    assert m._committed(part) == part.bound

@@ -92,6 +92,33 @@ def test_read_batch_understands_the_documented_wire() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("answer", "idle"),
+    [
+        ({"status": "validating"}, True),
+        ({"status": "queued"}, True),
+        ({"status": "in_progress"}, False),
+        ({"status": "warming_up"}, False),
+        ({"status": "failed", "failed_at": "2026-11-01T10:00:09Z"}, True),
+        (
+            {
+                "status": "failed",
+                "failed_at": "2026-11-01T10:00:09Z",
+                "in_progress_at": "2026-11-01T10:00:00Z",
+            },
+            False,
+        ),
+        ({"status": "failed", "updated_at": "2026-11-01T10:00:09Z"}, False),
+        ({"status": "failed"}, False),
+    ],
+)
+def test_a_batch_is_idle_only_where_the_service_says_that_it_never_began(
+    answer: dict[str, str], idle: bool
+) -> None:
+    """A wire that dates nothing but the last change leaves open whether a batch that failed has run."""
+    assert read_batch({"batch_id": "b", **answer}).idle is idle
+
+
 def test_read_batch_understands_the_deployed_wire() -> None:
     """A batch as the deployed service describes it reads the same way, and is still running."""
     batch = read_batch(WIRE_B)

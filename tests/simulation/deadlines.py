@@ -57,6 +57,7 @@ class Day(Simulation):
         self.margin = min(self.length / 10, 600.0)
         self.latency = random.choice((0.2, 1.0, 4.0, 8.0))
         self.service = service = SlowToEnd(random)
+        service.dated = seed % 4 < 2
         service.slow = self.length * random.choice((0.05, 0.5, 0.9, 1.5, 10.0))
         service.drain = (
             self.margin * random.choice((0.0, 0.1, 0.3))

@@ -84,6 +84,7 @@ class Look(NamedTuple):
     failed: int
     problem: str | None
     enqueued: bool
+    idle: bool
 
 
 class Service:
@@ -118,6 +119,7 @@ class Service:
         self.silent_about_none = draw() < 0.5  # a batch without files: results are "not ready" for ever
         self.valid_token = 0
         self.quiet_at = FOREVER
+        self.dated = True  # it says when a batch was begun
 
     # -- operations
 
@@ -213,7 +215,8 @@ class Service:
         problem = "the model is closed" if status == "failed" else None
         if enqueued:
             problem = "Enqueued token limit reached"
-        return Look(batch.id, status, ended, completed, failed, problem, enqueued)
+        idle = status == "validating" or (ended and self.dated and (now < batch.starts or not batch.runs))
+        return Look(batch.id, status, ended, completed, failed, problem, enqueued, idle)
 
     def results(self, batch: Batch, now: float) -> dict[str, dict[str, str]] | None:
         """What is there of a batch's files by now: lines by custom_id; None where the service says not yet."""

@@ -134,6 +134,7 @@ class Simulation:
         self.horizon = random.choice((10.0, 100.0, 1000.0, 10_000.0))
         self.weather = Weather(random, self.horizon)
         self.service = Service(random)
+        self.service.dated = seed % 4 < 2
         self.disk = Disk(random)
         self.asked: dict[str, Asked] = {}
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -795,6 +796,7 @@ class Process:
             None,
             look.problem,
             look.enqueued,
+            look.idle,
         )
         return m.Seen(number, seen, operation)
 
