@@ -14,7 +14,6 @@ import json
 import sys
 import types
 import typing
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,24 +119,26 @@ def _properties(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
     return dict(fields) if isinstance(fields, Mapping) else {}
 
 
-# Local classes have no name by which they could be found; they last as long as the process.
-_local_models: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+# Not every class can be found by its name: local ones, those that a call made, several of one name.
+_models: dict[tuple[str, bytes], Any] = {}
+
+
+def _key(name: str, given: Any) -> tuple[str, bytes]:
+    return name, json.dumps(given, sort_keys=True).encode()
 
 
 def _model_called(name: str | None, given: Any) -> Any:
     if not name:
         return None
     module, _, path = name.partition(":")
-    found = _local_models.get(name)
-    if found is None:
-        found = sys.modules.get(module)
-        for word in path.split("."):
-            found = getattr(found, word, None)
+    found: Any = sys.modules.get(module)
+    for word in path.split("."):
+        found = getattr(found, word, None)
     try:
         same = hasattr(found, "model_json_schema") and _given_by(found) == given
     except Exception:  # noqa: BLE001  a class of the user's that has that name by chance may do anything
         same = False
-    return found if same else None
+    return found if same else _models.get(_key(name, given))
 
 
 def answer_schema_of(schema: Any) -> AnswerSchema | None:
@@ -183,8 +184,7 @@ def answer_schema_of(schema: Any) -> AnswerSchema | None:
     name = None
     if model is not None:
         name = f"{model.__module__}:{model.__qualname__}"
-        if "<locals>" in name:
-            _local_models[name] = model
+        _models[_key(name, given)] = model
     return AnswerSchema(given, given if loose else sent, loose, name, model)
 
 

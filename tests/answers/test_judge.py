@@ -98,6 +98,17 @@ def test_a_model_is_found_again_by_its_name() -> None:
     assert codes == [None, "schema_mismatch"]
 
 
+def test_models_that_no_name_leads_to_judge_as_long_as_the_process_lives() -> None:
+    """
+    Made by a call, in a function, several of one name: each judges its own answers, also of a job attached later.
+    """
+    one, other = pydantic.create_model("Made", v=(bool, ...)), pydantic.create_model("Made", v=(float, ...))
+    kept = [answer_schema_of(model).to_json() for model in (one, other)]
+    assert [AnswerSchema.from_json(each).model for each in kept] == [one, other]
+    assert judged(['{"v": "yes"}'], AnswerSchema.from_json(kept[0])) == ({"v": [True]}, [None])
+    assert judged(['{"v": "1.5"}'], AnswerSchema.from_json(kept[1])) == ({"v": [1.5]}, [None])
+
+
 def test_an_optional_field_may_be_left_out() -> None:
     """
     A JSON Schema is judged as it was given, not in the form that strict decoding takes.
