@@ -40,6 +40,7 @@ from dobatch_pandas.service.client import Client
 
 from .account import account_here
 from .budget import bounds_of
+from .claim import give_up
 from .deadline import margin_until, moment_of
 from .ending import tell_at_the_end
 from .engine import Live
@@ -649,12 +650,21 @@ class Job:
             )
         try:
             self._cancel_running()
+            self._leave_output()
             self._home.forget(self.id)
             store = settings().store
             if self._record.cluster is not None and store is not None:
                 Store(store).forget(self.id)
         finally:
             lock.release()
+
+    def _leave_output(self) -> None:
+        output = orjson.loads(self._record.source or b"{}").get("output")
+        if output is not None:
+            try:
+                give_up(output, self.id)
+            except OSError as error:
+                log.warning("%s is still taken by the forgotten job %s: %s", output, self.id, error)
 
     def _cancel_running(self) -> None:
         """Cancel what may be running, as far as the service can be asked: nobody would know of it any more."""

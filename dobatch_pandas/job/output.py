@@ -31,6 +31,7 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import ROWS_AT_ONCE, Source, located
 
 from .append import earlier_output
+from .claim import give_up
 from .folder import JobFolder, JobRecord
 from .home import JobRow
 from .input import rows_of_source
@@ -231,6 +232,7 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
             )
             output.write(batch, pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False))
     output.close()
+    give_up(known["output"], job.id)
 
 
 def output_schema(source: Source, recipe: Recipe) -> pa.Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from dobatch_pandas.errors import ApiError, InputError, NotFound, Problem, Unaut
 from dobatch_pandas.estimate import check_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze_batches
-from dobatch_pandas.questions.options import door, sorted_out
+from dobatch_pandas.questions.options import Sending, door, sorted_out
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.source import Source
 from dobatch_pandas.service.client import Client
@@ -25,6 +26,7 @@ from dobatch_pandas.service.client import Client
 from .account import account_here
 from .append import appended, differences, earlier_output, kept, write_new
 from .budget import most_of
+from .claim import OutputChanged, Place, give_up
 from .deadline import known_pace, margin_until, moment_of
 from .folder import JobFolder, JobRecord, disk_in_words
 from .home import Home
@@ -147,14 +149,23 @@ def submit_dataset(
     """
     asked, sending = sorted_out(options, "submit_dataset")
     check_max_cost(sending.max_cost)
-    append = sending.mode == "append"
-    schedule = scheduled(sending.deadline, "batch" if append else sending.mode, None)
+    schedule = scheduled(sending.deadline, "batch" if sending.mode == "append" else sending.mode, None)
     recipe = build_recipe(prompt, model=model, **asked)
     files = Source.find(source)
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
+    while True:
+        with suppress(OutputChanged):
+            return _submit_files(files, recipe, target, sending, schedule)
+
+
+def _submit_files(files: Source, recipe: Recipe, target: str, sending: Sending, schedule: Schedule) -> Job:
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
-    unfit: list[Problem | str] = [*output_problems(target, files.folders, home.rows(), append=append)]
+    append = sending.mode == "append"
+    jobs = home.rows()
+    place = Place.found(target, home.path, {job.id for job in jobs if job.over})
+    unfit: list[Problem | str] = [*output_problems(target, files.folders, jobs, append=append)]
+    unfit += place.problems() if not unfit else []
     earlier = None
     try:
         earlier = earlier_output(target) if append and not unfit else None
@@ -200,6 +211,7 @@ def submit_dataset(
         anew=anew,
         send_only=False,
         source=record_of_source(files, target, added),
+        place=place,
     )
 
 
@@ -223,18 +235,32 @@ def _submitted(
     schedule: Schedule,
     send_only: bool,
     source: str | None = None,
+    place: Place | None = None,
     cluster: int | None = None,
     known: Callable[[JobRecord], None] | None = None,
 ) -> Job:
     job_id = home.new_id()
+
+    def find() -> JobRecord | None:
+        return None if anew else home.find(fingerprint)
+
+    def discard() -> None:
+        home.discard(job_id)
+        if place is not None and not home.folder(job_id).exists:
+            with suppress(OSError):  # whoever finds it there is told what to do
+                give_up(place.target, job_id)
+
     try:
         with disk_in_words(home.path):
             fingerprint = freeze(home.folder(job_id).create())
-        record = None if anew else home.find(fingerprint)
+        record = find()
         if record is None:
             if max_cost is not None:
                 stay_within(max_cost, recipe.model, most())
             _knock(client)
+            if place is not None:
+                record = place.take(job_id, find)
+        if record is None:
             mine = JobRecord(
                 id=job_id,
                 created=time.time(),
@@ -263,10 +289,10 @@ def _submitted(
             )
             record = home.add_job(mine, state, fresh=anew)
     except BaseException:
-        home.discard(job_id)
+        discard()
         raise
     if record.id != job_id:
-        home.discard(job_id)
+        discard()
         if known is not None:
             known(record)
     job = Job(home, record.id, recipe)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -364,3 +368,187 @@ def test_a_row_is_new_when_the_output_has_fewer_of_it(tmp_path_factory, ours, th
             left.remove(row)
     new = append.appended(table(ours), table(theirs), folder).new
     assert new.tolist() == expected
+
+
+class Adder:
+    """A process of `appends.py`."""
+
+    def __init__(self, home, server, out, files):
+        program = Path(__file__).with_name("appends.py")
+        command = [sys.executable, program, home, server.url, out, *files]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(list(map(str, command)), **pipes)
+
+    def goes_on(self):
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def says(self):
+        """The next word, and what follows it."""
+        word, _, rest = self._process.stdout.readline().strip().partition(" ")
+        return word, rest
+
+    def is_killed(self):
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def adds(server, files, tmp_path):
+    """Start processes that add to an output which holds the rows of `files`."""
+    ask(files, tmp_path / "out").wait()
+    started = []
+
+    def start(home, *more):
+        sources = [*sorted(files.iterdir()), *more]
+        started.append(Adder(tmp_path / home, server, tmp_path / "out", sources))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.is_killed()
+
+
+@pytest.mark.parametrize("homes", ["two homes", "one home"])
+def test_of_two_that_begin_at_the_same_moment_one_is_refused(server, tmp_path, adds, homes):
+    """
+    Both have looked at the output and found the same rows missing: they are asked and added once.
+    """
+    write(tmp_path / "more.parquet", 1200, 1230)
+    write(tmp_path / "also.parquet", 1230, 1240)
+    server.hold()
+    one = adds("a", tmp_path / "more.parquet")
+    other = adds("b" if homes == "two homes" else "a", tmp_path / "more.parquet", tmp_path / "also.parquet")
+    for process in (one, other):
+        assert process.says() == ("looked", "")
+    for process in (one, other):
+        process.goes_on()
+    said = {process: process.says() for process in (one, other)}
+    assert sorted(word for word, _ in said.values()) == ["began", "refused"], said
+    [winner] = [process for process, (word, _) in said.items() if word == "began"]
+    [words] = [rest for word, rest in said.values() if word == "refused"]
+    job_id = said[winner][1]
+    assert f"Job {job_id}" in words
+    assert "which is not over, writes to" in words
+    server.release()
+    assert winner.says() == ("over", job_id)
+
+    added = read(tmp_path / "out")["n"][200:]
+    assert list(added) == list(range(1200, 1230 if winner is one else 1240))
+    assert paid(server) == 150 + len(added)
+
+
+def test_the_same_call_twice_at_the_same_moment_is_one_job(server, tmp_path, adds):
+    """
+    As everywhere, who asks the same is given the job that is there.
+    """
+    write(tmp_path / "more.parquet", 1200, 1230)
+    server.hold()
+    both = [adds("a", tmp_path / "more.parquet") for _ in range(2)]
+    for process in both:
+        assert process.says() == ("looked", "")
+    for process in both:
+        process.goes_on()
+    (word, job_id), *rest = [process.says() for process in both]
+    assert (word, rest) == ("began", [("began", job_id)])
+    server.release()
+    assert [process.says() for process in both] == [("over", job_id)] * 2
+    assert list(read(tmp_path / "out")["n"]) == [*range(200), *range(1200, 1230)]
+    assert paid(server) == 180
+
+
+def test_what_was_added_since_it_looked_is_looked_at(server, tmp_path, adds):
+    """
+    Another one has begun and is over in between: its rows are not asked and added once more.
+    """
+    write(tmp_path / "more.parquet", 1200, 1230)
+    write(tmp_path / "also.parquet", 1230, 1240)
+    late = adds("b", tmp_path / "more.parquet", tmp_path / "also.parquet")
+    assert late.says() == ("looked", "")
+    quick = adds("a", tmp_path / "more.parquet")
+    assert quick.says() == ("looked", "")
+    quick.goes_on()
+    assert [quick.says()[0] for _ in range(2)] == ["began", "over"]
+    late.goes_on()
+    assert late.says() == ("looked", "")
+    late.goes_on()
+    assert [late.says()[0] for _ in range(2)] == ["began", "over"]
+    assert list(read(tmp_path / "out")["n"]) == [*range(200), *range(1200, 1240)]
+    assert paid(server) == 190
+
+
+def test_a_run_that_died_keeps_its_place_until_it_is_over_or_forgotten(server, files, tmp_path, adds):
+    """
+    Its job may go on any time, and nobody else's home knows of it: the error names both, and the file that says so.
+    """
+    out = tmp_path / "out"
+    write(files / "2.parquet", 1200, 1230)
+    server.hold()
+    dead = adds("a")
+    assert dead.says() == ("looked", "")
+    dead.goes_on()
+    word, job_id = dead.says()
+    assert word == "began"
+    dead.is_killed()
+    where = f"Job {job_id} of {tmp_path / 'a'} on .*, which is not over, writes to {out}: .*{out}/.{job_id}.writing"
+    with pytest.raises(InputError, match=where):
+        ask(files, out)
+    write(tmp_path / "other.parquet", 0, 1)
+    with pytest.raises(InputError, match=where):
+        ask(tmp_path / "other.parquet", out)
+
+    mine = dobatch.config.settings().home
+    dobatch.configure(home=tmp_path / "a")
+    try:
+        server.release()
+        dobatch.attach(job_id).wait()
+        assert list(read(out)["n"]) == [*range(200), *range(1200, 1230)]
+        server.hold()
+        write(files / "3.parquet", 1230, 1240)
+        job = ask(files, out)
+        dobatch.configure(home=mine)
+        with pytest.raises(InputError, match=f"Job {job.id} of"):
+            ask(files, out)
+        dobatch.configure(home=tmp_path / "a")
+        job.cancel()
+        server.release()
+        with suppress(JobFailed):
+            job.wait()
+        job.forget()
+    finally:
+        close_home(tmp_path / "a")
+        dobatch.configure(home=mine)
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_two_homes_do_not_fill_one_new_folder(server, files, tmp_path):
+    """
+    Without "append" too: both would write the same names.
+    """
+    server.hold()
+    job = ask(files, tmp_path / "new", mode="batch")
+    dobatch.configure(home=tmp_path / "b")
+    try:
+        for mode in ("batch", "append"):
+            with pytest.raises(InputError, match=f"Job {job.id} of .*, which is not over, writes to"):
+                ask(files, f"file://{tmp_path}/new", mode=mode)
+    finally:
+        close_home(tmp_path / "b")
+    server.release()
+    job.wait()
+    assert list(read(tmp_path / "new")["n"]) == list(range(200))
+
+
+def test_what_is_refused_leaves_nothing_in_the_output(server, files, tmp_path):
+    """
+    Too dear, or a place where nothing can be written: told before anything is sent.
+    """
+    out = tmp_path / "out"
+    with pytest.raises(BudgetExceeded):
+        dobatch.submit_dataset(files, "Say {text}", model="gpt-4.1-mini", output=out, max_cost=1e-9)
+    assert not out.exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=f"Nothing can be written to {tmp_path}/file/out"):
+        ask(files, tmp_path / "file" / "out")
+    assert not len(dobatch.jobs())
+    assert not server.executed
