@@ -96,7 +96,7 @@ def test_the_root_holds_doors_and_ground_only():
 
 @pytest.mark.parametrize(
     ("library", "home"),
-    [("ipywidgets", {"display.panel"}), ("anywidget", {"evals.explore", "display.marimo_panel"})],
+    [("ipywidgets", {"display.panel"}), ("anywidget", {"evals.explore", "display.bell"})],
 )
 def test_a_widget_library_has_one_importer(library, home):
     """

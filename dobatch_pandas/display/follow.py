@@ -60,11 +60,14 @@ class Drawing:
         Of each button its words, and whether it is there.
     compact : bool
         Whether it is a line, not a card.
+    end : dict of str to str
+        What a notification says, ``title`` and ``body``; nothing before the end.
     """
 
     pieces: dict[str, str]
     buttons: dict[str, tuple[str, bool]]
     compact: bool
+    end: dict[str, str]
 
 
 class Follower:
@@ -226,7 +229,8 @@ class Follower:
             "message": self._message_html(),
             "details": "" if compact else self._details_html(snapshot),
         }
-        return Drawing(pieces, self._buttons_of(snapshot, compact, many), compact)
+        end = text.end_words(snapshot) if snapshot.over else {}
+        return Drawing(pieces, self._buttons_of(snapshot, compact, many), compact, end)
 
     def _buttons_of(self, snapshot: Snapshot, compact: bool, many: bool) -> dict[str, tuple[str, bool]]:
         ended = snapshot.over or snapshot.state == "cancelling"

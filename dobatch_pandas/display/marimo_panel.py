@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import html
+from .bell import bell_class, script
 from .follow import BUTTONS, Drawing, Follower
 from .snapshot import Snapshot
 
@@ -40,7 +41,7 @@ def view(job: Any) -> Any:
         return marimo.Html(html.words_html(repr(job)))
     if snapshot.over and not snapshot.failed:
         return marimo.Html(html.static_html(snapshot))
-    if _widget_class() is None:
+    if bell_class() is None:
         note = "Run the cell again for news. With the package anywidget installed, this panel is live."
         return marimo.Html(html.static_html(snapshot, note=note))
     panel = MarimoPanel(job, snapshot)
@@ -84,11 +85,10 @@ class MarimoPanel(Follower):
 
     def __init__(self, job: Any, snapshot: Snapshot) -> None:
         super().__init__(job, snapshot)
-        made = _widget_class()
-        assert made is not None
         self._thread: Any = None
         self._kernel = threading.current_thread()
-        self.widget = made(drawing=self._state_of(self._drawing(snapshot)))
+        first = self._drawing(snapshot)
+        self.widget = _widget_class()(drawing=self._state_of(first), end=first.end)
         self.widget.on_msg(self._told)
         _live[job.id] = self
 
@@ -115,6 +115,8 @@ class MarimoPanel(Follower):
             state = self._state_of(drawing)
             if self.widget.drawing != state:
                 self.widget.drawing = state
+            if self.widget.end != drawing.end:
+                self.widget.end = drawing.end
         else:
             self._news.set()
 
@@ -139,19 +141,16 @@ class MarimoPanel(Follower):
             return
         last = self._drawing(self._last)
         pieces = last.pieces | ({"message": html.plain(self._note)} if self._note else {})
-        self._put(Drawing(pieces, {name: (words, False) for name, (words, _) in last.buttons.items()}, False))
+        gone = {name: (words, False) for name, (words, _) in last.buttons.items()}
+        self._put(Drawing(pieces, gone, False, last.end))
 
 
 @cache
 def _widget_class() -> Any:
-    try:
-        import anywidget
-        import traitlets
-    except ImportError:
-        return None
+    import traitlets
 
-    class PanelWidget(anywidget.AnyWidget):
-        _esm = _HERE / "panel.js"
+    class PanelWidget(bell_class()):  # type: ignore[misc]
+        _esm = script((_HERE / "panel.js").read_text(encoding="utf-8"))
         _css = _HERE / "panel.css"
         drawing = traitlets.Dict().tag(sync=True)
 

@@ -49,11 +49,13 @@ function render({ model, el }) {
   model.on("change:drawing", draw);
   model.on("msg:custom", told);
   draw();
+  const forget = bell({ model, place: row });
   el.append(root);
   return () => {
+    forget();
     model.off("change:drawing", draw);
     model.off("msg:custom", told);
   };
 }
 
-export default { render };
+export default { initialize, render };

@@ -17,6 +17,7 @@ import uuid
 from typing import Any
 
 from . import html, text
+from .bell import bell_class
 from .follow import BUTTONS, FEW, Drawing, Follower
 from .snapshot import Snapshot
 
@@ -36,6 +37,8 @@ body:has(.{mark}-panel:not(.jupyter-widgets-disconnected)) :is(.{mark}, .jp-Outp
 .dobatch-panel .widget-html, .dobatch-panel .widget-html-content {
   height: auto; line-height: 1.5; margin: 0; }
 .dobatch-panel .widget-html-content { width: 100%; color: var(--vscode-foreground, var(--jp-widgets-color, inherit)); }
+/* A page without anywidget does without the button that is one. */
+.dobatch-panel .jupyter-widgets:has(> .jupyter-widgets-error-widget) { display: none; }
 /* VS Code lays widgets on white, in a dark theme too. */
 .cell-output-ipywidget-background:has(.dobatch-panel) { background: transparent !important; }
 .dobatch-bar { position: relative; }
@@ -150,10 +153,12 @@ class Panel(Follower):
             return made
 
         self._buttons = {name: button(name) for name in BUTTONS}
+        bell = bell_class()
+        self._bells = [bell(layout=widgets.Layout(margin="0 0 4px"))] if bell else []
         more = self._buttons["more"]
         more.layout.margin, more.layout.flex = "0 0 0 10px", "0 0 auto"
         self._row = widgets.HBox(
-            [one for one in self._buttons.values() if one is not more],
+            [*(one for one in self._buttons.values() if one is not more), *self._bells],
             layout=widgets.Layout(
                 flex_flow="row wrap", margin="8px 0 0", overflow="visible", align_items="center"
             ),
@@ -230,7 +235,8 @@ class Panel(Follower):
             setattr(self.widget.layout, name, None)
         last.layout.display = None
         self.widget.children = [last]
-        for widget in (*self._parts.values(), *self._buttons.values(), self._style, self._top, self._row):
+        others = (*self._buttons.values(), *self._bells, self._style, self._top, self._row)
+        for widget in (*self._parts.values(), *others):
             if widget is not last:
                 widget.close()
 
@@ -243,6 +249,8 @@ class Panel(Follower):
         for name, (words, there) in drawing.buttons.items():
             _set(self._buttons[name], "description", words)
             _set(self._buttons[name].layout, "display", None if there else "none")
+        for bell in self._bells:
+            _set(bell, "end", drawing.end)
         any_there = any(there for name, (_, there) in drawing.buttons.items() if name != "more")
         _set(self._row.layout, "display", "flex" if any_there else "none")
         _set(self._top.layout, "display", "flex" if drawing.compact else "none")

@@ -273,6 +273,11 @@ def _ending(snapshot: Snapshot, now: Portions) -> str:
     return f"{counts}."
 
 
+def end_words(snapshot: Snapshot) -> dict[str, str]:
+    """What a notification says of a job that is over: words and numbers of ours, which a locked screen may show."""
+    return {"title": f"Job {snapshot.job_id}: {state_word(snapshot)}", "body": progress_line(snapshot)}
+
+
 def finished_words(snapshot: Snapshot) -> list[str]:
     """How far it is in the fewest words, most needed first: for a terminal's bar, or a line among many."""
     now = portions(snapshot)

@@ -30,6 +30,7 @@ import orjson
 import requests
 
 from dobatch_pandas.config import OnEnd, checked_on_end, place_of, settings
+from dobatch_pandas.display.text import end_words
 from dobatch_pandas.service.network import RETRY_STATUSES
 
 from .engine import Live
@@ -248,9 +249,9 @@ def _on_the_desktop(now: Snapshot) -> None:
     command = shutil.which("notify-send")
     if command is None:
         raise FileNotFoundError("there is no notify-send on this machine (Debian's package libnotify-bin)")
-    words = f"{now.completed + now.reused:,} of {now.requests:,} requests answered, {now.failed:,} failed"
+    words = end_words(now)
     subprocess.run(
-        [command, "--app-name=dobatch", "--", f"Job {now.job_id}: {now.state}", words],
+        [command, "--app-name=dobatch", "--", words["title"], words["body"]],
         check=True,
         timeout=TIMEOUT,
         capture_output=True,

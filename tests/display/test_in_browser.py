@@ -32,6 +32,17 @@ def start(options: str = 'model="echo"', more: str = "") -> str:
 SUBMIT = 'job = df.dobatch.submit("Say {text}", model="echo")\njob'
 HOLD = "server.hold(after=40)"
 
+# The browser's own notifications, and a list of what they said.
+RECORD = """() => {
+  window.told = [];
+  window.Notification = class extends window.Notification {
+    constructor(title, options) {
+      super(title, options);
+      window.told.push([title, options.body]);
+    }
+  };
+}"""
+
 WAITS = {
     "sleeping": "while not go.exists():\n    time.sleep(0.02)",
     "busy": "while not go.exists():\n    sum(range(2000))",
@@ -299,3 +310,80 @@ def test_the_list_of_jobs_follows_what_runs(lab):
     shown.run_cell(3)
     shown.output(2).locator("td", has_text=re.compile("^done$")).wait_for()
     assert shown.output(2).locator("td", has_text="100 %").count() == 1
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_the_browser_tells_once_that_the_job_has_ended(lab, tmp_path, app):
+    """
+    Asked for while the kernel is busy, on one of two panels: at the end there is one notification, with the job's words.
+    """
+    go = tmp_path / "go"
+    cell = f"go = pathlib.Path({str(go)!r})\n{WAITS['sleeping']}\nserver.release()\njob.wait();"
+    shown = lab.open([start(more=HOLD), SUBMIT, "job", cell], app=app, permissions=["notifications"])
+    shown.page.evaluate(RECORD)
+    for number in range(4):
+        shown.run_cell(number)
+    bells = [
+        shown.output(number).get_by_role("button", name=re.compile("Notify me|Will notify"))
+        for number in (1, 2)
+    ]
+    bells[0].click()
+    for one in bells:
+        one.and_(shown.page.locator("[aria-pressed=true]")).wait_for()
+    go.touch()
+    for number in (1, 2):
+        shown.output(number).locator(PICTURE).filter(has_text="100 answered").wait_for()
+    shown.page.wait_for_function("() => window.told.length")
+    ((title, body),) = shown.page.evaluate("() => window.told")
+    assert re.fullmatch(r"Job \S+: Done", title)
+    assert body == "100 answered, 0 failed."
+
+
+def test_who_has_not_asked_is_not_notified(lab):
+    """
+    Asked for and taken back: nothing is told, however often the job ends.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT, "server.release()"], permissions=["notifications"])
+    shown.page.evaluate(RECORD)
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL).get_by_role("button", name="Notify me").click()
+    shown.page.get_by_role("button", name="Will notify you").click()
+    shown.page.get_by_role("button", name="Notify me").wait_for()
+    shown.run_cell(2)
+    shown.wait_for(PICTURE, "100 answered")
+    assert shown.page.evaluate("() => window.told") == []
+
+
+def test_a_browser_that_may_not_notify_does_not_offer_it(lab):
+    """
+    After a no to the browser's question the button is gone, and a panel shown later never had it.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT, "job"])
+    shown.run_cell(0).run_cell(1)
+    shown.wait_for(PANEL).get_by_role(
+        "button", name="Notify me"
+    ).click()  # a browser without a window says no
+    bell = shown.page.locator(f"{PANEL} button[aria-pressed=false]")
+    bell.wait_for(state="hidden")
+    shown.run_cell(2)
+    shown.output(2).locator("button[aria-pressed=false]").wait_for(state="attached")
+    assert not shown.output(2).locator("button[aria-pressed]").is_visible()
+    assert shown.output(2).get_by_role("button", name="Cancel", exact=True).is_visible()
+
+
+def test_a_page_without_anywidget_shows_the_panel_whole(lab):
+    """
+    A Lab of another environment, which cannot draw the one button: no error is to be seen, the others work.
+    """
+    shown = lab.open([start(more=HOLD), SUBMIT], permissions=["notifications"])
+    shown.page.route("**/extensions/anywidget/**", lambda route: route.abort())
+    shown.page.evaluate("() => { window.onbeforeunload = null; }")
+    shown.page.reload()
+    shown.page.wait_for_selector(".jp-Notebook .jp-Cell")
+    shown.wait_for_kernel().run_cell(0).run_cell(1)
+    shown.wait_for(PANEL, "40 answered")
+    error = shown.page.locator(f"{PANEL} .jupyter-widgets-error-widget")
+    error.wait_for(state="attached")
+    assert not error.is_visible()
+    shown.page.get_by_role("button", name="Cancel", exact=True).click()
+    shown.wait_for("[role=alert]", "Cancel this job?")

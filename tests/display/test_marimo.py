@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from browser import CHROMIUM, chromium, end, free_port, wait_until_up, window
+from display.test_in_browser import RECORD
 
 import dobatch_pandas as dobatch
 
@@ -91,7 +92,8 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
         )  # fmt: skip
         url = f"http://127.0.0.1:{port}/"
         wait_until_up(url, running[-1], tmp_path / "marimo.log")
-        page = window(browser, viewport={"width": 1200, "height": 1400})
+        page = window(browser, viewport={"width": 1200, "height": 1400}, permissions=["notifications"])
+        page.add_init_script(f"({RECORD})()")
         page.goto(url)
         return page
 
@@ -108,7 +110,8 @@ SUBMIT = cell('job = df.dobatch.submit("Say {text}", model="echo")\njob')
 
 def test_a_panel_in_marimo_is_live_and_its_buttons_work(marimo: Shown, server: dobatch.LocalServer) -> None:
     """
-    It moves by itself, asks before it cancels, puts the keyboard on the harmless answer, and retries at the end.
+    It moves by itself, asks before it cancels, puts the keyboard on the harmless answer, has the browser notify of the end,
+    and retries.
     """
     server.hold(after=40)
     page = marimo(SUBMIT)
@@ -124,9 +127,15 @@ def test_a_panel_in_marimo_is_live_and_its_buttons_work(marimo: Shown, server: d
     )
     no.click()
     no.wait_for(state="hidden")
+    panel.get_by_role("button", name="Notify me").click()
+    panel.get_by_role("button", name="Will notify you").wait_for()
 
     server.release()
     panel.filter(has_text="Done, with failures").wait_for()
+    page.wait_for_function("() => window.told.length")
+    assert page.evaluate("() => window.told.map(([title]) => title.split(': ')[1])") == [
+        "Done, with failures"
+    ]
     assert panel.locator("code", has_text="df.dobatch.update(job)").is_visible()
     panel.get_by_role("button", name="Show errors").click()
     table = panel.locator("table").filter(has=page.locator("caption", has_text="Rows that failed"))

@@ -313,7 +313,7 @@ def test_the_desktop_is_told_by_its_own_command(server, receive, tmp_path, monke
     job = submit().on_end("desktop").wait()
     settled()
     assert told.read_text().splitlines() == [
-        "--app-name=dobatch", "--", f"Job {job.id}: completed", "2 of 2 requests answered, 0 failed",
+        "--app-name=dobatch", "--", f"Job {job.id}: Done", "2 answered, 0 failed.",
     ]  # fmt: skip
     command.unlink()
     job.on_end("desktop")
