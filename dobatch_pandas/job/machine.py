@@ -216,21 +216,21 @@ PARTS_AHEAD = 5  # on disk before their upload: rendering waits for the rest
 SHORTEST_LOOK, LONGEST_LOOK, LOOK_NEAR_THE_END = 0.1, 60.0, 5.0
 
 
-def pause_before_next_look(age: float, share: float) -> float:
+def pause_before_next_look(age: float, near: bool) -> float:
     """
     Seconds until a batch is looked at again.
 
     Five percent of its age, so that nobody waits much longer than the batch took, at most a minute, and a
-    few seconds near the end. A day of one batch costs about 1,500 looks of the 120,000 that the limits allow.
+    few seconds where the end is near. A day of one batch costs about 1,500 looks of the 120,000 that the limits allow.
 
     Parameters
     ----------
     age : float
         Seconds since the batch was created.
-    share : float
-        Part of its requests that has ended, 0 to 1.
+    near : bool
+        Its end is near, or waited for.
     """
-    longest = LOOK_NEAR_THE_END if share >= 0.95 else LONGEST_LOOK
+    longest = LOOK_NEAR_THE_END if near else LONGEST_LOOK
     return min(max(age * 0.05, SHORTEST_LOOK), longest)
 
 
@@ -953,7 +953,7 @@ def _woken(state: State, now: Now) -> State:
 
 
 def _along(part: Part, now: Now) -> Part:
-    soon = 0.5 * pause_before_next_look(now.ticks - part.born, 0.0)
+    soon = 0.5 * pause_before_next_look(now.ticks - part.born, False)
     if part.open and part.doing is None and part.waits is None and now.ticks < part.due <= now.ticks + soon:
         return replace(part, due=now.ticks)
     return part
@@ -1005,25 +1005,22 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
         return _no_room(state, part, batch.problem or "no room for more enqueued tokens", now)
     if batch.ended:
         return replace(part, state="ended", problem=batch.problem)
-    share = (batch.completed + batch.failed) / part.requests if part.requests else 0.0
-    if batch.status == "finalizing":
-        share = 1.0
-    asked = operation == "cancel" or batch.status in ("cancelling", "finalizing")
-    pause = pause_before_next_look(now.ticks - part.born, share)
-    if share < 0.95:
-        part = replace(part, near=None)
-    elif part.near is None:
-        part = replace(part, near=now.ticks)
-    else:
-        # An end that takes hours is looked at like anything that takes hours.
-        pause = max(pause, pause_before_next_look(now.ticks - part.near, 0.0))
-    return replace(
-        part,
-        cancel_asked=asked,
-        last_ask=False,
-        reads=0,
-        due=now.ticks if part.to_now and not asked else now.ticks + pause,
-    )
+    ending = batch.status in ("cancelling", "finalizing")
+    asked = operation == "cancel" or ending
+    near = ending or part.to_now or batch.completed + batch.failed >= 0.95 * max(part.requests, 1)
+    part = replace(_looked_at(part, near, now), cancel_asked=asked, last_ask=False, reads=0)
+    return replace(part, due=now.ticks) if part.to_now and not asked else part
+
+
+def _looked_at(part: Part, near: bool, now: Now) -> Part:
+    """A part with the moment of its next look; ``near``: its end is near, or waited for."""
+    pause = pause_before_next_look(now.ticks - part.born, near)
+    if not near:
+        return replace(part, near=None, due=now.ticks + pause)
+    since = now.ticks if part.near is None else part.near
+    # An end that takes hours is looked at like anything that takes hours.
+    pause = max(pause, pause_before_next_look(now.ticks - since, False))
+    return replace(part, near=since, due=now.ticks + pause)
 
 
 def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
@@ -1197,9 +1194,8 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
         case Verdict.REFUSED:
             return _refused(part, fault.words)
         case Verdict.NEXT_LOOK:
-            pause = pause_before_next_look(now.ticks - part.born, 0.0)
             trouble = None if fault.kind == "conflict" else f"{fault.words} The next look asks again."
-            return replace(part, cancel_asked=True, due=now.ticks + pause, trouble=trouble)
+            return replace(_looked_at(part, part.to_now, now), cancel_asked=True, trouble=trouble)
         case Verdict.PATIENT | Verdict.BRIEF:
             return _patient(part, operation, fault, verdict, pause, now)
 

@@ -467,16 +467,31 @@ def test_batches_of_a_job_are_looked_at_together() -> None:
 
 def test_looks_are_five_percent_of_the_age() -> None:
     """Nobody waits much longer than the batch took, and a day costs few calls."""
-    assert m.pause_before_next_look(0.0, 0.0) == m.SHORTEST_LOOK
-    assert m.pause_before_next_look(100.0, 0.0) == 5.0
-    assert m.pause_before_next_look(1e6, 0.0) == m.LONGEST_LOOK
-    assert m.pause_before_next_look(1e6, 0.99) == m.LOOK_NEAR_THE_END
+    assert m.pause_before_next_look(0.0, False) == m.SHORTEST_LOOK
+    assert m.pause_before_next_look(100.0, False) == 5.0
+    assert m.pause_before_next_look(1e6, False) == m.LONGEST_LOOK
+    assert m.pause_before_next_look(1e6, True) == m.LOOK_NEAR_THE_END
     state, now, looks = doing("look"), NOW, 0
     while now.ticks < NOW.ticks + 86_400:
         state, _ = m.step(state, m.Seen(0, m.BatchSeen("b", "finalizing"), "look"), now)
         now, looks = m.Now(state.parts[0].due, now.wall), looks + 1
         state, _ = m.step(state, m.Tick(), now)
     assert looks < 1700
+
+
+def test_a_batch_that_is_ended_for_a_deadline_is_looked_at_again_soon() -> None:
+    """Ten hours old, its cancel refused because it has just ended: the minutes that are left are not spent waiting for a look."""
+    state = doing("cancel", to_now=True, born=NOW.ticks - 36_000, status="in_progress")
+    state, _ = fails(state, "cancel", "conflict")
+    now = m.Now(state.parts[0].due, NOW.wall)
+    assert now.ticks <= NOW.ticks + m.LOOK_NEAR_THE_END
+    state, actions = m.step(state, m.Tick(), now)
+    assert actions == [m.Look(0, "b")]
+    # A replica that is behind shows it at work still.
+    state, actions = m.step(state, m.Seen(0, m.BatchSeen("b", "in_progress"), "look"), now)
+    assert actions == [m.CancelBatch(0, "b")]
+    state, _ = fails(state, "cancel", "conflict", now)
+    assert state.parts[0].due <= now.ticks + m.LOOK_NEAR_THE_END
 
 
 def test_a_new_part_never_takes_the_number_of_what_a_batch_did_not_run() -> None:

@@ -69,7 +69,7 @@ class Day(Simulation):
             self.weather.outages.clear()
             self.weather.kill = self.weather.sync_fails = self.weather.lock_fails = 0.0
             service.late = service.losing = service.odd = 0.0
-            service.list_lag = service.look_lag = 0.0
+            service.list_lag = service.look_lag = service.behind = 0.0
             service.room = 10**9
             service.quick_start = True
             self.delays = (0.02, 0.2)
