@@ -221,6 +221,7 @@ class DaskDobatchAccessor:
         recipe = cluster.recipe
         asker = delayed(Asker.here(recipe), pure=False)
         stored = {one.number: one for one in cluster.stored(state, state.parts)}
+        parts = delayed(stored, pure=False, traverse=False)
         tables = {number: delayed(answers, pure=False)(one, asker) for number, one in stored.items()}
         name, needs, later = cluster.name_and_needs()
         same = name == self._frame._name and len(needs) == self._frame.npartitions
@@ -231,10 +232,9 @@ class DaskDobatchAccessor:
         )
         lazy = []
         for place, part in enumerate(self._frame.to_delayed(optimize_graph=True)):
-            near = _with_later(needs[place], later) if same else set(stored)
-            found = [tables[number] for number in sorted(near & tables.keys())]
-            others = [one for number, one in stored.items() if number not in near]
-            lazy.append(delayed(join, pure=False)(part, found, others, asker, absent))
+            near = sorted(_with_later(needs[place], later) & tables.keys()) if same else sorted(tables)
+            found = [tables[number] for number in near]
+            lazy.append(delayed(join, pure=False)(part, asker, absent, parts, tuple(near), *found))
         meta = _joined_nothing(self._frame._meta, recipe)
         return dd.from_delayed(lazy, meta=meta, divisions=self._frame.divisions, verify_meta=False)
 

@@ -15,7 +15,6 @@ that follows from the job and the part. In the job's folder lie, beside what eac
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -58,9 +57,7 @@ from .store import store_at
 
 __all__ = ["ClusterJob", "Prepared", "compute", "count_calls", "prepare", "remember"]
 
-ROWS_A_BUCKET = 500_000  # ids that are compared with each other in one task
 TOLD = 20  # problems that are told
-MANY = 100  # partitions from which on a shuffle between the workers' own disks is quicker than one in tasks
 
 
 # -- Dask
@@ -240,8 +237,9 @@ class Prepared:
 
         first, last, start, stop = run
         places = [place for place in range(first, last + 1) if len(self.ids[place]) or place in (first, last)]
-        pieces = [_first(self.kept[place]) for place in places]
-        [lines] = persisted([delayed(on_worker.part_of, pure=False)(pieces, start, stop)])
+        pieces = [self.kept[place] for place in places]
+        mark = on_worker.mark_of(self.ids_of(run))
+        [lines] = persisted([delayed(on_worker.part_of, pure=False)(pieces, start, stop, mark)])
         return lines
 
     def needs(self) -> list[list[int]]:
@@ -277,7 +275,7 @@ class Prepared:
         if whole.price is not None or not exact:
             spec = delayed(asker, pure=False)
             count = delayed(on_worker.counted, pure=False)
-            for sums in compute(*[count(_first(one), spec, exact=exact) for one in self.kept]):
+            for sums in compute(*[count(one, spec, exact=exact) for one in self.kept]):
                 whole.include(sums)
         return whole.finish(
             rows=self.rows,
@@ -295,18 +293,6 @@ def _of_run(pieces: Sequence[Any], run: tuple[int, int, int, int]) -> Any:
     return np.concatenate(taken)
 
 
-def _first(both: Any) -> Any:
-    from dask.delayed import delayed
-
-    return delayed(on_worker.first, pure=False)(both)
-
-
-def _second(both: Any) -> Any:
-    from dask.delayed import delayed
-
-    return delayed(on_worker.second, pure=False)(both)
-
-
 @dataclass
 class _Asked:
     """What all partitions ask, on the workers, and what they told of it."""
@@ -314,6 +300,8 @@ class _Asked:
     asker: Asker
     asked: list[Any]
     told: list[Told]
+    ids: list[Ids]
+    sizes: list[Any]
 
     @classmethod
     def of(cls, frame: Any, asker: Asker) -> _Asked:
@@ -321,36 +309,65 @@ class _Asked:
 
         spec = delayed(asker, pure=False)
         ask = delayed(on_worker.ask, pure=False)
-        parts = frame.to_delayed(optimize_graph=True)
-        asked = persisted([ask(part, number, spec) for number, part in enumerate(parts)])
-        told: list[Told] = compute(*map(_second, asked))
+        tell = delayed(on_worker.tell, pure=False)
+        asked = persisted([ask(part, spec) for part in frame.to_delayed(optimize_graph=True)])
+        told, ids, sizes = map(list, zip(*compute(*map(tell, asked)), strict=True))
         _check(told)
-        return cls(asker, asked, told)
+        return cls(asker, asked, told, ids, sizes)
 
     @cached_property
-    def ids(self) -> list[Ids]:
+    def owners(self) -> list[Any]:
+        """For each partition, which one asks each of its requests: the first that has it."""
+        counts = list(map(len, self.ids))
+        every = np.concatenate(self.ids)
+        # Equal ones stay in the order of their partitions.
+        order = np.lexsort((every[:, 1], every[:, 0]))
+        sorted_ids = every[order]
+        new = np.ones(len(every), bool)
+        new[1:] = (sorted_ids[1:] != sorted_ids[:-1]).any(axis=1)
+        first = np.maximum.accumulate(np.where(new, np.arange(len(every)), 0))
+        partition = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        owners = np.empty(len(every), np.int32)
+        owners[order] = partition[order[first]]
+        return np.split(owners, np.cumsum(counts)[:-1])
+
+    def taken(self, wanted: Callable[[Ids], Any]) -> Prepared:
+        """Take each of some requests once, from the first partition that has it."""
         from dask.delayed import delayed
 
-        ids = delayed(on_worker.ids_alone, pure=False)
-        return compute(*[ids(_first(one)) for one in self.asked])
+        only = delayed(on_worker.only, pure=False)
+        which = [
+            (owners == number) & wanted(ids)
+            for number, (owners, ids) in enumerate(zip(self.owners, self.ids, strict=True))
+        ]
+        kept = [
+            one if mine.all() else only(one, np.packbits(mine).tobytes())
+            for one, mine in zip(self.asked, which, strict=True)
+        ]
+        return Prepared(
+            self.asker,
+            self.told,
+            persisted(kept),
+            [ids[mine] for ids, mine in zip(self.ids, which, strict=True)],
+            [sizes[mine] for sizes, mine in zip(self.sizes, which, strict=True)],
+            [
+                tuple(np.unique(owners[owners != number]).tolist())
+                for number, owners in enumerate(self.owners)
+            ],
+        )
 
     def only(self, wanted: Ids) -> Prepared:
-        """Take some requests alone, each from the first partition that has it."""
-        from dask.delayed import delayed
-
-        left = _as_set(wanted)
-        kept = []
-        for one, ids in zip(self.asked, self.ids, strict=True):
-            here = ids[_in(ids, left)]
-            left -= _as_set(here)
-            kept.append(delayed(on_worker.only_these, pure=False)(_first(one), here))
-        kept = persisted(kept)
-        return Prepared(self.asker, self.told, kept, *_told(kept))
+        """Take some requests alone."""
+        known = _as_set(wanted)
+        return self.taken(lambda ids: _in(ids, known))
 
 
 def prepare(frame: Any, asker: Asker, *, without: Ids | None = None) -> Prepared:
     """
     Render a frame's partitions on the workers, and find out which requests are to be sent.
+
+    Which of them repeat another partition's is found out here: their ids are needed here in any case, to write down what
+    each part asks.
 
     Parameters
     ----------
@@ -364,26 +381,8 @@ def prepare(frame: Any, asker: Asker, *, without: Ids | None = None) -> Prepared
     InputError
         With the problems of all partitions.
     """
-    from dask.delayed import delayed
-
-    every = _Asked.of(frame, asker)
-    told = every.told
-    kept = _each_once(every.asked, told)
-    ids, sizes, owners = _told(kept)
-    if without is not None and len(without):
-        known = _as_set(without)
-        there = [mine[_in(mine, known)] for mine in ids]
-        drop = delayed(on_worker.all_but, pure=False)
-        kept = persisted(
-            [drop(_first(one), some) if len(some) else one for one, some in zip(kept, there, strict=True)]
-        )
-        ids, sizes, _ = _told(kept)
-    return Prepared(asker, told, kept, ids, sizes, owners)
-
-
-def _told(kept: list[Any]) -> tuple[list[Ids], list[Any], list[tuple[int, ...]]]:
-    found = compute(*map(_second, kept))
-    return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
+    known = _as_set(without) if without is not None else set()
+    return _Asked.of(frame, asker).taken(lambda ids: ~_in(ids, known))
 
 
 def _check(told: list[Told]) -> None:
@@ -404,31 +403,6 @@ def _check(told: list[Told]) -> None:
         raise InputError(listed)
     if not sum(one.rows for one in told):
         raise InputError(NO_ROWS)
-
-
-def _each_once(asked: list[Any], told: list[Told]) -> list[Any]:
-    """Bring equal ids together by Dask's shuffle, and leave each with the first partition that has it."""
-    import dask.dataframe as dd
-    from dask.delayed import delayed
-
-    keep = delayed(on_worker.keep, pure=False)
-    if len(asked) == 1:
-        return persisted([keep(_first(asked[0]), on_worker.REPEATS)])
-    ids = delayed(on_worker.ids_in, pure=False)
-    frame = dd.from_delayed([ids(_first(one)) for one in asked], meta=on_worker.IDS, verify_meta=False)
-    buckets = max(1, math.ceil(sum(one.asked for one in told) / ROWS_A_BUCKET))
-    # Named, since Dask would take a cluster that is there where the rows are to be computed without it.
-    how = "p2p" if _distributed() is not None and len(asked) > MANY else "tasks"
-    together = frame.shuffle(["id_0", "id_1"], npartitions=buckets, shuffle_method=how)
-    again = together.map_partitions(on_worker.repeats, meta=on_worker.REPEATS)
-    places = list(range(len(asked) + 1))
-    back = again.set_index("partition", drop=False, divisions=places, shuffle_method=how)
-    return persisted(
-        [
-            keep(_first(one), mine)
-            for one, mine in zip(asked, back.to_delayed(optimize_graph=True), strict=True)
-        ]
-    )
 
 
 def _as_set(ids: Ids) -> set[bytes]:

@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from hashlib import blake2b
@@ -34,6 +34,7 @@ from dobatch_pandas.codes import Fate
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import (
     ConfigurationError,
+    ConnectionFailed,
     InputError,
     MissingExtra,
     NotReady,
@@ -230,15 +231,6 @@ def hex_of(ids: Ids) -> pa.Array:
     return pa.StringArray.from_buffers(len(ids), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
-def _contained(ids: Ids, among: Ids) -> npt.NDArray[np.bool_]:
-    """Say of each id whether it is among others."""
-    if not len(ids) or not len(among):
-        return np.zeros(len(ids), bool)
-    both = [np.ascontiguousarray(some).view("V16").reshape(-1) for some in (ids, among)]
-    known = {one.tobytes() for one in both[1]}
-    return np.fromiter((one.tobytes() in known for one in both[0]), bool, len(ids))
-
-
 # -- asking: what a partition's rows ask, each question once
 
 
@@ -250,12 +242,11 @@ class Asked:
     ``sizes`` are of the lines in bytes, newlines included; ``lines`` are compressed.
     """
 
-    number: int
+    told: Told
     ids: Ids
-    sizes: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int32]
     lines: bytes
     length: int
-    owners: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -264,12 +255,11 @@ class Told:
 
     rows: int
     skipped: int
-    asked: int
     sums: tuple[int, int]
     problems: tuple[Problem, ...] = ()
 
 
-def ask(frame: pd.DataFrame, number: int, asker: Asker) -> tuple[Asked, Told]:
+def ask(frame: pd.DataFrame, asker: Asker) -> Asked:
     """Render the rows of a partition."""
     asker.check()
     recipe = asker.recipe
@@ -289,17 +279,16 @@ def ask(frame: pd.DataFrame, number: int, asker: Asker) -> tuple[Asked, Told]:
                 sums += _sum(every)
         except InputError as error:
             problems = list(error.problems)
-    mine = np.concatenate(ids) if ids else np.empty((0, 2), np.uint64)
+    mine = np.concatenate([np.empty((0, 2), np.uint64), *ids])
+    if problems:
+        mine, lines = mine[:0], []
     told = Told(
         len(frame),
         skipped // recipe.samples,
-        len(mine),
         (int(sums[0]), int(sums[1])),
         tuple(replace(problem, rows=problem.rows[:NAMED]) for problem in problems),
     )
-    if problems:
-        mine, lines = mine[:0], []
-    return _asked(number, mine, lines), told
+    return _asked(told, mine, lines)
 
 
 def _problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
@@ -312,10 +301,10 @@ def _sum(ids: Ids) -> Ids:
         return np.array([mixed(ids).sum(), mixed(ids[:, ::-1]).sum()], np.uint64)
 
 
-def _asked(number: int, ids: Ids, lines: list[bytes], owners: tuple[int, ...] = ()) -> Asked:
-    sizes = np.fromiter((len(line) + 1 for line in lines), np.int64, len(lines))
+def _asked(told: Told, ids: Ids, lines: list[bytes]) -> Asked:
+    sizes = np.fromiter((len(line) + 1 for line in lines), np.int32, len(lines))
     text = b"".join(line + b"\n" for line in lines)
-    return Asked(number, ids, sizes, pa.compress(text, CODEC, asbytes=True), len(text), owners)
+    return Asked(told, ids, sizes, pa.compress(text, CODEC, asbytes=True), len(text))
 
 
 def _lines(asked: Asked) -> list[bytes]:
@@ -323,72 +312,16 @@ def _lines(asked: Asked) -> list[bytes]:
     return text.split(b"\n")[:-1]
 
 
-def first(both: tuple[Any, Any]) -> Any:
-    """What stays on the worker."""
-    return both[0]
+def tell(asked: Asked) -> tuple[Told, Ids, npt.NDArray[np.int32]]:
+    """Tell the client of a partition; ids and sizes of its requests too."""
+    return asked.told, asked.ids, asked.sizes
 
 
-def second(both: tuple[Any, Any]) -> Any:
-    """What the client is told."""
-    return both[1]
-
-
-IDS = pd.DataFrame(
-    {"id_0": np.empty(0, np.uint64), "id_1": np.empty(0, np.uint64), "partition": np.empty(0, np.int64)}
-)
-REPEATS = IDS.assign(owner=np.empty(0, np.int64))
-
-
-def ids_alone(asked: Asked) -> Ids:
-    """Tell the client what a partition asks."""
-    return asked.ids
-
-
-def ids_in(asked: Asked) -> pd.DataFrame:
-    """Say what a partition asks, for the shuffle that brings equal ids together."""
-    ids = np.ascontiguousarray(asked.ids)
-    return pd.DataFrame(
-        {"id_0": ids[:, 0], "id_1": ids[:, 1], "partition": np.full(len(ids), asked.number, np.int64)}
-    )
-
-
-def repeats(ids: pd.DataFrame) -> pd.DataFrame:
-    """Of equal ids the first partition's is asked: return all others, and whose each one is."""
-    ids = ids.sort_values(["id_0", "id_1", "partition"])
-    owner = ids.groupby(["id_0", "id_1"], sort=False)["partition"].transform("first")
-    return ids.assign(owner=owner)[ids.duplicated(["id_0", "id_1"])].reset_index(drop=True)[
-        list(REPEATS.columns)
-    ]
-
-
-def keep(asked: Asked, repeated: pd.DataFrame) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
-    """Leave out what other partitions ask; the client is told the ids and sizes of the rest, and who those others are."""
-    # Of a shuffle's partition only what is this one's.
-    repeated = repeated[repeated["partition"] == asked.number] if "partition" in repeated else repeated
-    others = np.column_stack([repeated["id_0"].to_numpy(np.uint64), repeated["id_1"].to_numpy(np.uint64)])
-    owners = tuple(sorted({int(owner) for owner in repeated["owner"]}))
-    return only(asked, ~_contained(asked.ids, others), owners)
-
-
-def only(
-    asked: Asked, which: npt.NDArray[np.bool_], owners: tuple[int, ...] = ()
-) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
-    """Return some of a partition's requests, and what the client is told of them."""
-    kept = replace(asked, owners=owners)
-    if not which.all():
-        lines = [line for line, mine in zip(_lines(asked), which.tolist(), strict=True) if mine]
-        kept = _asked(asked.number, asked.ids[which], lines, owners)
-    return kept, (kept.ids, kept.sizes.astype(np.int32), owners)
-
-
-def only_these(asked: Asked, ids: Ids) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
-    """Return those of a partition's requests that are among some ids."""
-    return only(asked, _contained(asked.ids, ids))
-
-
-def all_but(asked: Asked, ids: Ids) -> tuple[Asked, tuple[Ids, Any, tuple[int, ...]]]:
-    """Return a partition's requests without some."""
-    return only(asked, ~_contained(asked.ids, ids))
+def only(asked: Asked, which: bytes) -> Asked:
+    """Return some of a partition's requests: a bit for each of them."""
+    taken = np.unpackbits(np.frombuffer(which, np.uint8), count=len(asked.ids)).astype(bool)
+    lines = [line for line, mine in zip(_lines(asked), taken.tolist(), strict=True) if mine]
+    return _asked(asked.told, asked.ids[taken], lines)
 
 
 # -- pricing
@@ -413,13 +346,30 @@ class Lines:
     length: int
 
 
-def part_of(pieces: Sequence[Asked], start: int, stop: int) -> Lines:
-    """Put some partitions' requests into one part: from the `start`-th of the first one to the `stop`-th of the last."""
+def mark_of(ids: Ids) -> bytes:
+    """Return bytes that tell some ids in their order from others."""
+    return blake2b(np.ascontiguousarray(ids).tobytes(), digest_size=16).digest()
+
+
+def part_of(pieces: Sequence[Asked], start: int, stop: int, mark: bytes) -> Lines:
+    """
+    Put some partitions' requests into one part: from the `start`-th of the first one to the `stop`-th of the last.
+
+    Raises
+    ------
+    ConnectionFailed
+        They are others than the client was told of: lost, and computed again from a source that gives other rows each time.
+    """
     lines: list[bytes] = []
+    ids: list[Ids] = []
     for place, piece in enumerate(pieces):
-        mine = _lines(piece)
-        mine = mine[:stop] if place == len(pieces) - 1 else mine
-        lines += mine[start:] if place == 0 else mine
+        taken = slice(start if place == 0 else 0, stop if place == len(pieces) - 1 else None)
+        lines += _lines(piece)[taken]
+        ids.append(piece.ids[taken])
+    if mark_of(np.concatenate(ids)) != mark:
+        raise ConnectionFailed(
+            "The cluster has lost a partition's rows, and those computed again ask something else."
+        )
     text = b"".join(line + b"\n" for line in lines)
     return Lines(pa.compress(text, CODEC, asbytes=True), len(text))
 
@@ -584,7 +534,12 @@ def answers(part: Stored, asker: Asker) -> Answers:
 
 
 def join(
-    frame: pd.DataFrame, found: Sequence[Answers], others: Sequence[Stored], asker: Asker, absent: str
+    frame: pd.DataFrame,
+    asker: Asker,
+    absent: str,
+    parts: Mapping[int, Stored],
+    near: Collection[int],
+    *found: Answers,
 ) -> pd.DataFrame:
     """
     Return a partition with the answers beside its rows.
@@ -592,13 +547,15 @@ def join(
     Parameters
     ----------
     frame : pandas.DataFrame
-    found : sequence of Answers
-        Of the parts in which this partition's requests were sent.
-    others : sequence of Stored
-        The other parts, in which its rows are looked for that are not as they were.
     asker : Asker
     absent : str
         Code of a row that nobody has asked.
+    parts : mapping of int to Stored
+        All parts.
+    near : collection of int
+        Those in which this partition's requests were sent. Rows that are not as they were are looked for in the others.
+    *found : Answers
+        Of those that are near.
     """
     recipe = asker.recipe
     lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
@@ -608,7 +565,7 @@ def join(
         ids, fates = ids_of(frame, lenient)
     wanted = np.unique(keys_of(one_array(ids).drop_null()))
     results = [some.of_these(wanted) for some in found]
-    for part in others:
+    for part in (part for number, part in parts.items() if number not in near):
         known = [keys_of(one_array(table["custom_id"])) for table in results if len(table)]
         left = np.setdiff1d(wanted, np.concatenate(known)) if known else wanted
         if not len(left):

@@ -20,6 +20,7 @@ from dobatch_pandas.service import limiter
 
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
 dd = pytest.importorskip("dask.dataframe")
+distributed = pytest.importorskip("distributed")
 import dobatch_pandas.dask  # noqa: E402
 
 ROWS, DISTINCT = 400, 280
@@ -65,6 +66,33 @@ def test_equal_rows_are_asked_once_in_the_whole_frame_and_batches_are_full(clust
     assert paid(server) == DISTINCT
     assert sorted(batch.total for batch in server.batches) == [30] + [50] * 5
     assert job.counts == {"total": DISTINCT, "completed": DISTINCT, "failed": 0, "reused": 0, "skipped": 0}
+
+
+class TasksDone(distributed.SchedulerPlugin):
+    """Counts the tasks that were worked at."""
+
+    count = 0
+
+    def transition(self, key, start, finish, *args, **options):
+        self.count += (start, finish) == ("processing", "memory")
+
+
+def test_a_partition_costs_a_few_tasks(cluster, server):
+    """
+    Many small partitions are many tasks for the scheduler: to be asked and joined, each is no more than eight.
+    """
+    done = TasksDone()
+    cluster.cluster.scheduler.add_plugin(done)
+
+    def tasks(partitions):
+        ddf = dd.from_map(lambda number: rows(number * 5, number * 5 + 5), range(partitions), meta=rows(0, 0))
+        before = done.count
+        job = ddf.dobatch.submit("Say {text}", model="echo", fresh=True).wait()
+        assert sum(ddf.dobatch.join(job).map_partitions(len).compute()) == partitions * 5
+        return done.count - before
+
+    each = (tasks(48) - tasks(8)) / 40
+    assert 4 <= each <= 8
 
 
 def test_the_joined_frame_is_the_source_with_columns_beside_it(here, server):

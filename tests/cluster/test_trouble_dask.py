@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+import uuid
 from contextlib import contextmanager
 
 import pandas as pd
 import pytest
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints import OPENAI
@@ -64,7 +65,10 @@ def test_a_worker_that_dies_costs_nothing(mortal, server, tmp_path):
         return rows
 
     ddf = frame().map_partitions(dying, meta=frame()._meta)
+    ddf.dobatch.plan("Say {text}", model="echo").estimate()
+    assert os.path.exists(mark)
     for number, phase in enumerate(("upload", "download"), 1):
+        mortal.wait_for_workers(2, timeout=240)
         pid = next(iter(mortal.run(os.getpid).values()))
         server.faults.add(phase, delay=1.0, times=1)
         before = list(server.calls).count(phase)
@@ -75,11 +79,30 @@ def test_a_worker_that_dies_costs_nothing(mortal, server, tmp_path):
         finally:
             gone.set()
             watcher.join()
-        assert os.path.exists(mark)
         assert (out["response"] == "Say " + out["text"]).all()
         assert len(server.batches) == number
         assert sum(server.executed.values()) == DISTINCT * number
         assert pid not in mortal.run(os.getpid).values()
+
+
+def test_lines_that_are_lost_and_come_back_as_others_are_not_sent(mortal, server):
+    """
+    The source gives other rows each time, and all workers die before anything is sent: nobody would know what was asked.
+    """
+
+    def others(rows):
+        return rows.assign(text=[uuid.uuid4().hex for _ in range(len(rows))])
+
+    server.faults.add("create_file", status=500, times=None)
+    job = frame().map_partitions(others, meta=frame()._meta).dobatch.submit("Say {text}", model="echo")
+    eventually(lambda: "create_file" in server.calls)
+    for pid in mortal.run(os.getpid).values():
+        os.kill(pid, signal.SIGKILL)
+    server.faults.clear()
+    with pytest.raises(JobFailed, match="none of the rows any more"):
+        job.wait()
+    assert not server.executed
+    assert not server.batches
 
 
 CLIENT = """
@@ -205,11 +228,3 @@ def test_a_scheduler_that_dies_is_followed_by_another(server, home, monkeypatch,
     assert (out["response"] == "Say " + out["text"]).all()
     assert sum(server.executed.values()) == DISTINCT
     assert [batch.total for batch in server.batches] == [30, 30, 30]
-
-
-def eventually(holds):
-    """Return as soon as something is so."""
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
