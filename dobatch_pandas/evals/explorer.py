@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,8 @@ class Explorer:
 
     def __init__(self, view: View, *, title: str, summary: str, html: str = "", page_size: int = 100) -> None:
         self._view, self._html = view, html
+        # Front ends with subshells answer clicks while a cell runs, in another thread.
+        self._lock = threading.RLock()
         self._ids: list[str] = []
         self._mark = f"dobatch-{uuid.uuid4().hex}"
         config = {"title": title, "summary": summary, "page_size": page_size, "mark": self._mark}
@@ -55,13 +58,14 @@ class Explorer:
     @property
     def selection(self) -> pd.DataFrame:
         """The marked rows of the frame, with what was noted on them."""
-        marked = np.flatnonzero(self._view.marked)
-        return self._with_notes(marked, ["note"])
+        with self._lock:
+            return self._with_notes(np.flatnonzero(self._view.marked), ["note"])
 
     @property
     def notes(self) -> pd.DataFrame:
         """A line a row that is marked or noted: ``marked`` and ``note``."""
-        return self._with_notes(self._touched(), ["marked", "note"], frame=False)
+        with self._lock:
+            return self._with_notes(self._touched(), ["marked", "note"], frame=False)
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -83,11 +87,12 @@ class Explorer:
         """What people labelled, on the frame's index: a column a rater, null where there is none."""
         view = self._view
         columns = {}
-        for rater, given in view.labels.items():
-            values = np.full(view.rows, None, dtype=object)
-            for position, label in given.items():
-                values[position] = label
-            columns[rater] = pd.Categorical(values, categories=view.choices)
+        with self._lock:
+            for rater, given in view.labels.items():
+                values = np.full(view.rows, None, dtype=object)
+                for position, label in given.items():
+                    values[position] = label
+                columns[rater] = pd.Categorical(values, categories=view.choices)
         return pd.DataFrame(columns, index=view.frame.index)
 
     def agreement(self, **options: Any) -> Raters:
@@ -100,7 +105,8 @@ class Explorer:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the whole frame with the columns ``marked`` and ``note`` added; any index will do."""
-        return self._with_notes(np.arange(self._view.rows), ["marked", "note"])
+        with self._lock:
+            return self._with_notes(np.arange(self._view.rows), ["marked", "note"])
 
     def close(self) -> None:
         """End the widget; where it was shown stays a picture."""
@@ -126,6 +132,10 @@ class Explorer:
         return rows
 
     def _answer(self, _widget: Any, message: dict[str, Any], _buffers: Any = None) -> None:
+        with self._lock:
+            self._answered(message)
+
+    def _answered(self, message: dict[str, Any]) -> None:
         """Answer the front end; what goes wrong becomes part of the picture, since nobody would see it."""
         kind, reply = message.get("kind"), {"id": message.get("id")}
         try:
@@ -190,14 +200,17 @@ class Explorer:
         bundle = self.widget._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         data = {kind: value for kind, value in data.items() if kind != "text/plain"}
-        self._ids.append(uuid.uuid4().hex)
-        self._publish({**data, "text/html": ""}, self._ids[-1], metadata=metadata)
-        self._publish(self._picture_bundle(), f"{self._ids[-1]}-picture")
+        # A note made on the widget waits until its picture is there: what came earlier would be dropped.
+        with self._lock:
+            self._ids.append(uuid.uuid4().hex)
+            self._publish({**data, "text/html": ""}, self._ids[-1], metadata=metadata)
+            self._publish(self._picture_bundle(), f"{self._ids[-1]}-picture")
 
     def _keep_picture(self) -> None:
         """Take the picture anew, so that a notebook saved now has the marks and notes made so far."""
-        for display_id in self._ids:
-            self._publish(self._picture_bundle(), f"{display_id}-picture", update=True)
+        with self._lock:
+            for display_id in self._ids:
+                self._publish(self._picture_bundle(), f"{display_id}-picture", update=True)
 
     def _picture_bundle(self) -> dict[str, str]:
         html = f'<div class="{self._mark}-picture dobatch-static"><style>{REOPENED}</style>{self._picture()}</div>'

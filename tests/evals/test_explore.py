@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pandas as pd
@@ -267,6 +268,29 @@ def test_the_picture_for_a_saved_notebook_is_small_and_escaped(monkeypatch):
     assert "<img" not in bundle["text/html"]
     assert "&lt;script&gt;" in bundle["text/html"]
     assert len(bundle["text/html"]) < 40_000
+
+
+def test_a_note_made_while_the_explorer_is_being_shown_is_in_its_picture(explorer, monkeypatch):
+    """
+    Front ends with subshells bring clicks in another thread while the cell still runs: the last picture has the note.
+    """
+    published, clicks = [], []
+
+    def publish(data, display_id, update=False, **_options):
+        published.append((display_id, update, data.get("text/html", "")))
+        if len(published) == 1:
+            message = {"kind": "mark", "position": 0, "note": "look again"}
+            clicks.append(threading.Thread(target=explorer._answer, args=(None, message)))
+            clicks[0].start()
+            # Without the lock the answer comes now, for a picture that is not there yet.
+            clicks[0].join(0.2)
+
+    monkeypatch.setattr(explorer, "_publish", publish)
+    explorer._ipython_display_()
+    clicks[0].join()
+    pictures = [(update, html) for display_id, update, html in published if display_id.endswith("-picture")]
+    assert pictures[0][0] is False
+    assert "look again" in pictures[-1][1]
 
 
 def test_a_request_is_shown_as_messages():

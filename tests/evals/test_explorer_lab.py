@@ -50,6 +50,7 @@ CLICKS = """async () => {
   }
   return times;
 }"""
+NOTED = "() => document.querySelector('.dobatch-eval')?.textContent.includes('look again')"
 
 
 def fifty_thousand() -> pd.DataFrame:
@@ -96,6 +97,8 @@ def test_a_cell_a_search_and_a_mark_reach_python(lab):
     marked.wait_for()
     page.get_by_label("A note on this row").fill("look again")
     page.get_by_label("A note on this row").blur()
+    # Lab sends what widgets say by another way than cells.
+    page.wait_for_function(NOTED)
     notebook.run_cell(2)
     printed = page.locator(".jp-OutputArea-output pre").filter(has_text="READ [[").inner_text()
     assert json.loads(printed.removeprefix("READ ")) == [[int(found.index[1]), True, "look again"]]
@@ -120,9 +123,7 @@ def test_a_notebook_saved_with_its_explorer_open_keeps_a_picture_of_what_was_not
     notebook.wait_for(".dobatch-explorer tbody tr[data-position]").click()
     page.get_by_label("A note on this row").fill("look again")
     page.get_by_label("A note on this row").blur()
-    page.wait_for_function(
-        "() => document.querySelector('.dobatch-eval')?.textContent.includes('look again')"
-    )
+    page.wait_for_function(NOTED)
     assert not page.locator(".dobatch-eval").is_visible()
     notebook.save()
     lab.close_windows()
