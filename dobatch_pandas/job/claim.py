@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +46,16 @@ class Place:
         The folder.
     home : pathlib.Path
         Where the jobs are that ask.
-    over : collection of str
-        Jobs of this home that are over: what they may have left counts no more.
     files : tuple of str
         The Parquet files that lie there.
     """
 
     target: str
     home: Path
-    over: Collection[str]
     files: tuple[str, ...]
 
     @classmethod
-    def found(cls, target: str, home: Path, over: Collection[str]) -> Place:
+    def found(cls, target: str, home: Path) -> Place:
         """
         Look at an output.
 
@@ -68,14 +65,13 @@ class Place:
             It cannot be looked at.
         """
         with _explained(target):
-            return cls(target, home, over, _files(target))
+            return cls(target, home, _files(target))
 
     def problems(self, but: str = "") -> list[str]:
         """Say which jobs write there, except for one."""
-        passed = {but, *self.over}
         with _explained(self.target):
             claims = [name for name in _names(self.target) if name.startswith(".") and name.endswith(_ENDING)]
-            return [_told(self.target, name) for name in claims if _job_of(name) not in passed]
+            return [_told(self.target, name) for name in claims if _job_of(name) != but]
 
     def take(self, job_id: str, known: Callable[[], JobRecord | None]) -> JobRecord | None:
         """
@@ -175,6 +171,6 @@ def _told(target: str, name: str) -> str:
         else ""
     )
     return (
-        f"Job {_job_of(name)}{where}, which is not over, writes to {target}: wait for it, or name another folder. If there is no "
-        f"such job any more, delete {target.rstrip('/')}/{name}."
+        f"Job {_job_of(name)}{where}, which is not over, writes to {target}: wait for it, or name another folder. If there is "
+        f"no such job any more, delete {name} there."
     )

@@ -162,9 +162,8 @@ def submit_dataset(
 def _submit_files(files: Source, recipe: Recipe, target: str, sending: Sending, schedule: Schedule) -> Job:
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     append = sending.mode == "append"
-    jobs = home.rows()
-    place = Place.found(target, home.path, {job.id for job in jobs if job.over})
-    unfit: list[Problem | str] = [*output_problems(target, files.folders, jobs, append=append)]
+    place = Place.found(target, home.path)
+    unfit: list[Problem | str] = [*output_problems(target, files.folders, home.rows(), append=append)]
     unfit += place.problems() if not unfit else []
     earlier = None
     try:

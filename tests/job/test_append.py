@@ -490,7 +490,7 @@ def test_a_run_that_died_keeps_its_place_until_it_is_over_or_forgotten(server, f
     word, job_id = dead.says()
     assert word == "began"
     dead.is_killed()
-    where = f"Job {job_id} of {tmp_path / 'a'} on .*, which is not over, writes to {out}: .*{out}/.{job_id}.writing"
+    where = f"Job {job_id} of {tmp_path / 'a'} on .*, which is not over, writes to {out}: .*delete .{job_id}.writing there"
     with pytest.raises(InputError, match=where):
         ask(files, out)
     write(tmp_path / "other.parquet", 0, 1)
