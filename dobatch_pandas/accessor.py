@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,6 +13,7 @@ from .questions.options import door, sorted_out
 
 # All else is loaded by the method that needs it: importing the package costs little, and the Tab key on a frame nothing.
 if TYPE_CHECKING:
+    from .answers.by_hand import Results
     from .evals import Evaluation, Explorer
     from .job import Job
     from .plan import Plan
@@ -119,7 +122,7 @@ class DobatchAccessor:
 
     def join(
         self,
-        job: Job | pd.DataFrame,
+        job: Job | Results,
         *,
         custom_id: str | None = None,
         into: str = "response",
@@ -130,12 +133,12 @@ class DobatchAccessor:
 
         Parameters
         ----------
-        job : Job or pandas.DataFrame
-            A job, or results that were read by hand with ``dobatch.read_results(...)``.
+        job : Job, pandas.DataFrame, path or iterable of path
+            A job; or results that were read by hand with ``dobatch.read_results(...)``, or the files that it reads.
         custom_id : str, optional
-            For results read by hand: the column that holds each row's id.
+            For results carried by hand: the column that holds each row's id.
         into : str
-            For results read by hand: name of the answer column.
+            For results carried by hand: name of the answer column.
         wait : bool
             Wait for the job; else take what is there now, with the code ``pending`` on the rest.
 
@@ -150,7 +153,7 @@ class DobatchAccessor:
 
     def update(
         self,
-        job: Job | pd.DataFrame,
+        job: Job | Results,
         *,
         custom_id: str | None = None,
         into: str = "response",
@@ -167,20 +170,21 @@ class DobatchAccessor:
         add_columns(self._frame, self._answers(job, custom_id, into, wait))
 
     def _answers(
-        self, job: Job | pd.DataFrame, custom_id: str | None, into: str, wait: bool
+        self, job: Job | Results, custom_id: str | None, into: str, wait: bool
     ) -> dict[str, pd.Series]:
         from .answers.by_hand import join_read_results
         from .job import Job
 
         if isinstance(job, Job):
             return job.join(self._frame, wait=wait)
-        if not isinstance(job, pd.DataFrame):
+        if not isinstance(job, (Iterable, os.PathLike)):
             raise InputError(
-                f"A job or a frame from dobatch.read_results is needed, not {type(job).__name__}."
+                "A job, a frame from dobatch.read_results, or paths of result files are needed, "
+                f"not {type(job).__name__}."
             )
         if custom_id is None:
             raise InputError(
-                "Results read by hand need the column that holds each row's id: join(results, "
+                "Results carried by hand need the column that holds each row's id: join(results, "
                 'custom_id="column"). Without such a column, plan.join(results) finds the rows by what they ask.'
             )
         return join_read_results(self._frame, job, custom_id=custom_id, into=into)

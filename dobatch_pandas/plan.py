@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .answers.by_hand import table_of
+from .answers.by_hand import Results, table_and
 from .answers.join import answer_columns, joined
 from .codes import Fate
 from .config import settings
@@ -166,20 +166,21 @@ class Plan:
         """
         return submit_frame(self.frame, self.recipe, **Sending(**options).words())
 
-    def join(self, results: pd.DataFrame) -> pd.DataFrame:
+    def join(self, results: Results) -> pd.DataFrame:
         """
         Return the frame with answers that were carried by hand.
 
         Parameters
         ----------
-        results : pandas.DataFrame
-            From ``dobatch.read_results("output.jsonl", "error.jsonl")``.
+        results : pandas.DataFrame, path or iterable of path
+            From ``dobatch.read_results("output.jsonl", "error.jsonl")``, or the files themselves, which is quicker:
+            only what answers need is read, while the rows' ids are worked out.
         """
-        ids, fates = ids_of(self.frame, self.recipe)
+        table, (ids, fates) = table_and(results, lambda: ids_of(self.frame, self.recipe))
         columns = answer_columns(
             ids,
             fates,
-            table_of(results),
+            table,
             into=self.recipe.into,
             samples=self.recipe.samples,
             json_schema=self.recipe.schema,

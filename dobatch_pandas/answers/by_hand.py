@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import reprlib
 import warnings
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import orjson
 import pandas as pd
@@ -14,16 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.jsonl import load, mended, opened
+from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.questions.freeze import id_texts
 
-from .join import answer_columns, results_frame
-from .result_lines import RESULTS, merge_results, read_lines, results_of
+from .join import ANSWER_COLUMNS, answer_columns, results_frame
+from .result_lines import RESULTS, iter_results, merge_results, read_lines
 
-__all__ = ["join_read_results", "read_results", "table_of"]
+__all__ = ["Results", "join_read_results", "read_results", "table_and", "table_of"]
+
+FilePath = str | os.PathLike[str]
+Results = pd.DataFrame | FilePath | Iterable[FilePath]
+"""Results carried by hand: a frame of `read_results`, or the files themselves."""
+
+_Done = TypeVar("_Done")
 
 
-def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
+def read_results(*paths: FilePath) -> pd.DataFrame:
     """
     One row a request from output and error files of any provider.
 
@@ -44,12 +53,23 @@ def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
     InputError
         A file holds no result at all. Where only some lines are none, a warning counts them.
     """
+    table, notes = _read(paths)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return results_frame(table)
+
+
+def _read(paths: Iterable[FilePath], answers_only: bool = False) -> tuple[Any, list[str]]:
+    """Read files as one table, with a note on each that holds lines that are no results."""
     tables: list[Any] = []
+    notes: list[str] = []
     problems: list[str] = []
     for path in paths:
         bad: list[bytes] = []
         try:
-            found = results_of(path, on_bad_line=bad.append)
+            read = iter_results(path, answers_only=answers_only, on_bad_line=bad.append)
+            batches = (batch.select(ANSWER_COLUMNS) if answers_only else batch for batch in read)
+            found = merge_results(batches, room=os.path.getsize(path))
         except (pa.ArrowException, OSError, UnicodeError, TypeError) as error:
             problems.append(f"{path} cannot be read: {error}.")
             continue
@@ -60,23 +80,21 @@ def read_results(*paths: str | os.PathLike[str]) -> pd.DataFrame:
         if len(found):
             tables.append(found)
             if bad:
-                _warn(path, bad)
+                notes.append(_note(path, bad))
         elif _is_hollow(path):
             problems.append(f"{path} holds nothing but zeros: it was given its size, and was never written.")
         elif bad:
             problems.append(f"{path} holds no result: {_what(bad[0])}")
     if problems:
         raise InputError(problems)
-    table = merge_results(tables) if len(tables) != 1 else tables[0]
-    return results_frame(table)
+    return (merge_results(tables) if len(tables) != 1 else tables[0]), notes
 
 
-def _warn(path: Any, bad: list[bytes]) -> None:
+def _note(path: Any, bad: list[bytes]) -> str:
     count = len(bad)
-    warnings.warn(
+    return (
         f"{path} has {count:,} line{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} no result, the first: "
-        f"{bad[0][:120].decode(errors='replace')!r}. Their rows have the code missing_result.",
-        stacklevel=3,
+        f"{bad[0][:120].decode(errors='replace')!r}. Their rows have the code missing_result."
     )
 
 
@@ -114,6 +132,26 @@ def _of_objects(path: Any) -> Any:
         entries.append(value)
     batch, _, _ = read_lines(orjson.dumps(mended(entry)) for entry in entries if isinstance(entry, dict))
     return merge_results([batch])
+
+
+def table_and(results: Results, work: Callable[[], _Done]) -> tuple[Any, _Done]:
+    """Return results as a table, and what `work` returns; files are read while it works."""
+    if isinstance(results, pd.DataFrame):
+        return table_of(results), work()
+    paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
+    strange = [path for path in paths if not isinstance(path, (str, os.PathLike))]
+    if strange or not paths:
+        raise InputError(
+            "Results are a frame from dobatch.read_results, or the files that it reads; "
+            f"{reprlib.repr(results)} is neither."
+        )
+    with Threads(1, "dobatch-files") as pool:
+        reading = pool.submit(_read, paths, True)
+        done = work()
+    table, notes = reading.result()
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return table, done
 
 
 def table_of(results: pd.DataFrame) -> Any:
@@ -167,7 +205,7 @@ def _column(values: pd.Series[Any], field: Any) -> Any:
 
 
 def join_read_results(
-    frame: pd.DataFrame, results: pd.DataFrame, *, custom_id: str, into: str = "response"
+    frame: pd.DataFrame, results: Results, *, custom_id: str, into: str = "response"
 ) -> dict[str, pd.Series[Any]]:
     """
     The new columns for a frame, one of whose columns holds the ids that results carry.
@@ -175,8 +213,8 @@ def join_read_results(
     Parameters
     ----------
     frame : pandas.DataFrame
-    results : pandas.DataFrame
-        From `dobatch_pandas.read_results`.
+    results : pandas.DataFrame, path or iterable of path
+        From `dobatch_pandas.read_results`, or the files that it reads.
     custom_id : str
         The frame's column of ids; texts, or what becomes one. Repeats get the same answer.
     into : str
@@ -188,5 +226,6 @@ def join_read_results(
         raise InputError(
             f"There is no column {custom_id!r}; there are {', '.join(map(str, frame.columns))}.{hint}"
         )
-    ids = pa.array(id_texts(frame[custom_id]), pa.string(), from_pandas=True)
-    return answer_columns(ids, None, table_of(results), into=into, index=frame.index)
+    table, texts = table_and(results, lambda: id_texts(frame[custom_id]))
+    ids = pa.array(texts, pa.string(), from_pandas=True)
+    return answer_columns(ids, None, table, into=into, index=frame.index)

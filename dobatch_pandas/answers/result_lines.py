@@ -22,13 +22,13 @@ from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.endpoints import ENDPOINT_AT, PROVIDERS, claimed_by, read_body
-from dobatch_pandas.endpoints.answer import READ, path, true, words
+from dobatch_pandas.endpoints.answer import BESIDE, READ, path, true, words
 from dobatch_pandas.endpoints.chat import CHAT
 from dobatch_pandas.endpoints.endpoint import Endpoint
 from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import Provider
 
-__all__ = ["RESULTS", "iter_results", "merge_results", "results_of"]
+__all__ = ["RESULTS", "iter_results", "merge_results", "read_lines"]
 
 RESULTS = pa.schema(
     [
@@ -128,8 +128,15 @@ class _Kind(NamedTuple):
     schema: Any
 
 
-def _kind_of(lines: Iterable[bytes], url: str | None) -> _Kind:
+def _kind_of(lines: Iterable[bytes], url: str | None, answers_only: bool) -> _Kind:
     """Look at the first lines for one that succeeded; where there is none, the endpoint tells."""
+
+    def expect(provider: Provider, endpoint: Endpoint, body: Any) -> _Kind:
+        shape = endpoint.shape(body)
+        if answers_only:
+            shape = [field for field in shape if field.name not in BESIDE]
+        return _Kind(provider, endpoint, provider.schema(shape))
+
     for line in lines:
         entry = (load(line)[0] or [None])[0]
         provider = _provider_of(entry) if isinstance(entry, dict) else None
@@ -140,15 +147,17 @@ def _kind_of(lines: Iterable[bytes], url: str | None) -> _Kind:
         if endpoint is None or body.get("error"):
             continue
         if provider.only_endpoint in (None, endpoint.url):
-            return _Kind(provider, endpoint, provider.schema(endpoint.shape(body)))
+            return expect(provider, endpoint, body)
     endpoint = ENDPOINT_AT.get(url or "", CHAT)
-    return _Kind(endpoint.provider, endpoint, endpoint.provider.schema(endpoint.shape(None)))
+    return expect(endpoint.provider, endpoint, None)
 
 
-def read_block(block: Any, endpoint: str | None = None) -> tuple[Any, list[bytes]]:
+def read_block(
+    block: Any, endpoint: str | None = None, answers_only: bool = False
+) -> tuple[Any, list[bytes]]:
     """Whole lines as one table of `RESULTS`, in the lines' order, and the lines that are bad."""
     lines = Lines(block)
-    kind = _kind_of(lines.head(_LOOK_AT), endpoint)
+    kind = _kind_of(lines.head(_LOOK_AT), endpoint, answers_only)
     pieces: list[Any] = []
     order: list[Any] = []
     left: list[Any] = []
@@ -209,6 +218,7 @@ def iter_results(
     source: str | os.PathLike[str],
     *,
     endpoint: str | None = None,
+    answers_only: bool = False,
     on_bad_line: Callable[[bytes], None] | None = None,
 ) -> Iterator[Any]:
     """
@@ -221,6 +231,8 @@ def iter_results(
         UTF-8 on the way.
     endpoint : str, optional
         What was asked, for speed alone; told from the lines by default. Lines of any kind are understood.
+    answers_only : bool
+        Leave out what stands beside an answer, as a rule: the model's name and the tokens.
     on_bad_line : callable, optional
         Called with every line that is torn or names no request. Such lines are passed over.
     """
@@ -229,7 +241,7 @@ def iter_results(
     try:
         with opened(source) as stream:
             for block in blocks(stream, _BLOCK):
-                pending.append(pool.submit(read_block, block, endpoint))
+                pending.append(pool.submit(read_block, block, endpoint, answers_only))
                 del block
                 # One more than there are workers, so that none waits for the file.
                 if len(pending) > WORKERS:
@@ -248,12 +260,6 @@ def _told(
         for line in bad:
             on_bad_line(line)
     yield from table.to_batches()
-
-
-def results_of(*paths: str | os.PathLike[str], on_bad_line: Callable[[bytes], None] | None = None) -> Any:
-    """One table of `RESULTS` from output and error files; one row a ``custom_id``, as `merge_results` says."""
-    batches = (batch for path in paths for batch in iter_results(path, on_bad_line=on_bad_line))
-    return merge_results(batches, room=sum(os.path.getsize(path) for path in paths))
 
 
 def merge_results(tables: Iterable[Any], room: int = 0) -> Any:

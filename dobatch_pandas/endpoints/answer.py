@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dobatch_pandas.codes import EXPLANATIONS
 
 __all__ = [
+    "BESIDE",
     "ENDINGS",
     "INTEGER",
     "READ",
@@ -20,6 +21,7 @@ __all__ = [
     "TEXT",
     "Answer",
     "arrow_type",
+    "beside",
     "calls_as_text",
     "count",
     "cut_short",
@@ -49,6 +51,9 @@ READ = {
     "reasoning_tokens": INTEGER,
 }
 """What is kept of an answer, and how: the first fields of `Answer`, in their order."""
+
+BESIDE = ("model", "usage")
+"""Members of a body that are not of the answer, and need not be read."""
 
 
 class Answer(NamedTuple):
@@ -175,6 +180,13 @@ def arrow_type(shape: Any) -> Any:
     if isinstance(shape, dict):
         return pa.struct([(name, arrow_type(inner)) for name, inner in shape.items()])
     return pa.list_(arrow_type(shape[0])) if isinstance(shape, list) else shape
+
+
+def beside(body: Any, *keys: str) -> Any:
+    """One of `BESIDE`, or a count within, for every row of a column of bodies; null where that was not read."""
+    if body.type.get_field_index(keys[0]) < 0:
+        return pa.nulls(len(body), INTEGER if len(keys) > 1 else STRING)
+    return pc.struct_field(body, list(keys))
 
 
 def first(lists: Any, *keys: str) -> Any:

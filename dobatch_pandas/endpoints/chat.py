@@ -15,6 +15,7 @@ from .answer import (
     TEXT,
     Answer,
     arrow_type,
+    beside,
     calls_as_text,
     count,
     cut_short,
@@ -162,13 +163,11 @@ class _Chat(Endpoint):
         columns = {
             "text": text,
             "finish_reason": finish,
-            "model": pc.struct_field(body, "model"),
-            "prompt_tokens": pc.struct_field(body, ["usage", "prompt_tokens"]),
-            "completion_tokens": pc.struct_field(body, ["usage", "completion_tokens"]),
-            "cached_tokens": pc.struct_field(body, ["usage", "prompt_tokens_details", "cached_tokens"]),
-            "reasoning_tokens": pc.struct_field(
-                body, ["usage", "completion_tokens_details", "reasoning_tokens"]
-            ),
+            "model": beside(body, "model"),
+            "prompt_tokens": beside(body, "usage", "prompt_tokens"),
+            "completion_tokens": beside(body, "usage", "completion_tokens"),
+            "cached_tokens": beside(body, "usage", "prompt_tokens_details", "cached_tokens"),
+            "reasoning_tokens": beside(body, "usage", "completion_tokens_details", "reasoning_tokens"),
         }
         calls = plural(first(choices, "message", "tool_calls"))
         return saying(text) & ~is_cut_short(finish) & ~called & (calls == 0), columns

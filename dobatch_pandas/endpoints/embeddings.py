@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.errors import InputError
 
-from .answer import INTEGER, STRING, TEXT, Answer, arrow_type, count, failed, first, path, true, words
+from .answer import INTEGER, STRING, TEXT, Answer, arrow_type, beside, count, failed, first, path, true, words
 from .endpoint import Endpoint
 from .openai import OPENAI
 from .parameters import COUNT
@@ -90,8 +90,8 @@ class _Embeddings(Endpoint):
             ok &= False
         return ok, {
             "embedding": vectors,
-            "model": pc.struct_field(body, "model"),
-            "prompt_tokens": pc.struct_field(body, ["usage", "prompt_tokens"]),
+            "model": beside(body, "model"),
+            "prompt_tokens": beside(body, "usage", "prompt_tokens"),
         }
 
 

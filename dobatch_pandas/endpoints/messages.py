@@ -13,6 +13,7 @@ from .answer import (
     TEXT,
     Answer,
     arrow_type,
+    beside,
     calls_as_text,
     count,
     cut_short,
@@ -153,16 +154,16 @@ class _Messages(Endpoint):
         content = pc.struct_field(body, "content")
         text = first(content, "text")
         finish = pc.struct_field(body, "stop_reason")
-        cached = pc.struct_field(body, ["usage", "cache_read_input_tokens"])
-        created = pc.struct_field(body, ["usage", "cache_creation_input_tokens"])
-        prompt = pc.struct_field(body, ["usage", "input_tokens"])
+        cached = beside(body, "usage", "cache_read_input_tokens")
+        created = beside(body, "usage", "cache_creation_input_tokens")
+        prompt = beside(body, "usage", "input_tokens")
         ok = true(pc.equal(first(content, "type"), "text")) & (plural(content) == 1) & saying(text)
         return ok & ~is_cut_short(finish), {
             "text": text,
             "finish_reason": finish,
-            "model": pc.struct_field(body, "model"),
+            "model": beside(body, "model"),
             "prompt_tokens": pc.add(prompt, pc.add(pc.fill_null(cached, 0), pc.fill_null(created, 0))),
-            "completion_tokens": pc.struct_field(body, ["usage", "output_tokens"]),
+            "completion_tokens": beside(body, "usage", "output_tokens"),
             "cached_tokens": cached,
         }
 

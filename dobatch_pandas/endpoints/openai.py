@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,44 +76,46 @@ def _failures(status: Any, error: Any, inner: Any, rows: Any) -> tuple[Any, Any,
     codes: list[str] = []
     messages: list[str] = []
     picked = pa.array(rows)
-    found = zip(
+    said = zip(
         rows.tolist(),
         status.take(picked).to_pylist(),
         _said(error, picked),
         _said(inner, picked),
         strict=True,
     )
-    for row, number, outer_error, inner_error in found:
-        # Without a word of what Arrow was told to read, it may be empty or say something else.
-        empty = any(said is not None and not any(said.values()) for said in (outer_error, inner_error))
-        told = outer_error or inner_error or {}
-        if empty or told.get("error") or not 0 <= (number or 0) < 1000:
-            continue
-        failed[row], at[row] = True, len(codes)
-        code, message = failure(number, told)
-        codes.append(code)
-        messages.append(message)
+    for row, number, outer_error, inner_error in said:
+        words = _failure(number, outer_error, inner_error)
+        if words is not None:
+            failed[row], at[row] = True, len(codes)
+            codes.append(words[0])
+            messages.append(words[1])
     places = pa.array(at, mask=at < 0)
     return failed, pa.array(codes, pa.string()).take(places), pa.array(messages, pa.string()).take(places)
 
 
-def _said(errors: Any, rows: Any) -> list[dict[str, Any] | None]:
-    """The errors of some rows; of an error within an error only whether there is one."""
+_Said = tuple[Any, ...] | None
+"""The four fields of an error; of an error within an error only whether there is one."""
+
+
+@lru_cache(maxsize=256)  # thousands of lines say the same
+def _failure(status: int | None, outer: _Said, inner: _Said) -> tuple[str, str] | None:
+    """Code and message of a plain failure; None where the line must be looked at."""
+    # Without a word of what Arrow was told to read, an error may be empty or say something else.
+    empty = any(said is not None and not any(said) for said in (outer, inner))
+    code, message, kind, nested = outer or inner or (None, None, None, False)
+    if empty or nested or not 0 <= (status or 0) < 1000:
+        return None
+    return failure(status, {"code": code, "message": message, "type": kind})
+
+
+def _said(errors: Any, rows: Any) -> list[_Said]:
+    """What the errors of some rows say."""
     taken = errors.take(rows)
     if taken.null_count == len(taken):
         return [None] * len(taken)
-    code, message, kind, inner = taken.flatten()
-    found = zip(
-        taken.is_valid().to_pylist(),
-        code.to_pylist(),
-        message.to_pylist(),
-        kind.to_pylist(),
-        inner.is_valid().to_pylist(),
-        strict=True,
-    )
-    return [
-        {"code": c, "message": m, "type": k, "error": i} if there else None for there, c, m, k, i in found
-    ]
+    *words, inner = taken.flatten()
+    fields = zip(*(field.to_pylist() for field in [*words, inner.is_valid()]), strict=True)
+    return [said if there else None for there, said in zip(taken.is_valid().to_pylist(), fields, strict=True)]
 
 
 OPENAI = _OpenAI()

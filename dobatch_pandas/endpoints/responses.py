@@ -17,6 +17,7 @@ from .answer import (
     TEXT,
     Answer,
     arrow_type,
+    beside,
     calls_as_text,
     count,
     cut_short,
@@ -176,11 +177,11 @@ class _Responses(Endpoint):
         return ok, {
             "text": text,
             "finish_reason": status,
-            "model": pc.struct_field(body, "model"),
-            "prompt_tokens": pc.struct_field(body, ["usage", "input_tokens"]),
-            "completion_tokens": pc.struct_field(body, ["usage", "output_tokens"]),
-            "cached_tokens": pc.struct_field(body, ["usage", "input_tokens_details", "cached_tokens"]),
-            "reasoning_tokens": pc.struct_field(body, ["usage", "output_tokens_details", "reasoning_tokens"]),
+            "model": beside(body, "model"),
+            "prompt_tokens": beside(body, "usage", "input_tokens"),
+            "completion_tokens": beside(body, "usage", "output_tokens"),
+            "cached_tokens": beside(body, "usage", "input_tokens_details", "cached_tokens"),
+            "reasoning_tokens": beside(body, "usage", "output_tokens_details", "reasoning_tokens"),
         }
 
 

@@ -84,6 +84,8 @@ class RequestWriter:
         provider = PROVIDERS[recipe.provider]
         self._limits = limits or provider.file_limits
         self._sent = KeySet() if sent is None else sent
+        # Where nothing is written, nobody asks which of equal rows is the one that is sent.
+        self._tells_repeats = not (sent is None and directory is None and on_lines is None)
         self._answered = KeySet() if answered is None else answered
         self._sink: PartFiles | HandedOn | None = None
         if directory is not None:
@@ -146,7 +148,7 @@ class RequestWriter:
             fate[reused] = Fate.REUSED
             known = large | reused
         rest = np.flatnonzero(~known)
-        chosen = rest[self._sent.add_new(keys[rest])]
+        chosen = rest[self._sent.add_new(keys[rest])] if self._tells_repeats else rest
         fate[chosen] = Fate.SENT
         if self._sink is not None and len(chosen):
             if len(chosen) < len(rows):
@@ -264,7 +266,7 @@ def ids_of(frame: pd.DataFrame, recipe: Recipe) -> tuple[pa.ChunkedArray, pa.Chu
     ids : pyarrow.ChunkedArray of string
         ``len(frame) * recipe.samples`` of them, a row's samples side by side.
     fates : pyarrow.ChunkedArray of int8
-        See `RequestWriter.add`.
+        See `RequestWriter.add`; repeats are not told apart.
     """
     writer = RequestWriter(recipe, None)
     blocks = [writer.add(frozen) for frozen in freeze(recipe, frame)]

@@ -41,6 +41,7 @@ from result_lines import (
 import dobatch_pandas as dobatch
 from dobatch_pandas.answers import result_lines
 from dobatch_pandas.answers.by_hand import table_of
+from dobatch_pandas.answers.join import ANSWER_COLUMNS
 from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results, read_block, read_lines
 from dobatch_pandas.endpoints.answer import ENDINGS
 from dobatch_pandas.errors import InputError
@@ -113,6 +114,9 @@ def test_both_ways_of_reading_agree_on_every_line(these: Any, data: st.DataObjec
     for one, other in zip(fast.to_pylist(), slow.to_pylist(), strict=True):
         assert repr(one) == repr(other)
     assert sorted(fast_bad) == sorted(slow_bad)
+    answers, answers_bad = read_block(pa.py_buffer(b"\n".join(lines)), answers_only=True)
+    assert repr(answers.select(ANSWER_COLUMNS).to_pylist()) == repr(fast.select(ANSWER_COLUMNS).to_pylist())
+    assert answers_bad == fast_bad
 
 
 @pytest.mark.parametrize("broken", BROKEN)

@@ -1,0 +1,134 @@
+"""Result files that someone carried by hand, given as they are or read first."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from result_lines import answered, chat, embeddings, message, never_run, refused, responses, result, tool_call
+
+import dobatch_pandas as dobatch
+from dobatch_pandas.errors import InputError
+
+FRAME = pd.DataFrame({"text": ["one", "two", "three", "two", None]}, index=list("dcbad"))
+PLANS: dict[str, dict[str, Any]] = {
+    "chat": {"model": "gpt-4.1-mini", "max_tokens": 9},
+    "typed": {"model": "gpt-4.1-mini", "max_tokens": 9, "json_schema": {"word": "str"}},
+    "responses": {"model": "gpt-4.1-mini", "max_output_tokens": 9, "endpoint": "/v1/responses"},
+    "embeddings": {"model": "text-embedding-3-small", "endpoint": "/v1/embeddings"},
+    "messages": {"model": "claude-sonnet-4", "max_tokens": 9, "endpoint": "/v1/messages"},
+}
+
+
+def _line(kind: str, custom_id: str, number: int) -> dict[str, Any]:
+    if kind == "messages":
+        return result(custom_id, message=message(f"answer {number}"))
+    bodies: dict[str, Any] = {
+        "chat": chat(f"answer {number}"),
+        "typed": chat(orjson.dumps({"word": f"w{number}"}).decode()),
+        "responses": responses(f"answer {number}"),
+        "embeddings": embeddings([number, 1.5]),
+    }
+    return answered(custom_id, bodies[kind])
+
+
+def _same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    for name in one.columns:
+        if any(isinstance(value, np.ndarray) for value in one[name]):
+            one = one.assign(**{name: [None if v is None else tuple(v) for v in one[name]]})
+            other = other.assign(**{name: [None if v is None else tuple(v) for v in other[name]]})
+    pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", PLANS)
+def test_files_say_what_a_frame_that_was_read_of_them_says(kind: str, tmp_path: Path) -> None:
+    """
+    I may give the files themselves, one or several, and get the very frame that I get by reading them first.
+    """
+    plan = FRAME.dobatch.plan("Say {text}", missing="skip", **PLANS[kind])
+    ids = plan.custom_ids.dropna().tolist()
+    out, errors = tmp_path / "output.jsonl", tmp_path / "errors.jsonl.gz"
+    lines = [_line(kind, ids[2], 2), _line(kind, ids[0], 0), _line(kind, "a stranger", 9)]
+    out.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    late = result(ids[1], type="expired") if kind == "messages" else never_run(ids[1])
+    errors.write_bytes(gzip.compress(orjson.dumps(late)))
+    read = dobatch.read_results(out, errors)
+    expected = plan.join(read)
+    codes = [None if pd.isna(code) else code for code in expected["response_error"]]
+    assert codes == [None, "expired", None, "expired", "missing_input"]
+
+    _same(expected, plan.join([out, str(errors)]))
+    _same(expected, plan.join(path for path in (out, errors)))
+    _same(plan.join(dobatch.read_results(out)), plan.join(out))
+    keyed = FRAME.assign(key=plan.custom_ids)
+    _same(
+        keyed.dobatch.join(read, custom_id="key", into="said"),
+        keyed.dobatch.join([out, errors], custom_id="key", into="said"),
+    )
+    updated = keyed.copy()
+    updated.dobatch.update((out, errors), custom_id="key", into="said")
+    _same(keyed.dobatch.join(read, custom_id="key", into="said"), updated)
+
+
+def test_lines_of_many_kinds_in_one_file_keep_their_codes(tmp_path: Path) -> None:
+    """
+    What went wrong is said with the same codes, whichever way the files are given.
+    """
+    frame = pd.DataFrame({"n": range(300)})
+    plan = frame.dobatch.plan("Say {n}", model="gpt-4.1-mini", max_tokens=9)
+    ids = plan.custom_ids.tolist()
+    kinds = [
+        lambda key: answered(key, chat("fine")),
+        lambda key: refused(key, 400),
+        lambda key: refused(key, 429, "slow down", "rate_limited"),
+        lambda key: never_run(key),
+        lambda key: answered(key, chat(None, "tool_calls", tool_calls=[tool_call("f", "{}")])),
+        lambda key: answered(key, chat("cut", "length")),
+        lambda key: answered(key, chat("")),
+        lambda key: answered(key, chat([{"type": "text", "text": "a part"}])),
+    ]
+    path = tmp_path / "output.jsonl"
+    lines = [orjson.dumps(kinds[n % len(kinds)](key)) for n, key in enumerate(ids[:290])]
+    path.write_bytes(b"\n".join([*lines, b'{"custom_id": "torn']))
+    with pytest.warns(UserWarning, match="1 line that is no result"):
+        expected = plan.join(dobatch.read_results(path))
+    with pytest.warns(UserWarning, match="1 line that is no result") as told:
+        found = plan.join(path)
+
+    assert [Path(one.filename).name for one in told] == [Path(__file__).name]
+    _same(expected, found)
+    codes = set(found["response_error"].dropna())
+    assert codes >= {
+        "http_400",
+        "http_429",
+        "expired",
+        "tool_calls",
+        "length",
+        "empty_response",
+        "missing_result",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("nowhere.jsonl", "cannot be read"),
+        ([], "the files that it reads"),
+        ([1], "the files that it reads"),
+        (["output.jsonl", 5], "the files that it reads"),
+    ],
+)
+def test_what_is_no_file_is_said(given: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """
+    A path that leads nowhere, or no path at all, is one clear error at each door.
+    """
+    monkeypatch.chdir(tmp_path)
+    plan = FRAME.dobatch.plan("Say {text}", missing="skip", **PLANS["chat"])
+    for join in (plan.join, lambda it: FRAME.dobatch.join(it, custom_id="text")):
+        with pytest.raises(InputError, match=words):
+            join(given)
