@@ -30,7 +30,6 @@ from .machine import (
     Event,
     Failed,
     Fault,
-    Leave,
     Look,
     LookAlong,
     Now,
@@ -286,15 +285,12 @@ class Engine:
                 self._begin(live, action)
                 looks = looks or isinstance(action, Look)
         if live.state.over and not live.backlog and not live.gone:
-            self.drop(live)  # it was over before it was taken up
+            self.drop(live)
         self._tell(live)
         if looks:
             self._look_along(live)
 
     def _begin(self, live: Live, action: Action) -> None:
-        if isinstance(action, Leave):
-            self.drop(live)
-            return
         try:
             self._world.start(live, action)
         except Exception as error:  # else nobody would ever hear of it, and the part stand still

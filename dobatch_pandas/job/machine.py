@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -65,7 +65,6 @@ __all__ = [
     "Find",
     "FinishBy",
     "Found",
-    "Leave",
     "Look",
     "LookAlong",
     "Now",
@@ -234,12 +233,16 @@ def pause_before_next_look(age: float, near: bool) -> float:
     return min(max(age * 0.05, SHORTEST_LOOK), longest)
 
 
+def _doubled(times: int, longest: float = LONGEST_PAUSE) -> float:
+    """Seconds before the next try of what was tried so many times."""
+    return min(FIRST_PAUSE * 2.0 ** min(times, 20), longest)
+
+
 def _backoff(part: Part, fault: Fault) -> float:
     """Seconds before the same is tried again: as long as the service asked for, else longer each time."""
     # Parts that failed at one moment do not come back at one moment.
     spread = 0.75 + 0.25 * ((part.number * 0.618 + part.failures * 0.382) % 1.0)
-    pause = min(FIRST_PAUSE * 2.0 ** min(part.failures, 20), LONGEST_PAUSE) * spread
-    return max(pause, min(fault.retry_after or 0.0, 3600.0))
+    return max(_doubled(part.failures) * spread, min(fault.retry_after or 0.0, 3600.0))
 
 
 # -- what is known
@@ -387,29 +390,8 @@ class Part:
         return self.state in ("rendered", "uploaded")
 
 
-_MEMORY = frozenset(
-    [
-        "doing",
-        "due",
-        "born",
-        "failures",
-        "since",
-        "brief",
-        "trouble",
-        "waits",
-        "files_sent",
-        "refusals",
-        "sure",
-        "seek",
-        "asked_at",
-        "near",
-        "cancel_asked",
-        "last_ask",
-        "reads",
-        "woken",
-    ]
-)
-DURABLE: tuple[str, ...] = tuple(name for name in Part.__dataclass_fields__ if name not in _MEMORY)
+_FIELDS = tuple(Part.__dataclass_fields__)
+DURABLE: tuple[str, ...] = _FIELDS[: _FIELDS.index("doing")]
 """Names of a part's fields that outlive the process."""
 
 Outcome = Literal["completed", "failed", "expired", "cancelled"]
@@ -749,11 +731,6 @@ class WriteOutput:
     """Write the dataset of answers."""
 
 
-@dataclass(frozen=True)
-class Leave:
-    """Let go of the job: it is over, or another process is to see it through."""
-
-
 OPERATION_OF: Mapping[type, Operation] = {
     Render: "render",
     Upload: "upload",
@@ -768,7 +745,15 @@ OPERATION_OF: Mapping[type, Operation] = {
 }
 """The operation that an action begins."""
 
-Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | Ask | WriteOutput | Leave
+_ANSWERED_BY: Mapping[type, Operation] = {
+    Uploaded: "upload",
+    Found: "find",
+    Fetched: "fetch",
+    ReadDone: "read",
+    Asked: "ask",
+}
+
+Action = Render | Upload | Create | Find | Look | CancelBatch | Fetch | Read | Ask | WriteOutput
 
 
 def step(state: State, event: Event, now: Now) -> tuple[State, list[Action]]:
@@ -789,14 +774,11 @@ def step(state: State, event: Event, now: Now) -> tuple[State, list[Action]]:
         Each is answered by exactly one event about the same part: its own, or `Failed`.
     """
     state = _after(state, event, now)
-    was_over = state.over
     state, actions = _plan(state, now)
     if any(isinstance(action, Look) for action in actions):
         # One call tells of many batches: those that are due soon are looked at now too.
         state, more = _plan(_each(state, lambda part: _along(part, now)), now)
         actions += more
-    if state.over and not was_over:
-        actions.append(Leave())
     return state, actions
 
 
@@ -850,7 +832,7 @@ def _after(state: State, event: Event, now: Now) -> State:
             return state
     assert event.number is not None
     part = state.parts[event.number]
-    if part.doing != _operation_of(event):
+    if part.doing != (event.operation if isinstance(event, Seen | Failed) else _ANSWERED_BY[type(event)]):
         return state  # the answer to a question that is no longer asked
     match event:
         case Uploaded():
@@ -896,21 +878,6 @@ def _after(state: State, event: Event, now: Now) -> State:
         # What was measured is less than its bound.
         state = _each(state, lambda p: replace(p, due=now.ticks) if p.waits == "budget" else p)
     return state
-
-
-def _operation_of(event: Uploaded | Seen | Found | Fetched | ReadDone | Asked | Failed) -> Operation:
-    match event:
-        case Uploaded():
-            return "upload"
-        case Found():
-            return "find"
-        case Fetched():
-            return "fetch"
-        case ReadDone():
-            return "read"
-        case Asked():
-            return "ask"
-    return event.operation
 
 
 def _resumed(part: Part, now: Now) -> Part:
@@ -977,12 +944,10 @@ def _well(part: Part, now: Now, *, keep: bool = False) -> Part:
 
 
 def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now: Now) -> Part:
-    if operation == "create" or part.batch_id is None:
+    if operation == "create":
         part = replace(
             part, state="created", tried=True, batch_id=batch.batch_id, created_at=now.wall, born=now.ticks
         )
-    if part.state != "created":
-        return part
     part = replace(
         part,
         status=batch.status,
@@ -1032,8 +997,8 @@ def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
     """
     alone = _alone(state, part)
     if _no_hope_of_room(state, part):
-        return _refused(part, words)
-    pause = min(FIRST_PAUSE * 2.0**part.refusals, HOLD) if alone else HOLD
+        return _never_sent(part, "refused", words)
+    pause = _doubled(part.refusals, HOLD) if alone else HOLD
     part = replace(
         part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}"
     )
@@ -1057,16 +1022,13 @@ def _found(state: State, part: Part, batch: BatchSeen | None, now: Now) -> Part:
         return replace(part, due=believed, trouble=words)
     part = replace(part, seek=False, tried=False)
     if state.cancelled:
-        return _dropped(part)
+        return _never_sent(part, "dropped")
     if part.to_now and part.status != "refused":
         return replace(part, due=now.ticks)
     if part.files_sent < TRIES and part.status != "refused":
         # The service may not have found the file: once more from the start, under the same request_id.
-        pause = FIRST_PAUSE * 2.0**part.files_sent
-        return replace(
-            part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause
-        )
-    return _refused(part, part.problem or "the service refused the batch")
+        return _sent_again(part, _doubled(part.files_sent), now)
+    return _never_sent(part, "refused", part.problem or "the service refused the batch")
 
 
 def _read(part: Part, event: ReadDone, now: Now) -> Part:
@@ -1089,8 +1051,7 @@ def _read(part: Part, event: ReadDone, now: Now) -> Part:
     short = part.batch_id is not None and (event.lines < promised or _succeeded(event) < counted_as_answered)
     if short and part.reads < READS and not part.last_ask and not part.provisional:
         # A file may be half, a page, or the second one late. What came can be read meanwhile.
-        pause = FIRST_PAUSE * 2.0**part.reads
-        return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause)
+        return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + _doubled(part.reads))
     provisional = part.batch_id is not None and event.lines < part.requests and (
         # Some services do not count what a batch did that was stopped.
         short or part.provisional or (not promised and part.status in ("failed", "expired", "cancelled"))
@@ -1108,15 +1069,15 @@ def _succeeded(event: ReadDone) -> int:
 _NO_SUCCESS = re.compile(r"expired|cancelled|missing_result|batch_failed|provider_error|http_")
 
 
-def _dropped(part: Part) -> Part:
-    return replace(
-        part, state="fetched", status="dropped", doing=None, waits=None, trouble=None, problem=None
-    )
+def _never_sent(part: Part, status: str, words: str | None = None) -> Part:
+    """A part that is not sent, or not on, and is read as it is."""
+    return replace(part, state="fetched", status=status, doing=None, waits=None, trouble=None, problem=words)
 
 
-def _refused(part: Part, words: str) -> Part:
+def _sent_again(part: Part, pause: float, now: Now) -> Part:
+    """A part whose file is sent once more."""
     return replace(
-        part, state="fetched", status="refused", doing=None, waits=None, trouble=None, problem=words
+        part, state="rendered", file_id=None, files_sent=part.files_sent + 1, due=now.ticks + pause
     )
 
 
@@ -1126,7 +1087,7 @@ def _refused(part: Part, words: str) -> Part:
 def _job_failed(state: State, fault: Fault, now: Now) -> State:
     if fault.kind in ("bug", "rows"):
         return replace(state, doing=None, due=float("inf"), trouble=fault.words, stuck=True)
-    pause = min(FIRST_PAUSE * 2.0 ** min(state.failures, 20), LONGEST_PAUSE)
+    pause = _doubled(state.failures)
     words = f"{fault.words} Trying again in {pause:,.0f} s."
     return replace(state, doing=None, due=now.ticks + pause, failures=state.failures + 1, trouble=words)
 
@@ -1177,22 +1138,15 @@ def _failed(state: State, part: Part, operation: Operation, fault: Fault, now: N
             return _waits_for_something_else(_no_room(state, part, fault.words, now), now)
         case Verdict.UPLOAD_AGAIN:
             if part.files_sent >= TRIES:
-                return _refused(part, fault.words)
-            return replace(
-                part,
-                state="rendered",
-                file_id=None,
-                files_sent=part.files_sent + 1,
-                due=now.ticks + pause,
-                failures=part.failures + 1,
-                trouble=f"{fault.words} Sending the file again.",
-            )
+                return _never_sent(part, "refused", fault.words)
+            words = f"{fault.words} Sending the file again."
+            return replace(_sent_again(part, pause, now), failures=part.failures + 1, trouble=words)
         case Verdict.FIND:
             return replace(
                 part, problem=fault.words, seek=True, due=now.ticks + (pause if part.files_sent else 0.0)
             )
         case Verdict.REFUSED:
-            return _refused(part, fault.words)
+            return _never_sent(part, "refused", fault.words)
         case Verdict.NEXT_LOOK:
             trouble = None if fault.kind == "conflict" else f"{fault.words} The next look asks again."
             return replace(_looked_at(part, part.to_now, now), cancel_asked=True, trouble=trouble)
@@ -1230,7 +1184,7 @@ def _patient(
         words = f"{fault.words} Trying again in {pause:,.0f} s."
         return replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
     if operation == "upload":
-        return _refused(part, fault.words)
+        return _never_sent(part, "refused", fault.words)
     # What is on disk is read; what the service may still have is asked for when somebody looks.
     problem = part.problem or fault.words
     return replace(part, state="fetched", provisional=True, due=now.ticks, trouble=None, problem=problem)
@@ -1310,9 +1264,9 @@ def _owed(part: Part, event: ReadDone) -> bool:
 
 def _wait_for_what_is_owed(part: Part, now: Now) -> Part:
     """Bring the results in again, as long as there is hope; the service's counters stay what is owed."""
-    pause = min(FIRST_PAUSE * 2.0 ** min(part.reads, 20), LONGEST_LOOK)
     words = "The batch was ended for the deadline, and answers that it gave are not there yet: they are not bought again."
-    return replace(part, state="ended", reads=part.reads + 1, due=now.ticks + pause, trouble=words)
+    due = now.ticks + _doubled(part.reads, LONGEST_LOOK)
+    return replace(part, state="ended", reads=part.reads + 1, due=due, trouble=words)
 
 
 def affordable(state: State, part: Part) -> bool:
@@ -1406,7 +1360,7 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
         if not state.cancelled:
             # Nothing was created after all.
             return _ask(state, _made_live(replace(part, to_now=False)))
-        part = _dropped(part)
+        part = _never_sent(part, "dropped")
     match part.state:
         case "rendered":
             return replace(part, doing="upload"), Upload(part.number)
@@ -1439,32 +1393,32 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
 def _create(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
     assert part.file_id is not None
     if part.seek:
-        part = replace(part, doing="find")
-        return part, Find(part.number, request_id(state.id, part))
-    if not part.tried:
-        words = _over_budget(state, part)
-        if words is not None:
-            return replace(part, waits="budget", due=float("inf"), trouble=words), None
-    part = replace(
-        part, doing="create", tried=True, sure=part.sure or not part.tried, waits=None, asked_at=now.ticks
-    )
-    return part, Create(part.number, part.file_id or "", request_id(state.id, part))
+        return replace(part, doing="find"), Find(part.number, request_id(state.id, part))
+    words = _over_budget(state, part)
+    if words is not None:
+        return _held(part, words), None
+    create = Create(part.number, part.file_id, request_id(state.id, part))
+    sure = part.sure or not part.tried
+    return replace(part, doing="create", tried=True, sure=sure, waits=None, asked_at=now.ticks), create
 
 
 def _ask(state: State, part: Part) -> tuple[Part, Action | None]:
     if state.cancelled:
-        part = replace(_dropped(part), status="cancelled" if part.tried else "dropped")
+        part = _never_sent(part, "cancelled" if part.tried else "dropped")
         return replace(part, doing="read"), Read(part.number, *why_missing(part))
-    if not part.tried:
-        words = _over_budget(state, part)
-        if words is not None:
-            return replace(part, waits="budget", due=float("inf"), trouble=words), None
+    words = _over_budget(state, part)
+    if words is not None:
+        return _held(part, words), None
     return replace(part, doing="ask", tried=True, waits=None), Ask(part.number)
+
+
+def _held(part: Part, words: str) -> Part:
+    return replace(part, waits="budget", due=float("inf"), trouble=words)
 
 
 def _over_budget(state: State, part: Part) -> str | None:
     """Why a part must not be sent: the one gate that all money goes through."""
-    if state.max_cost is None:
+    if state.max_cost is None or part.tried:
         return None
     cure = "job.allow(max_cost=...) goes on, job.cancel() ends the job with what is answered."
     if part.bound is None:
@@ -1588,10 +1542,3 @@ def _each(state: State, change: Any) -> State:
     if all(changed[number] is part for number, part in state.parts.items()):
         return state
     return replace(state, parts=changed)
-
-
-def changes(before: Part | None, after: Part) -> Iterator[tuple[str, Any]]:
-    """Yield the durable fields of a part that differ."""
-    for name in DURABLE:
-        if before is None or getattr(before, name) != getattr(after, name):
-            yield name, getattr(after, name)

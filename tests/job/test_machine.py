@@ -204,7 +204,7 @@ def test_a_cancel_while_rows_are_rendered_ends_the_job() -> None:
     assert actions == [m.Read(0, "cancelled", "Cancelled before it was sent.")]
     state, _ = m.step(state, m.ReadDone(0, 0, 10, 0), NOW)
     state, actions = m.step(state, m.Rendered(10, 0, 0), NOW)
-    assert (state.outcome, actions) == ("cancelled", [m.Leave()])
+    assert (state.outcome, actions) == ("cancelled", [])
 
 
 def test_a_cancel_ends_a_job_whose_rendering_is_broken() -> None:
@@ -215,7 +215,7 @@ def test_a_cancel_ends_a_job_whose_rendering_is_broken() -> None:
     state, actions = m.step(state, m.Cancel(), NOW)
     assert actions == [m.Render()]
     state, actions = m.step(state, m.Failed(None, "render", m.Fault("bug", "It broke.")), NOW)
-    assert (state.outcome, actions) == ("cancelled", [m.Leave()])
+    assert (state.outcome, actions) == ("cancelled", [])
 
 
 def test_a_part_is_held_by_the_budget_and_let_go() -> None:
@@ -279,8 +279,7 @@ def test_a_job_without_any_answer_has_failed() -> None:
     """Only where there is no answer at all does a job call itself failed."""
     state, _ = fails(doing("create"), "create", "refused")
     state, actions = m.step(state, m.ReadDone(0, 0, 10, 0), NOW)
-    assert state.outcome == "failed"
-    assert actions == [m.Leave()]
+    assert (state.outcome, state.over, actions) == ("failed", True, [])
     answered = replace(doing("create"), reused=1)
     state, _ = fails(answered, "create", "refused")
     state, _ = m.step(state, m.ReadDone(0, 0, 10, 0), NOW)
@@ -295,7 +294,7 @@ def test_a_job_that_has_nothing_to_send_ends(output: bool) -> None:
     if output:
         assert actions == [m.WriteOutput()]
         state, actions = m.step(state, m.OutputWritten(), NOW)
-    assert (state.outcome, actions) == ("completed", [m.Leave()])
+    assert (state.outcome, actions) == ("completed", [])
 
 
 def test_a_process_that_ends_sends_first_and_waits_for_nobody() -> None:
@@ -305,9 +304,9 @@ def test_a_process_that_ends_sends_first_and_waits_for_nobody() -> None:
     assert [type(action) for action in actions] == [m.Create]
     seen = m.Seen(0, m.BatchSeen("b", "validating"), "create")
     left, actions = m.step(state, seen, NOW)
-    assert (left.left, left.ended, actions) == (True, None, [m.Leave()])
+    assert (left.left, left.over, left.ended, actions) == (True, True, None, [])
     held, actions = fails(state, "create", "token")
-    assert (held.left, actions) == (True, [m.Leave()])
+    assert (held.left, actions) == (True, [])
 
 
 def test_a_process_that_ends_takes_the_cancel_along() -> None:

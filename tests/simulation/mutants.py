@@ -125,7 +125,7 @@ def a_cancel_drops_what_may_have_been_created(patch: Patch) -> None:
     real = m._next
 
     def then(state: m.State, part: m.Part, now: m.Now) -> Any:
-        return real(state, m._dropped(part) if part.unsent and state.cancelled else part, now)
+        return real(state, m._never_sent(part, "dropped") if part.unsent and state.cancelled else part, now)
 
     patch.setattr(m, "_next", then)
 
@@ -252,9 +252,6 @@ def a_job_in_trouble_stands_still_the_others(patch: Patch) -> None:
 @mutant
 def a_raise_of_the_world_is_forgotten(patch: Patch) -> None:
     def begin(self: Engine, live: engine.Live, action: m.Action) -> None:
-        if isinstance(action, m.Leave):
-            self.drop(live)
-            return
         with contextlib.suppress(RuntimeError):
             self._world.start(live, action)
 
