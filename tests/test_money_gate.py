@@ -274,36 +274,50 @@ def test_a_lower_limit_holds_before_a_job_goes_on(server, home, monkeypatch):
     assert limits == [1.0, 1e-9]
 
 
-def test_a_limit_belongs_to_the_process_that_moves_the_job(server, home, failed):
+@pytest.mark.parametrize("door", ["allow", "submit", "command"])
+def test_a_limit_reaches_the_process_that_moves_the_job(server, home, failed, door):
     """
-    ``allow`` in another process says so, and changes nothing; when that one has ended it goes on there.
+    ``allow`` in a terminal, or the cell run again in another kernel with more: the kernel that holds the job goes on.
     """
     job, most = failed(1.0)
     job.allow(0.9 * most)
     assert again(job, server) == 0
-    script = textwrap.dedent(
-        f"""
-        import dobatch_pandas as dobatch
-        dobatch.configure(base_url={server.url!r}, token={server.token!r}, home={str(home)!r}, display=False)
-        job = dobatch.attach({job.id!r})
-        try:
-            job.allow(1.0)
-        except dobatch.errors.JobNotReady as error:
-            print(error)
-        else:
-            print(job.wait().status)
-        """
-    )
-    said = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240).stdout
-    ]
-    assert job._state.max_cost == pytest.approx(0.9 * most)
-    close_home(home)
-    said += [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240).stdout
-    ]
-    assert "in the process that moves it on" in said[0]
-    assert said[1] == "completed\n"
+    script = f"""
+import importlib, pandas as pd, dobatch_pandas as dobatch
+from dobatch_pandas.cli import main
+importlib.import_module("dobatch_pandas.job.job").TAKEN_IN = 240.0
+dobatch.configure(
+    base_url={server.url!r}, token={server.token!r}, home={str(home)!r}, display=False,
+    prices={{"paid": dobatch.Prices(input=1.0, output=1.0)}},
+)
+door = {door!r}
+if door == "allow":
+    dobatch.attach({job.id!r}).allow(1.0)
+elif door == "command":
+    main(["allow", {job.id!r}, "1.0", "--no-wait"])
+else:
+    frame = pd.DataFrame({FRAME.to_dict("list")!r})
+    assert frame.dobatch.submit("Say {{n}}", model="paid", into="said", max_tokens=500, max_cost=1.0).id == {job.id!r}
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
+    assert job._state.max_cost == 1.0  # it held before the other process went on
+    assert job.wait().errors().empty
+    assert not job._folder.limit_waits
+
+
+def test_a_limit_that_its_process_does_not_take_in_waits_for_the_next(server, home, failed, monkeypatch):
+    """
+    Where the process that holds the job stands still, ``allow`` says so; whoever moves the job on next keeps to it.
+    """
+    job, most = failed(1.0)
+    monkeypatch.setattr("dobatch_pandas.job.job.TAKEN_IN", 0.0)
+    close_home(home)  # this process lets go of it
+    lock = job._folder.try_lock()
+    with pytest.raises(dobatch.errors.JobNotReady, match="has not taken in"):
+        job.allow(0.9 * most)
+    lock.release()
+    assert again(dobatch.attach(job.id), server) == 0
+    assert dobatch.attach(job.id)._state.max_cost == 0.9 * most
 
 
 def test_two_processes_at_once_spend_what_one_may(server, home):

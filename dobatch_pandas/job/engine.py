@@ -24,6 +24,7 @@ from .journal import OF_THE_JOB, Journal
 from .machine import (
     OPERATION_OF,
     Action,
+    Allow,
     AskAgain,
     Began,
     Cancel,
@@ -74,6 +75,14 @@ class World(Protocol):
 
     def cancel_asked(self, live: Live) -> bool:
         """Return whether any process asked for the job's end."""
+        ...
+
+    def limit_asked(self, live: Live) -> Allow | None:
+        """Return the limit of cost that another process asks for, the same one until it is heeded."""
+        ...
+
+    def limit_heeded(self, live: Live) -> None:
+        """Hear that the limit which was asked for is written down."""
         ...
 
     def told(self, live: Live) -> None:
@@ -218,6 +227,12 @@ class Engine:
             live.state = live.journal.load()
             over = live.state.ended is not None
             cancelled = lock is not None and not over and self._world.cancel_asked(live)
+            limit = None if lock is None else self._world.limit_asked(live)
+            if limit is not None:  # before anything more is sent
+                after = replace(live.state, max_cost=limit.max_cost)
+                live.journal.record(live.state, after)
+                live.state = after
+                self._world.limit_heeded(live)
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -239,13 +254,25 @@ class Engine:
             try:
                 if live.elsewhere:
                     self._take(live)
-                elif live.state.ended is None and not live.state.cancelled and self._world.cancel_asked(live):
-                    self.post(live, Cancel())
+                else:
+                    self._heed(live)
             except Exception as error:  # one job that cannot be seen to must not stand still every other
                 log.debug("cannot look at job %s", live.id, exc_info=True)
                 live.disk = f"Cannot look at the job's folder: {error}"
                 live.disk_due = self._world.now().ticks + A_LOOK_AROUND
                 self._tell(live)
+
+    def _heed(self, live: Live) -> None:
+        """Take in what other processes ask of a job that moves here."""
+        if live.state.ended is None and not live.state.cancelled and self._world.cancel_asked(live):
+            self.post(live, Cancel())
+        limit = self._world.limit_asked(live)
+        if limit is None or live.gone or live.broken is not None:
+            return
+        if limit not in live.backlog:
+            self.post(live, limit)
+        if limit not in live.backlog:  # it does not wait for the disk
+            self._world.limit_heeded(live)
 
     @staticmethod
     def _hurry(live: Live) -> None:

@@ -9,6 +9,8 @@ A job's folder, complete by itself: the question, which row asks what, how far e
         journal.jsonl               how far the job and each of its parts have come
         lock                        held by the process that moves the job on
         cancel                      there when its end was asked for, by whatever process
+        limit                       another limit of cost that a process asks whichever one moves the job on to set
+        limit.taken                 the same while it is being set
         input.parquet               the frozen input, until every row is rendered
         new.npy                     which rows of a source are asked, where an output had the others
         rows.parquet                the labels and contents of the frame's rows, by which they are known again
@@ -45,7 +47,7 @@ from dobatch_pandas.errors import ConfigurationError, DobatchError, JobNotFound
 from dobatch_pandas.questions.part_files import ids_of_part, sync_folder
 
 from .journal import FORMAT, Journal
-from .machine import State
+from .machine import Allow, State
 
 __all__ = ["UNREADABLE", "JobFolder", "JobRecord", "disk_in_words", "release_in_child", "written_whole"]
 
@@ -91,6 +93,8 @@ class JobFolder:
         self.journal_path = root / "journal.jsonl"
         self.lock_path = root / "lock"
         self.cancel_path = root / "cancel"
+        self.limit_path = root / "limit"
+        self._taken_limit_path = root / "limit.taken"
         self.input = root / "input.parquet"
         self.new = root / "new.npy"
         self.rows = root / "rows.parquet"
@@ -231,6 +235,34 @@ class JobFolder:
     @property
     def cancel_asked(self) -> bool:
         return self.cancel_path.exists()
+
+    def ask_limit(self, max_cost: float | None) -> None:
+        """Ask whatever process moves the job to set another limit of cost; who asks last decides."""
+        with written_whole(self.limit_path) as partial:
+            partial.write_bytes(orjson.dumps(max_cost))
+
+    @property
+    def limit_waits(self) -> bool:
+        """Whether a limit that was asked for is not set yet."""
+        # In this order: one that is taken between the two looks is seen by the second.
+        return self.limit_path.exists() or self._taken_limit_path.exists()
+
+    def limit_asked(self) -> Allow | None:
+        """Take the limit that is asked for, if any; for whoever has the right to move the job on."""
+        if not self._taken_limit_path.exists():
+            try:
+                os.replace(self.limit_path, self._taken_limit_path)
+            except FileNotFoundError:
+                return None
+        try:
+            return Allow(orjson.loads(self._taken_limit_path.read_bytes()))
+        except orjson.JSONDecodeError:  # a damaged disk: nobody can tell what it was
+            self.limit_heeded()
+            return None
+
+    def limit_heeded(self) -> None:
+        """Have the limit that was taken be done with: it stands in the journal."""
+        self._taken_limit_path.unlink(missing_ok=True)
 
     def delete(self) -> None:
         """Delete the job: first that it is one, so that what is left after a crash is none."""

@@ -79,6 +79,7 @@ def _in_words(method: Callable[Concatenate[Job, P], T]) -> Callable[Concatenate[
     return told
 
 
+TAKEN_IN = 30.0  # seconds until another process should have taken in what it is asked
 ASKED_AGAIN = 60.0  # seconds that a look waits for results which were given up before
 
 
@@ -448,10 +449,17 @@ class Job:
         """
         Set another limit of what the job may cost; parts that were held for it go on.
 
+        It holds when this returns, also where another process moves the job on: that one is asked to set it.
+
         Parameters
         ----------
         max_cost : float or None
             US dollars; None takes the limit away.
+
+        Raises
+        ------
+        JobNotReady
+            The other process has not set it within half a minute. It does when it goes on.
         """
         check_max_cost(max_cost)
         self._limit(max_cost)
@@ -473,18 +481,34 @@ class Job:
             tell(live, Allow(max_cost))
             if not live.gone:
                 return
-        lock = self._folder.try_lock()
-        if lock is None:
-            raise JobNotReady(
-                f"Job {self.id} is in other hands: allow(max_cost=...) in the process that moves it on, or again in a moment.",
-                self.id,
-            )
-        try:
-            journal = self._folder.journal()
-            state = journal.load()
-            journal.record(state, replace(state, max_cost=max_cost))
-        finally:
-            lock.release()
+        # On disk first: whichever process moves the job looks here, now or when it takes it up.
+        self._folder.ask_limit(max_cost)
+        end = time.monotonic() + TAKEN_IN
+        while self._folder.limit_waits:
+            lock = self._folder.try_lock()
+            if lock is not None:
+                try:
+                    self._set_limits()
+                finally:
+                    lock.release()
+            elif time.monotonic() > end:
+                raise JobNotReady(
+                    f"The process that moves job {self.id} on has not taken in the limit within {TAKEN_IN:.0f} s. It "
+                    "waits there, and holds as soon as that process, or the next one, goes on.",
+                    self.id,
+                )
+            else:
+                time.sleep(0.05)  # of another process nothing is heard
+
+    def _set_limits(self) -> None:
+        """Write down the limits that were asked for, while no other process moves the job."""
+        journal = self._folder.journal()
+        state = journal.load()
+        while (limit := self._folder.limit_asked()) is not None:
+            after = replace(state, max_cost=limit.max_cost)
+            journal.record(state, after)
+            self._folder.limit_heeded()
+            state = after
 
     def _is_bounded(self, state: State) -> bool:
         """Whether it is counted what each part may cost: a limit that was taken away may come back."""

@@ -44,6 +44,7 @@ from .machine import (
     OPERATION_OF,
     REST,
     Action,
+    Allow,
     Ask,
     Asked,
     BatchSeen,
@@ -157,6 +158,14 @@ class Workers:
     def cancel_asked(self, live: Live) -> bool:
         job: OpenJob = live.job
         return job.folder.cancel_asked
+
+    def limit_asked(self, live: Live) -> Allow | None:
+        job: OpenJob = live.job
+        return job.folder.limit_asked()
+
+    def limit_heeded(self, live: Live) -> None:
+        job: OpenJob = live.job
+        job.folder.limit_heeded()
 
     def told(self, live: Live) -> None:
         job: OpenJob = live.job

@@ -55,6 +55,7 @@ class World:
         self.started: list[tuple[str, m.Action]] = []
         self.locks: set[str] = set()
         self.cancelled: set[str] = set()
+        self.limits: dict[str, m.Allow] = {}
         self.raises: Callable[[Live, m.Action], None] = lambda live, action: None
         self.deaf = False
 
@@ -70,6 +71,12 @@ class World:
 
     def cancel_asked(self, live: Live) -> bool:
         return live.id in self.cancelled
+
+    def limit_asked(self, live: Live) -> m.Allow | None:
+        return self.limits.get(live.id)
+
+    def limit_heeded(self, live: Live) -> None:
+        del self.limits[live.id]
 
     def told(self, live: Live) -> None:
         if self.deaf:
@@ -285,6 +292,33 @@ def test_a_cancel_from_another_process_is_heard_within_a_second(engine: Engine, 
     world.ticks = 1.0
     engine.tick()
     assert live.state.cancelled
+
+
+def test_a_limit_from_another_process_holds_within_a_second(engine: Engine, world: World) -> None:
+    """`dobatch allow` in a terminal is written down by the kernel that moves the job, also where its disk was full."""
+    live = engine.take_up(job("a"))
+    world.limits["a"] = m.Allow(2.0)
+    live.job.full = True
+    for moment in (1.0, 2.0):
+        world.ticks = moment
+        engine.tick()
+        assert (live.state.max_cost, world.limits) == (None, {"a": m.Allow(2.0)})
+    live.job.full = False
+    for moment in (30.0, 31.0):
+        world.ticks = moment
+        engine.tick()
+    assert (live.state.max_cost, world.limits) == (2.0, {})
+    assert Journal(live.job, "a").load().max_cost == 2.0
+
+
+def test_a_limit_that_was_asked_of_nobody_holds_before_anything_is_sent(engine: Engine, world: World) -> None:
+    """Whoever takes up a job keeps to the limit that was asked for when nobody had it."""
+    file = File()
+    part = m.Part(0, 3, state="uploaded", file_id="f", bound=1.0)
+    Journal(file, "a").record(None, m.State("a", rendered=True, parts={0: part}, max_cost=9.0))
+    world.limits["a"] = m.Allow(0.5)
+    live = engine.take_up(job("a", file))
+    assert (live.state.max_cost, world.limits, world.started) == (0.5, {}, [])
 
 
 def test_a_cancel_that_was_asked_of_nobody_is_read_before_anything_is_sent(

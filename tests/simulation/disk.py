@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from .service import PartFile
 
 if TYPE_CHECKING:
+    from dobatch_pandas.job.machine import Allow
+
     from .world import Process
 
 
@@ -21,6 +23,7 @@ class JobOnDisk:
     synced: int = 0  # bytes of the journal that a power cut cannot take
     exists: bool = False
     cancel: bool = False
+    limit: Allow | None = None
     parts: dict[int, PartFile] = field(default_factory=dict)
     files: dict[tuple[int, str], dict[str, str]] = field(
         default_factory=dict

@@ -602,6 +602,13 @@ class Process:
         job = self.sim.disk.jobs.get(live.id)
         return job is not None and job.cancel
 
+    def limit_asked(self, live: Live) -> m.Allow | None:
+        job = self.sim.disk.jobs.get(live.id)
+        return None if job is None else job.limit
+
+    def limit_heeded(self, live: Live) -> None:
+        self.sim.disk.jobs[live.id].limit = None
+
     def told(self, live: Live) -> None:
         self._due = None
         if live.gone and live.state.left:
