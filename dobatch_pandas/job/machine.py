@@ -1432,9 +1432,11 @@ def _over_budget(state: State, part: Part) -> str | None:
     # A tolerance far below a cent: sums of bounds are not exact.
     if spent + part.bound <= state.max_cost + 1e-9:
         return None
+    unseen = [p.number for p in state.parts.values() if p.final and _committed(p) not in (p.cost, 0.0)]
+    why = f" Part {unseen[0]} counts at its bound: nobody knows how much of it was run." if unseen else ""
     return (
         f"Part {part.number} is held: it may cost ${part.bound:.4g}, ${spent:.4g} is spent or committed, and "
-        f"max_cost is ${state.max_cost:.4g}. {cure}"
+        f"max_cost is ${state.max_cost:.4g}.{why} {cure}"
     )
 
 
