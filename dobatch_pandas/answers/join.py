@@ -334,9 +334,17 @@ def _shortest(value: Any) -> Any:
     return short.quantize(Decimal(1)) if isinstance(exponent, int) and exponent > 0 else short
 
 
+def _written(text: str) -> Any:
+    """A vector that is written as JSON, as CSV has it; what is none stays as it is."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
 def _stacked(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Vectors that are objects as one matrix; a view where they are the rows of one already, in their order."""
-    vectors = series.tolist()
+    vectors = [_written(value) if isinstance(value, str) else value for value in series.tolist()]
     there = [number for number, vector in enumerate(vectors) if vector is not None and np.ndim(vector) == 1]
     lengths = {len(vectors[number]) for number in there}
     gone = [v for v in vectors if np.ndim(v) != 1 and not (v is None or v is pd.NA or v != v)]
@@ -413,9 +421,9 @@ def matrix(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     Parameters
     ----------
     series : pandas.Series
-        Of vectors, as ``join`` adds it for embeddings, or as it comes back from a file.
+        Of vectors, as ``join`` adds it for embeddings, or as it comes back from a file: from CSV as texts of JSON.
     """
-    if series.dtype == object:
+    if series.dtype == object or pd.api.types.is_string_dtype(series):
         return _stacked(series)
     raw = pa.array(series) if not hasattr(series.array, "__arrow_array__") else series.array.__arrow_array__()
     values = one_array(raw)

@@ -18,7 +18,7 @@ from dobatch_pandas.errors import InputError
 FRAME = pd.DataFrame({"text": ["one", "two", "three", "two", None]}, index=list("dcbad"))
 PLANS: dict[str, dict[str, Any]] = {
     "chat": {"model": "gpt-4.1-mini", "max_tokens": 9},
-    "typed": {"model": "gpt-4.1-mini", "max_tokens": 9, "json_schema": {"word": "str"}},
+    "typed": {"model": "gpt-4.1-mini", "max_tokens": 9, "schema": {"word": str}},
     "responses": {"model": "gpt-4.1-mini", "max_output_tokens": 9, "endpoint": "/v1/responses"},
     "embeddings": {"model": "text-embedding-3-small", "endpoint": "/v1/embeddings"},
     "messages": {"model": "claude-sonnet-4", "max_tokens": 9, "endpoint": "/v1/messages"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import enum
 import json
@@ -446,12 +447,37 @@ def test_a_vector_is_written_whole_into_a_csv_file(tmp_path: Path) -> None:
     back = pd.read_csv(tmp_path / "file.csv")
     np.testing.assert_array_equal(np.float32(json.loads(back["v"][0])), np.float32(numbers))
     assert back["v"].isna().tolist() == [False, True]
+    np.testing.assert_array_equal(matrix(back["v"]), matrix(frame["v"]))
+    np.testing.assert_array_equal(matrix(back["v"].astype(object)), matrix(frame["v"]))
     vector = frame["v"][0]
     assert json.loads(str(vector[::2])) == json.loads(str(vector))[::2]
     assert "..." in repr(vector)
     assert "..." in str(np.vstack([vector, vector]))
     assert "j" in str(vector * 1j)
     assert type(pickle.loads(pickle.dumps(vector))) is np.ndarray
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_lists_and_objects_come_back_from_a_text_file_as_the_documentation_says(
+    kind: str, tmp_path: Path
+) -> None:
+    """
+    Lines of JSON keep lists and objects; CSV has them as Python writes them.
+    """
+    columns = outcome(
+        results_of(
+            answered("a", chat('{"tags": ["it\'s", "a \\"b\\", c"], "who": {"name": "Ann", "age": 7}}'))
+        ),
+        answer_schema_of({"tags": [str], "who": {"name": str, "age": int}}),
+    )[0]
+    frame = pd.DataFrame({name: values.to_pylist() for name, values in columns.items()})
+    if kind == "json":
+        frame.to_json(tmp_path / "file", orient="records", lines=True)
+        back = pd.read_json(tmp_path / "file", orient="records", lines=True).iloc[0].to_dict()
+    else:
+        frame.to_csv(tmp_path / "file", index=False)
+        back = pd.read_csv(tmp_path / "file").map(ast.literal_eval).iloc[0].to_dict()
+    assert back == {"tags": ["it's", 'a "b", c'], "who": {"name": "Ann", "age": 7}}
 
 
 def test_a_matrix_survives_what_pandas_does_to_rows() -> None:
