@@ -103,7 +103,8 @@ def _written(pieces: Iterable[pa.RecordBatch], labels: pa.Table, target: Path) -
 
 def frozen_in(folder: JobFolder) -> Iterator[pa.RecordBatch]:
     """Yield what of a frame is rendered, in pieces, without its labels."""
-    with pq.ParquetFile(folder.input) as file:
+    # What is buffered ahead is held until the file is closed.
+    with pq.ParquetFile(folder.input, pre_buffer=False) as file:
         mine = [name for name in file.schema_arrow.names if not name.startswith(LABEL)]
         yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=mine)
 
@@ -120,7 +121,7 @@ def read_input(
         for frozen in freeze_batches(recipe, rows_of_source(folder, job, recipe, recipe.columns)):
             yield frozen, None
         return
-    with pq.ParquetFile(folder.input) as file:
+    with pq.ParquetFile(folder.input, pre_buffer=False) as file:
         names = file.schema_arrow.names
         mine = [name for name in names if not name.startswith(LABEL)]
         labels = [name for name in names if name.startswith(LABEL)]

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -216,8 +217,7 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
     if "added" in known:
         there = earlier_output(known["output"])
         output.go_on(known["added"]["first"], f"-{job.id}", None if there is None else there.schema)
-    with pq.ParquetFile(folder.manifest) as manifest:
-        asked = _Blocks(manifest)
+    with closing(_Blocks(folder.manifest)) as asked:
         for batch in rows:
             mine = asked.take(batch.num_rows * recipe.samples)
             columns = answer_columns(
@@ -272,11 +272,16 @@ def _beside(table: pa.Table, answers: pa.Table, vectors: bool) -> pa.Table:
 
 
 class _Blocks:
-    """Rows of a Parquet file in order, as many at a time as are asked for."""
+    """What the rows of a manifest ask, in order, as many at a time as are asked for."""
 
-    def __init__(self, file: pq.ParquetFile) -> None:
-        self._batches = file.iter_batches(batch_size=ROWS_AT_ONCE, columns=["custom_id", "fate"])
+    def __init__(self, manifest: Path) -> None:
+        # What is buffered ahead is held until the file is closed: 25 bytes a row.
+        self._file = pq.ParquetFile(manifest, pre_buffer=False)
+        self._batches = self._file.iter_batches(batch_size=ROWS_AT_ONCE, columns=["custom_id", "fate"])
         self._rest: pa.Table | None = None
+
+    def close(self) -> None:
+        self._file.close()
 
     def take(self, rows: int) -> pa.Table:
         held = [self._rest] if self._rest is not None else []

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import tempfile
 from collections import Counter
+from contextlib import closing, nullcontext
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 import dobatch_pandas as dobatch
@@ -16,6 +19,8 @@ from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import InputError, JobFailed
 from dobatch_pandas.job import output, result_files
+from dobatch_pandas.job.folder import JobFolder
+from dobatch_pandas.job.input import frozen_in
 from dobatch_pandas.job.process import close_home
 from dobatch_pandas.questions import source
 
@@ -111,6 +116,28 @@ def test_the_same_dataset_again_is_the_same_job(server, files, tmp_path):
     again = dobatch.submit_dataset(files, "Say {text}", model="echo", output=tmp_path / "out").wait()
     assert again.id == first.id
     assert set(server.executed.values()) == {1}
+
+
+@pytest.mark.parametrize("what", ["manifest", "input"])
+def test_what_was_read_of_a_long_file_is_not_held(tmp_path, what):
+    """
+    Twenty megabytes go through in pieces: memory does not grow with the rows.
+    """
+    ids = np.random.default_rng(0).bytes(16 * 600_000).hex()
+    table = pa.table(
+        {"custom_id": [ids[at : at + 32] for at in range(0, len(ids), 32)], "fate": np.zeros(600_000, "i1")}
+    )
+    folder = JobFolder(tmp_path / "job").create()
+    pq.write_table(table, getattr(folder, what), row_group_size=20_000)
+    del table
+    rows, most, before = 0, 0, pa.total_allocated_bytes()
+    with closing(output._Blocks(folder.manifest)) if what == "manifest" else nullcontext() as blocks:
+        pieces = (blocks.take(20_000) for _ in range(30)) if blocks else frozen_in(folder)
+        for piece in pieces:
+            rows += len(piece)
+            most = max(most, pa.total_allocated_bytes() - before)
+    assert rows == 600_000
+    assert most < 8_000_000
 
 
 @pytest.fixture
