@@ -28,6 +28,8 @@ HELD = (
     1 << 20
 )  # keys of a run that are held in memory; one that is longer lies on disk, and is merged in such pieces
 
+LONG = 10_000  # ids that take longer to sort than a thread to start
+
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -155,7 +157,9 @@ class Places:
 
     @classmethod
     def among(cls, others: Any, ids: Any) -> npt.NDArray[np.int64]:
-        """Return ``cls(others).of(ids)``, for two long arrays."""
+        """Return ``cls(others).of(ids)``; of two long arrays one is sorted beside the other."""
+        if len(others) + len(ids) < LONG:
+            return cls(others).of(ids)
         with Threads(1, "dobatch-places") as pool:
             keys = pool.submit(_sorted_keys, ids)
             return cls(others)._of(ids, *keys.result())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,3 +146,22 @@ def test_an_id_is_found_where_it_stands(known, strangers, data):
     chunks = pa.chunked_array([asked[:cut], asked[cut:]], pa.string())
     found = Places(pa.array(known, pa.string())).of(chunks)
     assert found.tolist() == [known.index(one) if one in known else -1 for one in asked]
+
+
+@pytest.mark.parametrize("count", [50, 30_000])
+def test_few_ids_are_found_without_a_thread(monkeypatch, count):
+    """
+    A thousand small partitions are joined one by one: a thread for each takes longer than all the rest.
+    """
+    started = []
+
+    class Counted(keyset.Threads):
+        def __init__(self, *arguments):
+            started.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(keyset, "Threads", Counted)
+    ids = pa.array([f"{number:032x}" for number in range(count)])
+    order = np.random.default_rng(0).permutation(count)
+    assert (Places.among(ids, ids.take(pa.array(order))) == order).all()
+    assert len(started) == (count > keyset.LONG)
