@@ -266,8 +266,10 @@ class Engine:
         """Take in what other processes ask of a job that moves here."""
         if live.state.ended is None and not live.state.cancelled and self._world.cancel_asked(live):
             self.post(live, Cancel())
+        if live.gone or live.broken is not None:
+            return  # it is not ours any more
         limit = self._world.limit_asked(live)
-        if limit is None or live.gone or live.broken is not None:
+        if limit is None:
             return
         if limit not in live.backlog:
             self.post(live, limit)

@@ -15,6 +15,7 @@ PROMISES = {
     "live": "every job ends once the world is quiet",
     "just": "a refusal is final only where the service has refused this very request",
     "lock": "only who has the right to move a job on writes to it",
+    "limit": "a limit of cost that was asked for holds, in whatever process",
     "exit": "what was submitted is sent before the process ends",
     "deadline": "what could be done in time is done in time",
     "calm": "nothing is tried again without a pause",

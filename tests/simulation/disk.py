@@ -23,7 +23,8 @@ class JobOnDisk:
     synced: int = 0  # bytes of the journal that a power cut cannot take
     exists: bool = False
     cancel: bool = False
-    limit: Allow | None = None
+    limit: Allow | None = None  # asked for by a process that does not move the job
+    taken: Allow | None = None  # the same while it is being set
     parts: dict[int, PartFile] = field(default_factory=dict)
     files: dict[tuple[int, str], dict[str, str]] = field(
         default_factory=dict

@@ -159,6 +159,18 @@ def a_cancel_from_elsewhere_is_not_read(patch: Patch) -> None:
 
 
 @mutant
+def a_limit_from_elsewhere_is_not_read(patch: Patch) -> None:
+    real = Engine._heed
+
+    def heed(self: Engine, live: engine.Live) -> None:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(type(self._world), "limit_asked", lambda world, live: None)
+            real(self, live)
+
+    patch.setattr(Engine, "_heed", heed)
+
+
+@mutant
 def a_cancel_asked_of_nobody_is_read_late(patch: Patch) -> None:
     patch.setattr(engine, "Began", lambda send_only, cancelled: m.Began(send_only))
 

@@ -300,6 +300,8 @@ def _check_all(sim: Simulation) -> None:
             continue
         sim.join(job_id)
         found, state = sim.answers(job_id), sim.state(job_id)
+        if job.limit is not None or job.taken is not None:
+            raise Broken("limit", f"{job_id} has {state.max_cost}, and not {job.limit or job.taken}")
         for custom_id, answer in sim.available(job_id).items():
             if found.get(custom_id, "!").startswith("!"):
                 raise Broken("c", f"{custom_id} has {found.get(custom_id)}, and the service has {answer}")

@@ -25,6 +25,7 @@ FOUND_BY: dict[str, tuple[int, ...]] = {
     "a_cancel_leaves_batches_running": (88, 100, 146),
     "a_cancel_does_not_stop_the_sending": (4, 5, 7),
     "a_cancel_from_elsewhere_is_not_read": (4, 11, 64),
+    "a_limit_from_elsewhere_is_not_read": (139, 186, 1093),
     "a_cancel_asked_of_nobody_is_read_late": (13, 41, 167),
     "the_journal_is_not_synced": (13, 75, 78),
     "a_full_disk_is_ignored": (1, 4, 39),

@@ -114,6 +114,7 @@ class Asked:
         self.output = random.random() < 0.15
         self.curse: tuple[str, str] | None = None  # an operation that fails for this job alone, and how
         self.cancelled_at: float | None = None  # when the user was told that it will end
+        self.limit_at = 0.0  # when a process that does not move it was last asked for another limit
         self.seen: dict[str, str] = {}  # answers that were read once
         self.let_through: set[str] = set()  # request_ids that have passed the gate
         self.refusals: Counter[tuple[int, str]] = Counter()
@@ -553,13 +554,18 @@ class Process:
         del self.sim.disk.jobs[job_id]
 
     def allow(self, job_id: str, max_cost: float | None) -> None:
-        live = self.holds(job_id)
-        if live is None:
+        live, job = self.holds(job_id), self.sim.disk.jobs.get(job_id)
+        if job is None or not job.exists:
             return
         self.sim.log(self.number, "allow", job_id, max_cost)
         asked = self.sim.asked[job_id]
         asked.most = None if max_cost is None or asked.most is None else max(asked.most, max_cost)
-        self.engine.post(live, m.Allow(max_cost))
+        if live is not None:
+            self.engine.post(live, m.Allow(max_cost))
+        else:
+            # Whoever moves the job sets it, now or when it takes it up.
+            job.limit, asked.limit_at = m.Allow(max_cost), self.sim.t
+            self.sim.poke()
 
     def new_token(self) -> None:
         self.sim.log(self.number, "has the valid token")
@@ -604,10 +610,17 @@ class Process:
 
     def limit_asked(self, live: Live) -> m.Allow | None:
         job = self.sim.disk.jobs.get(live.id)
-        return None if job is None else job.limit
+        if job is None:
+            return None
+        self.owns(live.id)
+        if job.taken is None:
+            job.taken, job.limit = job.limit, None
+            self.may_die("after a limit is taken")
+        return job.taken
 
     def limit_heeded(self, live: Live) -> None:
-        self.sim.disk.jobs[live.id].limit = None
+        self.may_die("before a limit is heeded")
+        self.sim.disk.jobs[live.id].taken = None
 
     def told(self, live: Live) -> None:
         self._due = None
@@ -689,6 +702,12 @@ class Process:
             raise Broken(
                 "d",
                 f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel",
+            )
+        waits = sim.disk.jobs[live.id].limit
+        if waits is not None and sim.t > max(asked.limit_at, self.woke) + 1.5:
+            raise Broken(
+                "limit",
+                f"part {action.number} of {live.id} is created {sim.t - asked.limit_at:.1f} s after {waits}",
             )
         known = action.request_id in asked.let_through
         asked.let_through.add(action.request_id)
