@@ -182,6 +182,10 @@ class DobatchAccessor:
                 "A job, a frame from dobatch.read_results, or paths of result files are needed, "
                 f"not {type(job).__name__}."
             )
+        if isinstance(job, str) and not os.path.exists(job):
+            raise InputError(
+                f"There is no file {job!r}. A job is joined by join(dobatch.attach({job!r})), where that is its id."
+            )
         if custom_id is None:
             raise InputError(
                 "Results carried by hand need the column that holds each row's id: join(results, "

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Sums",
-    "check_max_cost",
+    "checked_max_cost",
     "estimate_bodies",
     "estimate_frame",
     "stay_within",
@@ -392,14 +395,23 @@ class Estimator:
         return float(least), float(least + answers) if self._limited else None
 
 
-def check_max_cost(max_cost: float | None) -> None:
-    """Raise InputError for what is no sum of money."""
-    if max_cost is not None and (
-        isinstance(max_cost, bool)
-        or not isinstance(max_cost, (int, float))
-        or not (0 <= max_cost < 1e15 or max_cost == float("inf"))
-    ):
-        raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, such as 0.5, or None for no limit.")
+def checked_max_cost(max_cost: Any) -> float | None:
+    """
+    Return a limit of cost as a plain number, whatever kind of number it is.
+
+    Raises
+    ------
+    InputError
+        It is no sum of money.
+    """
+    if max_cost is None:
+        return None
+    if isinstance(max_cost, (Real, Decimal)) and max_cost is not True and max_cost is not False:
+        with suppress(OverflowError, ValueError):
+            amount = float(max_cost)
+            if 0 <= amount < 1e15 or amount == float("inf"):
+                return amount
+    raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, such as 0.5, or None for no limit.")
 
 
 def stay_within(max_cost: float, model: str, cost: tuple[float, float | None] | None) -> None:

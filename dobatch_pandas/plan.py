@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .answers.by_hand import Results, table_and
@@ -99,6 +100,9 @@ class Plan:
         import orjson
 
         from .display.preview import Preview
+
+        if not isinstance(n, (int, np.integer)) or n < 0:
+            raise InputError(f"n is {n!r}; preview takes a whole number of rows.")
 
         first, *_ = freeze(
             self.recipe, self.frame.iloc[: max(n, 1)]

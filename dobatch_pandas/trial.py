@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +18,7 @@ from .arrow.threads import Threads
 from .config import settings
 from .endpoints import ENDPOINT_AT, PROVIDERS
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
-from .estimate import Estimator, check_max_cost, stay_within
+from .estimate import Estimator, checked_max_cost, stay_within
 from .questions.freeze import freeze
 from .questions.recipe import Recipe
 from .questions.request_lines import RequestWriter
@@ -75,9 +76,9 @@ def run_trial(
     ConnectionFailed
         No row got any answer.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise InputError(f"n is {n!r}; a trial takes at least one row.")
-    check_max_cost(max_cost)
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+        raise InputError(f"n is {n!r}; a trial takes a whole number of rows, from 1 on.")
+    max_cost = checked_max_cost(max_cost)
     rows, recipe = frame.head(n), replace(recipe, samples=1)
     ids, fates, bodies = _requests(rows, recipe)
     if max_cost is not None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -193,6 +196,24 @@ def test_what_is_no_sum_of_money_is_told(server, limit):
     with pytest.raises(dobatch.errors.InputError, match="takes US dollars"):
         job.allow(limit)
     assert job.wait()._state.max_cost == 1.0
+
+
+@pytest.mark.parametrize(
+    "limit", [np.float64(1), np.float32(1), np.int64(1), Decimal("1"), Fraction(1), 1], ids=repr
+)
+@pytest.mark.parametrize(
+    "door", [submit, fresh, plan, dataset, trial, magic, judge], ids=lambda door: door.__name__
+)
+def test_a_limit_may_be_a_number_of_any_kind(server, tmp_path, door, limit):
+    """
+    A sum that comes out of a frame, or a Decimal, is money like any other, at every door.
+    """
+    dobatch.configure(prices=PRICES)
+    door(FRAME, {"model": "paid", "max_tokens": 5, "max_cost": limit}, tmp_path=tmp_path)
+    assert door is trial or sum(server.executed.values()) == len(FRAME)
+    for row in dobatch.jobs().index:
+        job = dobatch.attach(row).allow(limit)
+        assert job._state.max_cost == 1.0
 
 
 def test_parts_go_out_one_by_one_as_far_as_the_limit_reaches(server, failed):

@@ -7,7 +7,7 @@ import json
 import os
 import reprlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
 import orjson
@@ -59,18 +59,21 @@ def read_results(*paths: FilePath) -> pd.DataFrame:
     return results_frame(table)
 
 
-def _read(paths: Iterable[FilePath], answers_only: bool = False) -> tuple[Any, list[str]]:
+def _read(paths: Iterable[Any], answers_only: bool = False) -> tuple[Any, list[str]]:
     """Read files as one table, with a note on each that holds lines that are no results."""
     tables: list[Any] = []
     notes: list[str] = []
     problems: list[str] = []
     for path in paths:
+        if not isinstance(path, (str, os.PathLike)):  # a number would be an open file of this process
+            problems.append(f"{reprlib.repr(path)} is no path of a file.")
+            continue
         bad: list[bytes] = []
         try:
             read = iter_results(path, answers_only=answers_only, on_bad_line=bad.append)
             batches = (batch.select(ANSWER_COLUMNS) if answers_only else batch for batch in read)
             found = merge_results(batches, room=os.path.getsize(path))
-        except (pa.ArrowException, OSError, UnicodeError, TypeError) as error:
+        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             problems.append(f"{path} cannot be read: {error}.")
             continue
         if not len(found) and bad:
@@ -138,9 +141,9 @@ def table_and(results: Results, work: Callable[[], _Done]) -> tuple[Any, _Done]:
     """Return results as a table, and what `work` returns; files are read while it works."""
     if isinstance(results, pd.DataFrame):
         return table_of(results), work()
-    paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
-    strange = [path for path in paths if not isinstance(path, (str, os.PathLike))]
-    if strange or not paths:
+    one = isinstance(results, (str, os.PathLike))
+    paths: list[Any] = [results] if one else list(results) if isinstance(results, Iterable) else []
+    if not paths:
         raise InputError(
             "Results are a frame from dobatch.read_results, or the files that it reads; "
             f"{reprlib.repr(results)} is neither."
@@ -220,12 +223,18 @@ def join_read_results(
     into : str
         Name of the answer.
     """
-    if custom_id not in frame:
-        near = difflib.get_close_matches(custom_id, map(str, frame.columns), n=1)
+    if not isinstance(into, str) or not into or into == custom_id:
+        raise InputError(
+            f"into is {into!r}; it takes a name for the answers, which the column of ids cannot have."
+        )
+    if not isinstance(custom_id, Hashable) or custom_id not in frame:
+        near = difflib.get_close_matches(str(custom_id), map(str, frame.columns), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(
             f"There is no column {custom_id!r}; there are {', '.join(map(str, frame.columns))}.{hint}"
         )
+    if isinstance(frame[custom_id], pd.DataFrame):
+        raise InputError(f"There are several columns {custom_id!r}; one of them must have a name of its own.")
     table, texts = table_and(results, lambda: id_texts(frame[custom_id]))
     ids = pa.array(texts, pa.string(), from_pandas=True)
     return answer_columns(ids, None, table, into=into, index=frame.index)

@@ -337,8 +337,8 @@ def _shortest(value: Any) -> Any:
 def _written(text: str) -> Any:
     """A vector that is written as JSON, as CSV has it; what is none stays as it is."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return np.asarray(orjson.loads(text), np.float32)
+    except (ValueError, TypeError):
         return text
 
 

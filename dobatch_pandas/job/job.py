@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 import orjson
 import pandas as pd
 
@@ -32,7 +33,7 @@ from dobatch_pandas.errors import (
     StoppedWaiting,
     WaitTimeout,
 )
-from dobatch_pandas.estimate import check_max_cost
+from dobatch_pandas.estimate import checked_max_cost
 from dobatch_pandas.prices import Usage, usage_of, usage_of_sums
 from dobatch_pandas.questions.part_files import copy_lines, find_lines
 from dobatch_pandas.questions.recipe import Recipe
@@ -330,7 +331,9 @@ class Job:
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
         if timeout is not None and (
-            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout != timeout
+            isinstance(timeout, bool)
+            or not isinstance(timeout, (int, float, np.integer, np.floating))
+            or timeout != timeout
         ):
             raise InputError(
                 f"timeout is {timeout!r}; it takes seconds, or None to wait as long as it takes."
@@ -338,7 +341,7 @@ class Job:
         live = self.resume()
         if live is None:
             return
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + float(timeout)
         job: OpenJob = live.job
         with job.changed:
             while not enough(live):
@@ -461,7 +464,7 @@ class Job:
         JobNotReady
             The other process has not set it within half a minute. It does when it goes on.
         """
-        check_max_cost(max_cost)
+        max_cost = checked_max_cost(max_cost)
         self._limit(max_cost)
         self.resume()
         return self

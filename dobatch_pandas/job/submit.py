@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ import pyarrow as pa
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import ApiError, InputError, NotFound, Problem, Unauthorized
-from dobatch_pandas.estimate import check_max_cost, stay_within
+from dobatch_pandas.estimate import checked_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze_batches
 from dobatch_pandas.questions.options import Sending, door, sorted_out
@@ -76,7 +76,7 @@ def submit_frame(
     """
     schedule = scheduled(deadline, mode, len(frame) * recipe.samples)
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
-    check_max_cost(max_cost)
+    max_cost = checked_max_cost(max_cost)
     known: list[RowRecord] = []
     frozen: list[JobFolder] = []
 
@@ -148,7 +148,7 @@ def submit_dataset(
         With every problem found in the whole source; nothing has been sent.
     """
     asked, sending = sorted_out(options, "submit_dataset")
-    check_max_cost(sending.max_cost)
+    sending = replace(sending, max_cost=checked_max_cost(sending.max_cost))
     schedule = scheduled(sending.deadline, "batch" if sending.mode == "append" else sending.mode, None)
     recipe = build_recipe(prompt, model=model, **asked)
     files = Source.find(source)
@@ -337,7 +337,7 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
     from .on_worker import Asker
 
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
-    check_max_cost(max_cost)
+    max_cost = checked_max_cost(max_cost)
     asker = Asker.here(recipe)
     look_at_workers(asker)
     prepared = prepare(frame, asker)

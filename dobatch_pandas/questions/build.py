@@ -128,7 +128,7 @@ def build_recipe(
         custom_id=custom_id if isinstance(custom_id, Hashable) else None,
         missing=missing,
         dedupe=bool(dedupe),
-        samples=samples if isinstance(samples, int) and samples > 0 else 1,
+        samples=int(samples) if isinstance(samples, (int, np.integer)) and samples > 0 else 1,
         metadata=dict(metadata) if isinstance(metadata, Mapping) and metadata else None,
         flatten=bool(flatten),
         params={**target.defaults, **usable},
@@ -173,7 +173,7 @@ def option_problems(
         problems.append(f"system is {type(system).__name__}; it takes a text, or a template over columns.")
     if missing not in ("error", "skip", "keep"):
         problems.append(f"missing is {missing!r}; it takes 'error', 'skip' or 'keep'.")
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+    if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 1:
         problems.append(f"samples is {samples!r}; it takes a whole number from 1 on.")
     if metadata is not None and not (
         isinstance(metadata, Mapping) and all(isinstance(x, str) for pair in metadata.items() for x in pair)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
 from dobatch_pandas.errors import InputError, Problem
 
 from .build import build_recipe
@@ -129,6 +131,11 @@ def sorted_out(
         Problem(f"{name} is not for {door_name}: {_ELSEWHERE[name].format(name=name)}.")
         for name in given
         if name in _ELSEWHERE and name not in takes
+    ]
+    wrong += [
+        Problem(f"{name} is {given[name]!r}; it takes True or False.")  # any text would be taken for True
+        for name in ("fresh", "dedupe", "flatten")
+        if not isinstance(given.get(name, False), (bool, np.bool_))
     ]
     if wrong:
         raise InputError(wrong)

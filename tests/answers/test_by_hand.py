@@ -117,10 +117,12 @@ def test_lines_of_many_kinds_in_one_file_keep_their_codes(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("nowhere.jsonl", "cannot be read"),
+        (Path("nowhere.jsonl"), "cannot be read"),
         ([], "the files that it reads"),
-        ([1], "the files that it reads"),
-        (["output.jsonl", 5], "the files that it reads"),
+        ([1], "1 is no path"),
+        (["output.jsonl", 5], "5 is no path"),
+        (["a\0b"], "cannot be read"),
+        (b"output.jsonl", "is no path"),
     ],
 )
 def test_what_is_no_file_is_said(given: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
@@ -132,3 +134,46 @@ def test_what_is_no_file_is_said(given: Any, words: str, tmp_path: Path, monkeyp
     for join in (plan.join, lambda it: FRAME.dobatch.join(it, custom_id="text")):
         with pytest.raises(InputError, match=words):
             join(given)
+
+
+@pytest.mark.parametrize("given", [None, 5, object()])
+def test_what_is_no_result_at_all_is_said(given: Any) -> None:
+    """
+    Anything else is one clear error, at a plan's door and at a frame's.
+    """
+    plan = FRAME.dobatch.plan("Say {text}", missing="skip", **PLANS["chat"])
+    with pytest.raises(InputError, match="the files that it reads"):
+        plan.join(given)
+    with pytest.raises(InputError, match="paths of result files are needed"):
+        FRAME.dobatch.join(given, custom_id="text")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"custom_id": ["key"]}, "no column"),
+        ({"custom_id": 5}, "no column"),
+        ({"custom_id": "twice"}, "several columns"),
+        ({"custom_id": "key", "into": "key"}, "cannot have"),
+        ({"custom_id": "key", "into": ""}, "a name for the answers"),
+        ({"custom_id": "key", "into": None}, "a name for the answers"),
+    ],
+)
+def test_columns_that_cannot_be_meant_are_said(options: Any, words: str, tmp_path: Path) -> None:
+    """
+    The ids come from one column, and the answers go into another.
+    """
+    frame = pd.DataFrame([["a", "b", "c"]], columns=["key", "twice", "twice"])
+    (tmp_path / "file").write_bytes(orjson.dumps(answered("a", chat("A"))))
+    with pytest.raises(InputError, match=words):
+        frame.dobatch.join(tmp_path / "file", **options)
+
+
+def test_a_job_given_by_its_id_is_told_how() -> None:
+    """
+    Who gives an id where a job or a file is needed is told what to write.
+    """
+    with pytest.raises(InputError, match=r"join\(dobatch.attach\('261127-abc'\)\)"):
+        FRAME.dobatch.join("261127-abc")
+    with pytest.raises(InputError, match="7 is no path"):
+        dobatch.read_results(7)  # type: ignore[arg-type]

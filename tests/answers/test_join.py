@@ -491,8 +491,9 @@ def test_a_matrix_survives_what_pandas_does_to_rows() -> None:
     np.testing.assert_array_equal(matrix(column.iloc[1:]), expected[1:])
     np.testing.assert_array_equal(matrix(pd.concat([column, column])), np.vstack([expected, expected]))
     assert len(matrix(column.iloc[:0])) == 0
-    with pytest.raises(TypeError, match="embeddings"):
-        matrix(pd.Series(["a"]))
+    for texts in (["a"], ["[1, 2]", "[3]"], ["[[1]]"], ['["a"]'], ['{"a": 1}']):
+        with pytest.raises(TypeError, match="embeddings"):
+            matrix(pd.Series(texts))
 
 
 def test_a_vector_of_another_length_is_a_failed_row() -> None:

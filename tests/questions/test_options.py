@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -138,3 +139,31 @@ def test_a_trial_keeps_to_its_limit(server: Any) -> None:
     assert server.calls == []
     asked = FRAME.dobatch.trial("Say {text}", model="echo", max_tokens=5, max_cost=1000)
     assert list(asked["response"]) == ["Say a", "Say b"]
+
+
+@pytest.mark.parametrize("name", ["fresh", "dedupe", "flatten"])
+@pytest.mark.parametrize("given", ["no", "False", "", 0, None])
+def test_what_is_neither_true_nor_false_is_said(name: str, given: Any, server: Any) -> None:
+    """
+    ``fresh="no"``, as it comes from a form or a notebook's parameters, is not taken for True, which costs money.
+    """
+    with pytest.raises(InputError, match=f"{name} is .*; it takes True or False"):
+        pd.DataFrame({"n": [1]}).dobatch.submit("Say {n}", model="echo", **{name: given})
+    assert server.calls.count("create_batch") == 0
+
+
+def test_numbers_of_numpy_are_numbers(server: Any) -> None:
+    """
+    Counts and seconds may come out of a frame.
+    """
+    frame = pd.DataFrame({"n": [1, 2]})
+    options: dict[str, Any] = {"model": "echo", "samples": np.int64(2), "dedupe": np.bool_(True)}
+    job = frame.dobatch.submit("Say {n}", **options).wait(timeout=np.float32(240))
+    assert job.recipe.to_json() == frame.dobatch.plan("Say {n}", model="echo", samples=2).recipe.to_json()
+    assert frame.dobatch.join(job)["response_2"].tolist() == ["Say 1", "Say 2"]
+    assert len(frame.dobatch.trial("Say {n}", model="echo", n=np.int64(1))) == 1
+    plan = frame.dobatch.plan("Say {n}", model="echo")
+    assert len(plan.preview(np.int64(1))) == 1
+    for wrong in (1.5, -1, "1", None):
+        with pytest.raises(InputError, match="whole number of rows"):
+            plan.preview(wrong)
