@@ -187,7 +187,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
         changes["token"] = checked_token(changes["token"])
         changes.setdefault("account", _UNCHANGED)
         changes["same_account"] = False
-    if changes.get("account") == "same":
+    if isinstance(changes.get("account"), str) and changes["account"] == "same":
         if not changes.get("token"):
             raise ConfigurationError(
                 'account="same" says that a new token is of the account before: give it with token=... in the same call.'
@@ -199,12 +199,16 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     else:
         changes["account"] = _account(changes["account"])
     if "base_url" in changes:
-        changes["base_url"] = changes["base_url"].rstrip("/") if changes["base_url"] else None
+        changes["base_url"] = _address(changes["base_url"])
     if "home" in changes:
-        changes["home"] = _folder(changes["home"]) if changes["home"] else None
+        changes["home"] = None if _is_nothing(changes["home"]) else _folder(changes["home"])
     if "store" in changes:
         changes["store"] = _store(changes["store"])
-    if "display" in changes and changes["display"] not in (True, False, None, "widget", "bar"):
+    if "display" in changes and not (
+        changes["display"] is None
+        or isinstance(changes["display"], bool)
+        or (isinstance(changes["display"], str) and changes["display"] in ("widget", "bar"))
+    ):
         raise ConfigurationError(
             f'display is {changes["display"]!r}; it takes True, False, None, "widget" or "bar".'
         )
@@ -230,7 +234,7 @@ def checked_token(token: str | None) -> str | None:
 
 def checked_on_end(on_end: Any, allow_http: bool = False) -> OnEnd:
     """Return what may hear of a job's end; raise ConfigurationError where it cannot."""
-    if callable(on_end) or on_end == "desktop":
+    if callable(on_end) or (isinstance(on_end, str) and on_end == "desktop"):
         return on_end  # type: ignore[no-any-return]
     takes = 'it takes a function, a URL, "desktop" or None'
     if not isinstance(on_end, str):
@@ -270,8 +274,22 @@ def _account(name: Any) -> str | None:
     )
 
 
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)
+
+
+def _address(url: Any) -> str | None:
+    if _is_nothing(url):
+        return None
+    if not isinstance(url, str) or not url.strip().lower().startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"base_url is {url!r:.80}; it takes an http(s) address such as 'https://inference.do-ai.run', or None."
+        )
+    return url.strip().rstrip("/")
+
+
 def _store(address: Any) -> str | None:
-    if not address:
+    if _is_nothing(address):
         return None
     if isinstance(address, str) and "://" in address:
         return address.rstrip("/")

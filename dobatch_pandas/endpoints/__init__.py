@@ -49,7 +49,7 @@ def provider_called(name: Any) -> Provider:
     found = PROVIDERS.get(name) if isinstance(name, str) else None
     if found is None:
         listed = " or ".join(f'"{known}"' for known in PROVIDERS)
-        raise InputError(f"provider is {name!r}; it takes {listed}.")
+        raise InputError(f"provider is {name!r:.80}; it takes {listed}.")
     return found
 
 
@@ -71,11 +71,11 @@ def endpoint_for(endpoint: str | None, provider: str | None, model: str) -> Endp
             return ENDPOINT_AT[only]
         return EMBEDDINGS if _EMBEDDING.search(model) else CHAT
     for meant in ENDPOINTS.values():
-        if endpoint in (meant.name, meant.url, meant.url.removeprefix("/v1/")):
+        if isinstance(endpoint, str) and endpoint in (meant.name, meant.url, meant.url.removeprefix("/v1/")):
             break
     else:
         raise InputError(
-            f"endpoint is {endpoint!r}; it takes {', '.join(map(repr, ENDPOINTS))}, or their paths."
+            f"endpoint is {endpoint!r:.80}; it takes {', '.join(map(repr, ENDPOINTS))}, or their paths."
         )
     if whose not in (None, meant.provider):
         raise InputError(

@@ -26,7 +26,7 @@ class Limit:
             value = value.item()
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        return self.least <= value <= self.most and (not self.whole or float(value).is_integer())
+        return self.least <= value <= self.most and (not self.whole or value % 1 == 0)
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"

@@ -249,6 +249,10 @@ def _pairs(
     return list(zip(answers, gold, strict=True))
 
 
+def _is_label(name: object) -> bool:
+    return isinstance(name, Hashable) and name is not pd.NA
+
+
 def _check(
     frame: pd.DataFrame,
     columns: list[str],
@@ -263,9 +267,11 @@ def _check(
     reduce: str,
     several: bool,
 ) -> list[Problem]:
-    problems = []
-    for column in dict.fromkeys(columns):
-        count = int((frame.columns == column).sum())
+    problems = [
+        Problem(f"{name!r:.80} is not the label of a column.") for name in columns if not _is_label(name)
+    ]
+    for column in dict.fromkeys(filter(_is_label, columns)):
+        count = sum(name == column for name in frame.columns)
         if count == 0:
             there = ", ".join(map(repr, frame.columns))
             problems.append(Problem(f"There is no column {column!r}. The columns are: {there}."))

@@ -112,8 +112,8 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
         Indexed by `by`: jobs, requests answered and paid, prompt_tokens, completion_tokens, and cost (US dollars). The
         cost is null where the price of a model is not known: give it with ``dobatch.configure(prices=...)``.
     """
-    if by not in _BY:
-        raise InputError(f"by is {by!r}; it takes {', '.join(map(repr, _BY))}.")
+    if not isinstance(by, str) or by not in _BY:
+        raise InputError(f"by is {by!r:.80}; it takes {', '.join(map(repr, _BY))}.")
     home = home_here()
     found = home.rows() + home.forgotten()
     created = pd.to_datetime([row.created for row in found], unit="s", utc=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from dobatch_pandas.errors import InputError, Problem, outside
 
 from .freeze import encodes
 from .problems import frame_problems
-from .prompts import Column, messages_problem, numbers_in
+from .prompts import Column, is_label, messages_problem, numbers_in
 from .recipe import Recipe
 from .schema import answer_schema_of
 
 __all__ = ["build_recipe"]
+
+MOST_SAMPLES = 1_000  # each is a column of the frame
 
 
 def build_recipe(
@@ -120,15 +122,17 @@ def build_recipe(
         kind=kind,
         prompt=kept,
         model=model,
-        into=into,
+        into=into if isinstance(into, str) else "response",
         system=system if isinstance(system, str) else None,
         endpoint=target.url,
         provider=target.provider.name,
         schema=answer_schema,
-        custom_id=custom_id if isinstance(custom_id, Hashable) else None,
-        missing=missing,
+        custom_id=custom_id if is_label(custom_id) else None,
+        missing=missing if isinstance(missing, str) else "error",
         dedupe=bool(dedupe),
-        samples=int(samples) if isinstance(samples, (int, np.integer)) and samples > 0 else 1,
+        samples=int(samples)
+        if isinstance(samples, (int, np.integer)) and 1 <= samples <= MOST_SAMPLES
+        else 1,
         metadata=dict(metadata) if isinstance(metadata, Mapping) and metadata else None,
         flatten=bool(flatten),
         params={**target.defaults, **usable},
@@ -166,15 +170,16 @@ def option_problems(
     """Say what is wrong with what is asked for beside the question."""
     problems: list[Problem | str] = []
     if not isinstance(model, str) or not model:
-        problems.append(f"model is {model!r}; it takes the name of a model.")
+        problems.append(f"model is {model!r:.80}; it takes the name of a model.")
     if not isinstance(into, str) or not into:
-        problems.append(f"into is {into!r}; it takes the name of a column.")
+        problems.append(f"into is {into!r:.80}; it takes the name of a column.")
     if system is not None and not isinstance(system, str):
         problems.append(f"system is {type(system).__name__}; it takes a text, or a template over columns.")
-    if missing not in ("error", "skip", "keep"):
-        problems.append(f"missing is {missing!r}; it takes 'error', 'skip' or 'keep'.")
-    if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 1:
-        problems.append(f"samples is {samples!r}; it takes a whole number from 1 on.")
+    if not isinstance(missing, str) or missing not in ("error", "skip", "keep"):
+        problems.append(f"missing is {missing!r:.80}; it takes 'error', 'skip' or 'keep'.")
+    whole = isinstance(samples, (int, np.integer)) and not isinstance(samples, bool)
+    if not whole or not 1 <= samples <= MOST_SAMPLES:
+        problems.append(f"samples is {samples!r:.80}; it takes a whole number from 1 to {MOST_SAMPLES:,}.")
     if metadata is not None and not (
         isinstance(metadata, Mapping) and all(isinstance(x, str) for pair in metadata.items() for x in pair)
     ):
@@ -191,7 +196,7 @@ def option_problems(
         texts = [x for pair in value.items() for x in pair] if isinstance(value, Mapping) else [value]
         if any(isinstance(text, str) and not encodes(text) for text in texts):
             problems.append(f"{name} holds half of a surrogate pair, which no request can carry.")
-    if isinstance(custom_id, (pd.Series, list, np.ndarray)):
+    if custom_id is not None and not is_label(custom_id):
         problems.append("custom_id takes the name of a column that holds the ids: assign them to one first.")
     return problems
 
@@ -258,7 +263,7 @@ def _plain_json(value: Any) -> Any:
         return {str(key): _plain_json(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain_json(inner) for inner in value]
-    if isinstance(value, Column) or value is None or isinstance(value, (str, int, float)):
+    if value is None or isinstance(value, Column) or type(value) in (str, int, float, bool):
         return value
     try:
         return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -12,7 +12,7 @@ import datetime
 import math
 import re
 import string
-from collections.abc import Collection, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
+from collections.abc import Collection, Hashable, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "Field",
     "Template",
     "col",
+    "is_label",
     "json_default",
     "message_templates",
     "messages_problem",
@@ -69,6 +70,11 @@ class Column:
     name: Any
 
 
+def is_label(value: Any) -> bool:
+    """Whether a column can be called so."""
+    return isinstance(value, Hashable) and not isinstance(value, Column) and value is not pd.NA
+
+
 def col(name: Any) -> Column:
     """
     Take a body parameter, or a whole prompt, from a column: one value a row.
@@ -78,6 +84,8 @@ def col(name: Any) -> Column:
     name : hashable
         Label of the column.
     """
+    if not is_label(name):
+        raise InputError(f"dobatch.col takes the label of one column, not {name!r:.80}.")
     return Column(name)
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import decimal
+import functools
 import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +18,7 @@ import pytest
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import cli, magics
+from dobatch_pandas.config import configured
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.questions.options import ASKED, SENDING, typed_options
 
@@ -167,3 +175,81 @@ def test_numbers_of_numpy_are_numbers(server: Any) -> None:
     for wrong in (1.5, -1, "1", None):
         with pytest.raises(InputError, match="whole number of rows"):
             plan.preview(wrong)
+
+
+class Strange:
+    pass
+
+
+WILD: list[Any] = [
+    ["a"], {"a": 1}, {1, 2}, frozenset(), (1, 2), [[]], {"a": Strange}, {Strange: 1}, Strange, Strange(), b"x", 1j, range(3),
+    slice(1), ..., float("nan"), float("inf"), 10**400, -1, 0, True, 1.5, None, pd.NA, pd.NaT, np.float64(2), np.array([1, 2]),
+    FRAME, FRAME["text"], "", "\ud83d", "a\0b", "x" * 10_000, lambda row: "x", iter([1]), decimal.Decimal("NaN"),
+    datetime.date(2024, 1, 1), dobatch.col("text"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "option",
+    [*ASKED, *SENDING, "temperature", "max_tokens", "stop", "tools", "tool_choice", "user", "anything"],
+)
+def test_a_value_of_the_wrong_kind_is_an_error_of_ours(option: str) -> None:
+    """
+    Whatever an option is given, it is used or refused in words; nothing of pandas', numpy's or JSON's gets through.
+    """
+    for value in WILD:
+        with contextlib.suppress(dobatch.DobatchError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            FRAME.dobatch.plan("{text}", **{"model": "echo", option: value}).preview()
+
+
+TAKERS: dict[str, Callable[[Any], Any]] = {
+    "prompt": lambda value: FRAME.dobatch.plan(value, model="echo").preview(),
+    "content": lambda value: FRAME.dobatch.plan([{"role": "user", "content": value}], model="echo").preview(),
+    "role": lambda value: FRAME.dobatch.plan([{"role": value, "content": "x"}], model="echo").preview(),
+    "col": dobatch.col,
+    "attach": dobatch.attach,
+    "join": lambda value: FRAME.dobatch.join(value),
+    "read_results": dobatch.read_results,
+    "score": lambda value: FRAME.dobatch.score(value, actual="answer"),
+    "actual": lambda value: FRAME.dobatch.score("answer", actual=value),
+    "spending": lambda value: dobatch.spending(by=value),
+}
+
+
+def _set(name: str, value: Any) -> None:
+    with configured(**{name: value}):
+        pass
+
+
+for _name in ("token", "base_url", "home", "account", "store", "on_end", "on_end_key", "display"):
+    TAKERS[_name] = functools.partial(_set, _name)
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+def test_a_wrong_thing_anywhere_else_is_an_error_of_ours(taker: str, tmp_path: Path) -> None:
+    """
+    So it is with prompts, columns, jobs, files and settings.
+    """
+    for value in WILD:
+        with (
+            configured(home=tmp_path, base_url="http://localhost:9", token="t"),
+            contextlib.suppress(dobatch.DobatchError),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            TAKERS[taker](value)
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64(0.5), np.float32(0.5), np.int64(0), np.uint8(1), np.bool_(False), np.str_("x")]
+)
+def test_a_number_of_numpys_asks_what_pythons_does(value: Any) -> None:
+    """
+    ``for t in np.linspace(0, 1, 5)`` is how people try temperatures.
+    """
+    ours, theirs = (
+        FRAME.dobatch.plan("{text}", model="echo", dedupe=np.bool_(True), anything=one)
+        for one in (value, value.item())
+    )
+    assert ours.preview().equals(theirs.preview())
