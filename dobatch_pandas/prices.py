@@ -71,14 +71,21 @@ class Prices:
     batch_discount: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached_input"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ConfigurationError(f"{name}={value!r}: a price is a number of US dollars, 0 or more.")
-        if not 0 <= self.batch_discount <= 1:
-            raise ConfigurationError(
-                f"batch_discount={self.batch_discount!r}: half the price is 0.5; it goes from 0 to 1."
-            )
+        most = {"input": math.inf, "output": math.inf, "cached_input": math.inf, "batch_discount": 1.0}
+        for name, limit in most.items():
+            value: Any = getattr(self, name)
+            if value is None and name == "cached_input":
+                continue
+            try:
+                number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+            except (TypeError, ValueError, OverflowError):
+                number = math.nan
+            if not (math.isfinite(number) and 0 <= number <= limit):
+                words = "a price is a number of US dollars, 0 or more."
+                if name == "batch_discount":
+                    words = "half the price is 0.5; it goes from 0 to 1."
+                raise ConfigurationError(f"{name}={value!r}: {words}")
+            object.__setattr__(self, name, number)  # a Decimal cannot be multiplied by a share
 
 
 @dataclass(frozen=True)

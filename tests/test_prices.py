@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dobatch_pandas as dobatch
@@ -193,3 +196,23 @@ def test_prices_that_cannot_be_are_refused(wrong):
     """
     with pytest.raises(ConfigurationError):
         price_of("mine", "openai", overrides={"mine": wrong})
+
+
+@pytest.mark.parametrize("kind", [Decimal, Fraction, np.float32, np.int64, int])
+def test_a_price_may_be_a_number_of_any_kind(kind):
+    """
+    A price out of a frame or a Decimal is a number like any other, also where it is multiplied.
+    """
+    made = dobatch.Prices(input=kind(1), output=kind(2), cached_input=kind(1), batch_discount=kind(1))
+    assert made == dobatch.Prices(1.0, 2.0, 1.0, 1.0)
+    assert {type(value) for value in vars(made).values()} == {float}
+
+
+@pytest.mark.parametrize("wrong", ["1", True, [1], None, float("nan"), -1, 10**400, Decimal("NaN"), 1j])
+@pytest.mark.parametrize("name", ["input", "output", "batch_discount"])
+def test_what_is_no_price_is_told(name, wrong):
+    """
+    Anything else is told at once, by its name.
+    """
+    with pytest.raises(dobatch.errors.ConfigurationError, match=f"{name}="):
+        dobatch.Prices(**{"input": 1.0, "output": 1.0, name: wrong})

@@ -66,7 +66,7 @@ def _read(paths: Iterable[Any], answers_only: bool = False) -> tuple[Any, list[s
     problems: list[str] = []
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):  # a number would be an open file of this process
-            problems.append(f"{reprlib.repr(path)} is no path of a file.")
+            problems.append(f"{reprlib.repr(path)} cannot be read: it is no path of a file.")
             continue
         bad: list[bytes] = []
         try:

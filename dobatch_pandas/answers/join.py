@@ -247,15 +247,13 @@ def _vectors(lists: Any, places: Any) -> Any:
 # pandas -----------------------------------------------------------------------------------------------
 
 
-def _text_dtype() -> Any:
-    """The dtype that pandas gives to text: ``str`` in pandas 3, ``string`` before."""
-    if int(pd.__version__.partition(".")[0]) >= 3:
-        return pd.StringDtype("pyarrow", na_value=np.nan)
-    return pd.StringDtype("pyarrow")
-
-
-def _extension(dtype: Any, values: Any) -> Any:
-    return dtype.__from_arrow__(values)
+# What pandas gives to text: ``str`` in pandas 3, ``string`` before.
+_TEXT: Any = pd.StringDtype(
+    "pyarrow", **({"na_value": np.nan} if int(pd.__version__.partition(".")[0]) >= 3 else {})
+)
+_INTEGER: Any = pd.Int64Dtype()
+_NUMBER: Any = pd.Float64Dtype()
+_TRUTH: Any = pd.BooleanDtype()
 
 
 def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
@@ -263,15 +261,15 @@ def _series(values: Any, index: pd.Index[Any]) -> pd.Series[Any]:
     kind = values.type
     array: Any
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        array = _extension(_text_dtype(), values)
+        array = _TEXT.__from_arrow__(values)
     elif pa.types.is_null(kind):
-        array = _extension(_text_dtype(), values.cast(pa.string()))
+        array = _TEXT.__from_arrow__(values.cast(pa.string()))
     elif pa.types.is_integer(kind):
-        array = _extension(pd.Int64Dtype(), values.cast(pa.int64()))
+        array = _INTEGER.__from_arrow__(values.cast(pa.int64()))
     elif pa.types.is_floating(kind):
-        array = _extension(pd.Float64Dtype(), values.cast(pa.float64()))
+        array = _NUMBER.__from_arrow__(values.cast(pa.float64()))
     elif pa.types.is_boolean(kind):
-        array = _extension(pd.BooleanDtype(), values)
+        array = _TRUTH.__from_arrow__(values)
     elif pa.types.is_dictionary(kind):
         values = one_array(values)
         codes = pc.fill_null(values.indices, -1).to_numpy(zero_copy_only=False)

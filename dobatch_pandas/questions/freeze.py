@@ -44,6 +44,9 @@ MOST_ROWS = 16_384
 PIECE_BYTES = 8_000_000
 NAMED = 20  # rows of a problem that are named
 
+_CANNOT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+"""What rendering a value raises; not to have the memory is what a format of a wide field leads to."""
+
 Mask = npt.NDArray[np.bool_]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -280,7 +283,7 @@ def _evaluated(
                 text = None
                 faulty.add(f"{{{field.source}}} is text that is not Unicode (half a surrogate pair, or bytes)",
                            labels[number])  # fmt: skip
-            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            except _CANNOT as error:
                 faulty.add(
                     f"{{{field.source}}} cannot be rendered, {type(error).__name__}", labels[number], error
                 )
@@ -392,7 +395,7 @@ class _Questions:
             if not all(map(math.isfinite, numbers_in(members))):
                 raise ValueError("it holds a number that JSON has no word for (nan or inf)")
             return orjson.dumps(members, option=_NUMPY)[1:-1]
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        except _CANNOT as error:
             self._faulty.add(f"The prompt cannot be rendered, {type(error).__name__}", label, error)
             return None
 

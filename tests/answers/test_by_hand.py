@@ -119,10 +119,10 @@ def test_lines_of_many_kinds_in_one_file_keep_their_codes(tmp_path: Path) -> Non
     [
         (Path("nowhere.jsonl"), "cannot be read"),
         ([], "the files that it reads"),
-        ([1], "1 is no path"),
-        (["output.jsonl", 5], "5 is no path"),
+        ([1], "1 cannot be read: it is no path"),
+        (["output.jsonl", 5], "5 cannot be read: it is no path"),
         (["a\0b"], "cannot be read"),
-        (b"output.jsonl", "is no path"),
+        (b"output.jsonl", "it is no path"),
     ],
 )
 def test_what_is_no_file_is_said(given: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
@@ -175,5 +175,5 @@ def test_a_job_given_by_its_id_is_told_how() -> None:
     """
     with pytest.raises(InputError, match=r"join\(dobatch.attach\('261127-abc'\)\)"):
         FRAME.dobatch.join("261127-abc")
-    with pytest.raises(InputError, match="7 is no path"):
+    with pytest.raises(InputError, match="7 cannot be read: it is no path"):
         dobatch.read_results(7)  # type: ignore[arg-type]

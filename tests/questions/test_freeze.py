@@ -252,3 +252,12 @@ def test_bytes_are_not_sent_as_python_writes_them():
     assert [row for problem in error.problems for row in problem.rows] == [1, 2]
     assert ".str.decode('utf-8')" in str(error)
     assert asked(frame.iloc[[1]], "{raw!r}") == ["b'b'"]
+
+
+def test_a_field_that_is_too_wide_is_told():
+    """
+    A number of digits in a format that no memory holds is named with its rows, before anything is sent.
+    """
+    frame = pd.DataFrame({"text": ["a", "b"]})
+    with pytest.raises(InputError, match="cannot be rendered"):
+        frame.dobatch.plan("Say {text:999999999999999}", model="echo").preview()
