@@ -86,14 +86,14 @@ def states() -> dict[str, Snapshot]:
         batches=_batches(now, {"completed": 4, "in_progress": 14, "validating": 2}),
         prompt_tokens=6_914_221,
         completion_tokens=1_402_987,
-        cost_of=lambda: 2.51,
+        cost=2.51,
         expected=EXPECTED,
         errors=ERRORS[:2],
     )
     done = replace(
         base, state="completed", completed=79_950, failed=50, ended=now - 60, deadline=None, errors=ERRORS,
         batches=_batches(now, {"completed": 20}),
-        prompt_tokens=16_120_440, completion_tokens=3_198_020, cost_of=lambda: 5.78,
+        prompt_tokens=16_120_440, completion_tokens=3_198_020, cost=5.78,
     )  # fmt: skip
     return {
         "uploading": replace(
@@ -122,7 +122,7 @@ def states() -> dict[str, Snapshot]:
             state="paused",
             eta=None,
             problem="The service answered 401 (unauthorized): the token has expired. Give a valid token "
-            "with dobatch.configure(token=...); the job goes on by itself.",
+            "with dobatch.configure(token=...); the job resumes by itself.",
         ),
         "cancelled": replace(
             running,
@@ -141,7 +141,7 @@ def states() -> dict[str, Snapshot]:
             job_id="261123-gggggg",
             completed=0,
             failed=80_000,
-            cost_of=None,
+            cost=None,
             errors=(
                 ErrorGroup("http_404", 80_000, "not_found_error: model 'gpt-4.1-mini' is not known here."),
             ),
@@ -155,7 +155,7 @@ def states() -> dict[str, Snapshot]:
             batches=_batches(now, {"failed": 20}),
             completed=0,
             problem="The service refused every batch: invalid_request_error: model 'gpt-4.1-mini' is not "
-            "available in this region. Ask anew with another model.",
+            "available in this region. Submit again with another model.",
         ),
     }
 
@@ -213,6 +213,7 @@ def take(folder: Path) -> list[Path]:
                 shown.output(len(cells) - 2).locator(".dobatch-static").wait_for()
                 shown.output(len(cells) - 1).locator(".dobatch-compact").nth(9).wait_for()
                 shown.wait_for_kernel()
+                shown.output(2).get_by_role("button", name="Notify me").wait_for()
                 for number, name in enumerate([*names, "static", "twelve"], 1):
                     if ending and name not in ("running", "done", "twelve"):
                         continue

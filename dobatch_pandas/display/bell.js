@@ -22,6 +22,7 @@ function bell({ model, place }) {
   const made = document.createElement("button");
   made.type = "button";
   made.className = "lm-Widget jupyter-widgets jupyter-button widget-button";
+  made.style.width = "auto";
   made.title = "Show a notification of this browser when the job ends";
   const draw = () => {
     const wanted = model.get("wanted") && canNotify();

@@ -140,6 +140,7 @@ class Panel(Follower):
         self._parts["details"].layout.max_height = "320px"
         self._parts["details"].layout.overflow = "auto"
         self._parts["line"].layout.flex = "1 1 0"
+        self._parts["line"].layout.min_width = "0"  # its words give way, not the button beside it
 
         def button(name: str) -> Any:
             words, says = BUTTONS[name]

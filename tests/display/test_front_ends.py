@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -109,11 +110,14 @@ def test_nbclassic_opens_a_saved_notebook_without_complaint(lab: Any) -> None:
         page.context.close()
 
 
-def test_voila_shows_the_job(lab: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", [True, False], ids=["online", "offline"])
+def test_voila_shows_the_job(lab: Any, tmp_path: Path, network: bool) -> None:
     """
-    Voila runs the notebook and shows the job: its panel or, where Voila's script loader cannot be fetched, its picture.
+    Voila runs the notebook and shows the job: its live panel or, where Voila's script loader cannot be fetched from its
+    address in the network, the picture.
     """
     needs("voila")
+    needs("nbclassic")
     path = lab.write(
         [start(more=HOLD), SUBMIT, "import time\nwhile job.counts['completed'] < 40:\n    time.sleep(0.05)"]
     )
@@ -137,8 +141,18 @@ def test_voila_shows_the_job(lab: Any, tmp_path: Path) -> None:
     page = window(lab.browser, viewport={"width": 1000, "height": 700})
     try:
         wait_until_up(f"http://127.0.0.1:{port}/static/", process, log)
+        if network:
+            page.route(
+                "**/require.min.js",
+                lambda route: route.fulfill(
+                    path=Path(
+                        importlib.import_module("nbclassic").__path__[0],
+                        "static/components/requirejs/require.js",
+                    )
+                ),
+            )
         page.goto(f"http://127.0.0.1:{port}/")
-        shown = page.locator(".dobatch-panel, .dobatch-static")
+        shown = page.locator(".dobatch-panel" if network else ".dobatch-static")
         shown.filter(has_text=re.compile("Preparing|Sending|Queued|Running")).first.wait_for()
         if "DOBATCH_SHOTS" in os.environ:
             page.screenshot(path=f"{os.environ['DOBATCH_SHOTS']}/voila.png")

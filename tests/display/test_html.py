@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -219,3 +221,15 @@ def test_every_problem_of_the_input_is_listed() -> None:
     one = read(InputError("Just one.")._repr_html_()).text
     assert one == "InputErrorJust one."
     assert EVIL in read(DobatchError(EVIL)._repr_html_()).text
+
+
+def test_the_jobs_of_the_screenshots_can_be_drawn():
+    """
+    The script that takes the pictures of the documentation knows the snapshot as it is now.
+    """
+    path = Path(__file__).parents[2] / "docs" / "screenshots.py"
+    spec = importlib.util.spec_from_file_location("screenshots", path)
+    painted = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(painted)
+    for name, one in painted.states().items():
+        assert one.job_id in static_html(one), name

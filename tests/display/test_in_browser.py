@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -387,3 +388,21 @@ def test_a_page_without_anywidget_shows_the_panel_whole(lab):
     assert not error.is_visible()
     shown.page.get_by_role("button", name="Cancel", exact=True).click()
     shown.wait_for("[role=alert]", "Cancel this job?")
+
+
+def test_a_line_on_a_narrow_page_keeps_its_button_whole(lab):
+    """
+    Twelve jobs beside another window: long words of a line are cut, and the button that opens it is not.
+    """
+    docs = str(Path(__file__).parents[2] / "docs")
+    cell = f"import sys; sys.path.insert(0, {docs!r}); import screenshots; screenshots.show_twelve()"
+    shown = lab.open([cell], app="notebook", viewport={"width": 400, "height": 900}).run_all()
+    lines = shown.page.locator(
+        ".dobatch-panel.dobatch-compact", has_text="about 3"
+    )  # minutes left: the longest
+    lines.nth(1).get_by_role("button", name="More").wait_for()
+    beyond = lines.evaluate_all(
+        """(lines) => lines.map((line) => [...line.querySelectorAll("button")].find((b) => b.textContent === "More")
+          .getBoundingClientRect().right - line.getBoundingClientRect().right)"""
+    )
+    assert max(beyond) < 0
