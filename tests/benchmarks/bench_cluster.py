@@ -72,5 +72,5 @@ if __name__ == "__main__":
         CASES,
         lambda folder, rows: None,
         against="pandas frame",
-        sizes=(200_000,),
+        sizes=(100_000,),
     )
