@@ -57,6 +57,13 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
     ]
     problems += _replaced(recipe, frame)
     problems += _beyond_limits(recipe, frame)
+    if recipe.kind == "template" and recipe.prompt in frame.columns:
+        problems.append(
+            Problem(
+                f"The prompt {recipe.prompt!r} is the name of a column, and would be asked as it stands in every row. Write "
+                f"{'{' + recipe.prompt + '}'!r} for what the column holds."
+            )
+        )
     if recipe.kind == "series":
         problems += _series_problems(recipe.live, frame, recipe.missing)
     if recipe.kind == "callable" and recipe.live is None:

@@ -37,6 +37,16 @@ def test_a_name_with_a_dot_is_said_to_need_another():
     assert "df.rename(columns={'tags[0]': 'tags_0'})" in found
 
 
+def test_a_columns_name_alone_is_no_prompt():
+    """
+    Braces are easily forgotten: every row would ask the bare word.
+    """
+    found = problems(pd.DataFrame({"review": ["a"]}), "review")
+    assert "The prompt 'review' is the name of a column" in found
+    assert "Write '{review}'" in found
+    assert not problems(pd.DataFrame({"review": ["a"]}), "review {review}")
+
+
 def test_all_problems_come_at_once():
     """
     Unknown columns, missing values and ids that repeat are one list.
