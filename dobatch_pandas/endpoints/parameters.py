@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +57,18 @@ _SPELT = {name.replace("_", ""): name for name in _PARAMETERS}
 _MISSPELT = 0.87
 
 
-def meant(name: str) -> str | None:
-    """Return the parameter that a misspelt one must mean, as of the bodies of all four endpoints; None for any other."""
-    plain = name.replace("_", "").replace("-", "").casefold()
+def meant(name: str, options: Collection[str] = ()) -> str | None:
+    """
+    Return what a misspelt parameter must mean, of the bodies of all four endpoints and of further options.
+
+    None for a parameter that exists, and for any other.
+    """
     if name in _PARAMETERS:
         return None
-    near = difflib.get_close_matches(plain, _SPELT, n=1, cutoff=_MISSPELT)
-    return _SPELT[near[0]] if near else None
+    spelt = {**_SPELT, **{_folded(option): option for option in options}}
+    near = difflib.get_close_matches(_folded(name), spelt, n=1, cutoff=_MISSPELT)
+    return spelt[near[0]] if near else None
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from dobatch_pandas.endpoints.parameters import meant
 from dobatch_pandas.errors import InputError, Problem
 
 from .build import build_recipe
@@ -100,6 +101,24 @@ _ELSEWHERE = {
 }
 
 
+_OURS = (*ASKED, *SENDING)
+
+# What other tools, or this one's readers, call an option.
+_CALLED_ELSEWHERE = {
+    **dict.fromkeys(("system_prompt", "system_message", "system_instruction", "system_text"), "system"),
+    **dict.fromkeys(
+        ("output_schema", "response_schema", "json_schema", "response_model", "output_type"), "schema"
+    ),
+    **dict.fromkeys(("budget", "cost_limit", "max_budget", "limit_cost", "max_price", "max_usd"), "max_cost"),
+    **dict.fromkeys(("n_samples", "num_samples", "repeats"), "samples"),
+    **dict.fromkeys(("output_column", "into_column", "output_col"), "into"),
+    **dict.fromkeys(("id_column", "id_col"), "custom_id"),
+    **dict.fromkeys(("force", "refresh", "overwrite"), "fresh"),
+    **dict.fromkeys(("due", "until", "done_by"), "deadline"),
+    **dict.fromkeys(("progress", "show_progress", "verbose"), "display"),
+}
+
+
 def sorted_out(
     given: Mapping[str, Any], door_name: str, takes: Iterable[str] = tuple(SENDING)
 ) -> tuple[dict[str, Any], Sending]:
@@ -136,6 +155,13 @@ def sorted_out(
         Problem(f"{name} is {given[name]!r}; it takes True or False.")  # any text would be taken for True
         for name in ("fresh", "dedupe", "flatten")
         if not isinstance(given.get(name, False), (bool, np.bool_))
+    ]
+    # One that is not understood would be sent on to the service, and have no effect here: a limit would not hold.
+    wrong += [
+        Problem(f"{name} is no option: did you mean {near}?")
+        for name in given
+        if name not in ASKED and name not in takes and name not in _ELSEWHERE
+        if (near := _CALLED_ELSEWHERE.get(name) or meant(name, _OURS)) in _OURS
     ]
     if wrong:
         raise InputError(wrong)

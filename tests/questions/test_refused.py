@@ -98,6 +98,19 @@ def test_a_set_has_one_order() -> None:
 
 @pytest.mark.parametrize(
     ("written", "meant"),
+    [("maxcost", "max_cost"), ("max_costs", "max_cost"), ("budget", "max_cost"), ("custom_ids", "custom_id"), ("dedup", "dedupe"),
+     ("sample", "samples"), ("shema", "schema"), ("json_schema", "schema"), ("system_prompt", "system"), ("dead_line", "deadline")],
+)  # fmt: skip
+def test_a_misspelt_option_is_no_parameter_of_the_body(written: str, meant: str) -> None:
+    """
+    Sent on to the service it would have no effect here: a limit of cost that does not hold.
+    """
+    with pytest.raises(InputError, match=f"{written} is no option: did you mean {meant}"):
+        pd.DataFrame({"text": ["a"]}).dobatch.plan("{text}", model="echo", **{written: 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
     [
         ("temprature", "temperature"),
         ("maxTokens", "max_tokens"),
