@@ -619,6 +619,9 @@ class Process:
         return job.taken
 
     def limit_heeded(self, live: Live) -> None:
+        # A create that was decided before may have acted: it is made again, and finds its batch.
+        parts = live.state.parts.values()
+        self.sim.asked[live.id].let_through |= {m.request_id(live.id, part) for part in parts if part.tried}
         self.may_die("before a limit is heeded")
         self.sim.disk.jobs[live.id].taken = None
 
