@@ -677,8 +677,8 @@ class Process:
             self.answer(live, key, delay, work(live, action, kind))
 
         def act_all_the_same() -> None:
-            # What a killed process had sent may still arrive.
-            if operation in API and sim.random.random() < 0.5:
+            # What a killed process had sent may still arrive, while its job has files to send.
+            if operation in API and sim.random.random() < 0.5 and live.id in sim.disk.jobs:
                 work(live, action, "silent_after")
 
         self.later(delay, act, outlives=act_all_the_same)
