@@ -706,7 +706,9 @@ class Process:
                 "d",
                 f"part {action.number} of {live.id} is created {sim.t - asked.cancelled_at:.1f} s after cancel",
             )
-        waits = sim.disk.jobs[live.id].limit
+        job = sim.disk.jobs[live.id]
+        # While an earlier one is being taken in (the disk may be full), who asked for the next still waits.
+        waits = job.limit if job.taken is None else None
         if waits is not None and sim.t > max(asked.limit_at, self.woke) + 1.5:
             raise Broken(
                 "limit",
