@@ -227,8 +227,8 @@ class Engine:
             live.state = live.journal.load()
             over = live.state.ended is not None
             cancelled = lock is not None and not over and self._world.cancel_asked(live)
-            limit = None if lock is None else self._world.limit_asked(live)
-            if limit is not None:  # before anything more is sent
+            # Before anything more is sent; a second one may have been asked for while the first was being taken in.
+            while lock is not None and (limit := self._world.limit_asked(live)) is not None:
                 after = replace(live.state, max_cost=limit.max_cost)
                 live.journal.record(live.state, after)
                 live.state = after

@@ -321,6 +321,24 @@ def test_a_limit_that_was_asked_of_nobody_holds_before_anything_is_sent(engine: 
     assert (live.state.max_cost, world.limits, world.started) == (0.5, {}, [])
 
 
+def test_of_two_limits_that_were_asked_of_nobody_the_last_holds(engine: Engine, world: World) -> None:
+    """One was being taken in when the power was cut, the other was asked for after it: both are heeded first."""
+    file = File()
+    part = m.Part(0, 3, state="uploaded", file_id="f", bound=1.0)
+    Journal(file, "a").record(None, m.State("a", rendered=True, parts={0: part}, max_cost=9.0))
+    world.limits["a"] = m.Allow(2.0)
+    heeded = world.limit_heeded
+
+    def and_another(live: Live) -> None:
+        heeded(live)
+        if live.state.max_cost == 2.0:
+            world.limits["a"] = m.Allow(0.5)
+
+    world.limit_heeded = and_another  # type: ignore[method-assign]
+    live = engine.take_up(job("a", file))
+    assert (live.state.max_cost, world.limits, world.started) == (0.5, {}, [])
+
+
 def test_a_cancel_that_was_asked_of_nobody_is_read_before_anything_is_sent(
     engine: Engine, world: World
 ) -> None:
