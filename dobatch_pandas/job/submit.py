@@ -403,8 +403,8 @@ def scheduled(deadline: Any, mode: str, requests: int | None) -> Schedule:
         The deadline is no time or is over, the mode is none, or the two do not go together.
     """
     problems: list[Problem | str] = []
-    if mode not in ("batch", "now", "auto"):
-        problems.append(f'mode is {mode!r}; it takes "batch", "now" or "auto".')
+    if not isinstance(mode, str) or mode not in ("batch", "now", "auto"):
+        problems.append(f'mode is {mode!r:.80}; it takes "batch", "now" or "auto".')
     elif mode == "now" and deadline is not None:
         problems.append('mode="now" asks at once: leave out deadline, which says how long a batch may take.')
     moment = None

@@ -191,7 +191,7 @@ WILD: list[Any] = [
 
 @pytest.mark.parametrize(
     "option",
-    [*ASKED, *SENDING, "temperature", "max_tokens", "stop", "tools", "tool_choice", "user", "anything"],
+    [*ASKED, "temperature", "max_tokens", "stop", "tools", "tool_choice", "user", "anything"],
 )
 def test_a_value_of_the_wrong_kind_is_an_error_of_ours(option: str) -> None:
     """
@@ -201,6 +201,17 @@ def test_a_value_of_the_wrong_kind_is_an_error_of_ours(option: str) -> None:
         with contextlib.suppress(dobatch.DobatchError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             FRAME.dobatch.plan("{text}", **{"model": "echo", option: value}).preview()
+
+
+@pytest.mark.parametrize("option", SENDING)
+def test_how_a_job_is_sent_takes_no_value_of_the_wrong_kind(option: str, tmp_path: Path) -> None:
+    """
+    The same for what says how it is sent: what is right goes on to a service that is not there.
+    """
+    with configured(home=tmp_path, base_url="http://localhost:9", token="t"):
+        for value in WILD:
+            with pytest.raises(dobatch.DobatchError):
+                FRAME.dobatch.submit("{text}", model="echo", **{option: value})
 
 
 TAKERS: dict[str, Callable[[Any], Any]] = {
