@@ -83,6 +83,3 @@ class AnswersOfCluster(JobAnswers):
             f"What the rows of this frame ask cannot be told without the function of job {self._record.id}: join its "
             "answers to the Dask frame that was submitted, with ddf.dobatch.join(job)."
         )
-
-    def _absent(self) -> str:
-        return "row_changed" if self._state.rendered else "pending"

@@ -134,13 +134,14 @@ class Job:
             )
         return state
 
-    @property
-    def _answers(self) -> JobAnswers:
+    def _answers(self, state: State | None = None) -> JobAnswers:
+        """What has been answered, as the job stands now, or stood in a state."""
+        kind = JobAnswers
         if self._record.cluster is not None:
             from .cluster_answers import AnswersOfCluster
 
-            return AnswersOfCluster(self._folder, self._record, self.recipe, self._state)
-        return JobAnswers(self._folder, self._record, self.recipe, self._state, self._rows)
+            kind = AnswersOfCluster
+        return kind(self._folder, self._record, self.recipe, state or self._state, self._rows)
 
     def know(self, rows: RowRecord) -> None:
         """Answer for the rows of the frame that was submitted now, of which this job is one of an earlier submit."""
@@ -326,7 +327,7 @@ class Job:
         self._wait_until(lambda live: _is_sent(live) or _is_still(live), None)
         while (live := self._live) is not None and not _is_still(live):
             read = _read_so_far(live)
-            early.look(self._answers)
+            early.look(self._answers())
             self._wait_until(lambda live, read=read: _read_so_far(live) > read or _is_still(live), None)  # type: ignore[misc]
 
     def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
@@ -599,7 +600,7 @@ class Job:
         try:
             journal = self._folder.journal()
             state = journal.load()
-            ids = JobAnswers(self._folder, self._record, self.recipe, state, self._rows).failed_with(codes)
+            ids = self._answers(state).failed_with(codes)
             if state.ended is None or not len(ids):
                 return 0
             if self._record.cluster is not None:
@@ -729,7 +730,7 @@ class Job:
             Indexed as the frame: ``into`` or the fields of the schema, and ``<into>_error``.
         """
         self._ready(wait)
-        return self._answers.of_rows()
+        return self._answers().of_rows()
 
     @_in_words
     def responses(self, *, wait: bool = True) -> pd.DataFrame:
@@ -748,13 +749,13 @@ class Job:
             completion_tokens, cached_tokens, request_id, error_code, error_message, batch_id.
         """
         self._ready(wait)
-        return self._answers.responses()
+        return self._answers().responses()
 
     @_in_words
     def errors(self, *, wait: bool = True) -> pd.DataFrame:
         """Return the rows of `responses` that failed."""
         self._ready(wait)
-        return self._answers.failures()
+        return self._answers().failures()
 
     @_in_words
     def requests(self, custom_ids: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -787,7 +788,7 @@ class Job:
         """
         if self._record.cluster is not None:
             return self._usage_of_parts()
-        answers, record, prices = self._answers, self._record, settings().prices
+        answers, record, prices = self._answers(), self._record, settings().prices
         batches, now = (
             usage_of(answers.tokens(live=live), record.model, record.provider, overrides=prices)
             for live in (False, True)
@@ -816,7 +817,7 @@ class Job:
             raise InputError(f"job.join takes a DataFrame, not {type(frame).__name__}.")
         early = Early(frame)
         self._ready(wait, early)
-        return self._answers.for_frame(frame, early)
+        return self._answers().for_frame(frame, early)
 
     def stream(self, timeout: float | None = None) -> Iterator[pd.DataFrame]:
         """
@@ -850,9 +851,7 @@ class Job:
             still = live is None or _is_still(live)
             with disk_in_words(self._folder.root):
                 state = self._state
-                rows = arrivals.take(
-                    JobAnswers(self._folder, self._record, self.recipe, state, self._rows), state
-                )
+                rows = arrivals.take(self._answers(state), state)
             if rows is not None:
                 yield rows
             if still:
@@ -879,7 +878,7 @@ class Job:
                 self._checked()
             except (JobFailed, BudgetExceeded):
                 # A job that cannot go on hides no answer that it has.
-                if not self._answers.any():
+                if not self._answers().any():
                     raise
         self._ask_again()
 

@@ -346,6 +346,31 @@ def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, small_pa
     assert (out["response"] == "Say " + out["text"]).all()
 
 
+def test_a_retry_that_nobody_looked_before_sends_what_failed_alone(here, serve, small_parts):
+    """
+    Whoever retries as soon as it is over, and has read no answer, pays for what failed and for nothing that has an answer.
+    """
+    bad = {"on": True}
+
+    def model(body, endpoint):
+        text = body["messages"][-1]["content"]
+        if bad["on"] and text.endswith("7"):
+            raise RuntimeError("no luck")
+        return text
+
+    server = serve(model=model)
+    ddf = frame()
+    job = ddf.dobatch.submit("Say {text}", model="echo").wait()
+    codes = {group.code for group in job.snapshot().errors}
+    bad["on"] = False
+    before = paid(server)
+    assert job.retry(codes={*codes, "missing_result"}) == 28
+    job.wait()
+    assert paid(server) - before == 28
+    out = ddf.dobatch.join(job).compute()
+    assert (out["response"] == "Say " + out["text"]).all()
+
+
 def test_cancel_ends_it_and_rows_say_so(here, serve):
     """
     What was answered stays; the rest has the code cancelled.
