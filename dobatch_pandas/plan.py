@@ -55,6 +55,7 @@ class Plan:
             raise InputError(problems)
         self.frame = frame
         self.recipe = recipe
+        self._known: dict[bytes, Any] = {}
 
     def __repr__(self) -> str:
         recipe = self.recipe
@@ -77,7 +78,7 @@ class Plan:
 
         With several samples a row has several ids, and its label stands several times.
         """
-        ids, fates = ids_of(self.frame, self.recipe)
+        ids, fates = self._ids()
         index = self.frame.index.repeat(self.recipe.samples)
         series = pd.Series(ids.to_pandas().to_numpy(), index=index, name="custom_id", dtype=object)
         return series.where(fates.to_numpy() <= Fate.REUSED, None).astype("string")
@@ -180,7 +181,7 @@ class Plan:
             From ``dobatch.read_results("output.jsonl", "error.jsonl")``, or the files themselves, which is quicker:
             only what answers need is read, while the rows' ids are worked out.
         """
-        table, (ids, fates) = table_and(results, lambda: ids_of(self.frame, self.recipe))
+        table, (ids, fates) = table_and(results, self._ids)
         columns = answer_columns(
             ids,
             fates,
@@ -192,6 +193,9 @@ class Plan:
             index=self.frame.index,
         )
         return joined(self.frame, columns)
+
+    def _ids(self) -> tuple[Any, Any]:
+        return ids_of(self.frame, self.recipe, self._known)
 
 
 def _write(frame: pd.DataFrame, recipe: Recipe, directory: Path) -> list[Path]:

@@ -177,7 +177,9 @@ def table_of(results: pd.DataFrame) -> Any:
             arrays.append(_column(results[field.name], field))
         else:
             arrays.append(pa.nulls(len(results), field.type))
-    table = pa.Table.from_arrays(arrays, schema=RESULTS).filter(pc.is_valid(arrays[0]))
+    table = pa.Table.from_arrays(arrays, schema=RESULTS)
+    if arrays[0].null_count:
+        table = table.filter(pc.is_valid(arrays[0]))
     if "status" not in results:
         answered = pc.if_else(pc.is_null(table["error_code"]), "succeeded", "failed")
         table = table.set_column(1, RESULTS.field("status"), answered)

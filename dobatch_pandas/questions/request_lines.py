@@ -230,8 +230,7 @@ def _digests(state: blake2b, rows: list[bytes], last: bytes) -> list[bytes]:
     digests = []
     for row in rows:
         one = state.copy()
-        one.update(row)
-        one.update(last)
+        one.update(row + last)
         digests.append(one.digest())
     return digests
 
@@ -257,9 +256,19 @@ def _outcome(ids: pa.Array, fate: Any, present: pa.Array | None, samples: int) -
     return pa.record_batch({"custom_id": ids.take(pa.array(place, mask=~rows)), "fate": pa.array(whole)})
 
 
-def ids_of(frame: pd.DataFrame, recipe: Recipe) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+def ids_of(
+    frame: pd.DataFrame, recipe: Recipe, known: dict[bytes, pa.RecordBatch] | None = None
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """
     Return the ids of the requests that a frame's rows stand for, without writing anything.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    recipe : Recipe
+    known : dict, optional
+        What this has found before for the same recipe, by a hash of the rows' values: rows that still say the same
+        are not worked out again. It is brought up to date.
 
     Returns
     -------
@@ -269,7 +278,17 @@ def ids_of(frame: pd.DataFrame, recipe: Recipe) -> tuple[pa.ChunkedArray, pa.Chu
         See `RequestWriter.add`; repeats are not told apart.
     """
     writer = RequestWriter(recipe, None)
-    blocks = [writer.add(frozen) for frozen in freeze(recipe, frame)]
+    # Where equal rows have ids of their own, an id depends on the rows before it too.
+    before = known if known is not None and recipe.dedupe else None
+    found: dict[bytes, pa.RecordBatch] = {}
+    blocks = []
+    for frozen in freeze(recipe, frame):
+        mark = b"" if before is None else blake2b(frozen.serialize()).digest()
+        block = found[mark] = before[mark] if before and mark in before else writer.add(frozen)
+        blocks.append(block)
+    if before is not None:
+        before.clear()
+        before.update(found)
     return (
         pa.chunked_array([block["custom_id"] for block in blocks], pa.string()),
         pa.chunked_array([block["fate"] for block in blocks], pa.int8()),

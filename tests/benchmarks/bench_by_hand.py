@@ -2,13 +2,15 @@
 Results carried by hand, against DuckDB's ``read_json`` with an explicit schema and a pandas merge.
 
 DuckDB reads three fields of one shape of line, and finds the ids in the frame. ``plan.join(path)`` reads any line of any
-endpoint, and works the ids out from what each row asks; ``read_results`` reads fourteen columns first. Where the frame
-has the ids, as for DuckDB, ``join(path, custom_id=...)`` does the same task.
+endpoint, and works the ids out from what each row asks, unless the plan has told them and the rows say the same still.
+Where the frame has the ids, as for DuckDB, ``join(path, custom_id=...)`` does the same task. ``read_results`` reads
+fourteen columns: ``duckdb_columns`` reads those that such lines have.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,28 @@ import measure
 import pandas as pd
 from bench_read import DUCKDB, _line
 
+# What `read_results` returns of a chat's lines.
+COLUMNS = """
+    select custom_id, response.status_code as status_code, response.body.choices[1].message.content as text,
+        response.body.choices[1].finish_reason as finish_reason, response.body.model as model,
+        response.body.usage.prompt_tokens as prompt_tokens,
+        response.body.usage.completion_tokens as completion_tokens,
+        response.body.usage.prompt_tokens_details.cached_tokens as cached_tokens,
+        response.body.usage.completion_tokens_details.reasoning_tokens as reasoning_tokens,
+        response.request_id as request_id,
+        coalesce(response.body.error.code, error.code) as error_code,
+        coalesce(response.body.error.message, error.message) as error_message
+    from read_json('{path}', format='newline_delimited', columns={{
+        custom_id: 'VARCHAR',
+        response: 'STRUCT(status_code INT, request_id VARCHAR, body STRUCT(
+            model VARCHAR, choices STRUCT(finish_reason VARCHAR, message STRUCT(content VARCHAR))[],
+            usage STRUCT(prompt_tokens INT, completion_tokens INT,
+                prompt_tokens_details STRUCT(cached_tokens INT),
+                completion_tokens_details STRUCT(reasoning_tokens INT)),
+            error STRUCT(code VARCHAR, message VARCHAR)))',
+        error: 'STRUCT(code VARCHAR, message VARCHAR)'
+    }})
+"""
 PROMPT = {"model": "gpt-4.1-mini", "max_tokens": 50}
 
 
@@ -40,11 +64,13 @@ def prepare(folder: Path, rows: int) -> None:
             file.writelines(_line(i, ids[i], texts, rng) for i in order)
 
 
-def _cost(folder: Path, rows: int, work: Any) -> dict[str, Any]:
+def _cost(folder: Path, rows: int, work: Any, anew: bool = False) -> dict[str, Any]:
     def given(number: int) -> tuple[str, Any, pd.DataFrame]:
         frame = _frame(number)
         plan = frame.dobatch.plan("Sentiment of: {review}", **PROMPT)
         keyed = frame.assign(custom_id=plan.custom_ids.astype(str))
+        if anew:
+            plan = frame.dobatch.plan("Sentiment of: {review}", **PROMPT)
         return str(folder / f"by-hand-{number}.jsonl"), plan, keyed
 
     small, large = given(1000), given(rows)
@@ -60,6 +86,11 @@ def ours(folder: Path, rows: int) -> dict[str, Any]:
     return _cost(folder, rows, lambda path, plan, keyed: plan.join(path))
 
 
+def ours_anew(folder: Path, rows: int) -> dict[str, Any]:
+    """By a plan that has told no ids yet, as in a later session."""
+    return _cost(folder, rows, lambda path, plan, keyed: plan.join(path), anew=True)
+
+
 def ours_read_first(folder: Path, rows: int) -> dict[str, Any]:
     """Everything is read into a frame, which is joined then."""
     import dobatch_pandas as dobatch
@@ -72,38 +103,40 @@ def ours_by_id(folder: Path, rows: int) -> dict[str, Any]:
     return _cost(folder, rows, lambda path, plan, keyed: keyed.dobatch.join(path, custom_id="custom_id"))
 
 
-def _merged(keyed: pd.DataFrame, read: pd.DataFrame) -> pd.DataFrame:
-    return keyed.merge(read.rename(columns={"text": "response"}), on="custom_id", how="left")
-
-
-def duckdb(folder: Path, rows: int) -> dict[str, Any]:
-    """As a frame of DuckDB's own making."""
+def _duckdb(folder: Path, rows: int, query: str, taken: Callable[[Any], pd.DataFrame]) -> dict[str, Any]:
     import duckdb
 
     def work(path: str, plan: Any, keyed: pd.DataFrame) -> pd.DataFrame:
         with duckdb.connect() as database:
-            return _merged(keyed, database.sql(DUCKDB.format(path=path)).df())
+            read = taken(database.sql(query.format(path=path)))
+        return keyed.merge(read.rename(columns={"text": "response"}), on="custom_id", how="left")
 
     return _cost(folder, rows, work)
+
+
+def duckdb(folder: Path, rows: int) -> dict[str, Any]:
+    """Three fields, as a frame of DuckDB's own making."""
+    return _duckdb(folder, rows, DUCKDB, lambda found: found.df())
 
 
 def duckdb_arrow(folder: Path, rows: int) -> dict[str, Any]:
     """The same by way of Arrow."""
-    import duckdb
+    return _duckdb(folder, rows, DUCKDB, lambda found: found.to_arrow_table().to_pandas())
 
-    def work(path: str, plan: Any, keyed: pd.DataFrame) -> pd.DataFrame:
-        with duckdb.connect() as database:
-            return _merged(keyed, database.sql(DUCKDB.format(path=path)).to_arrow_table().to_pandas())
 
-    return _cost(folder, rows, work)
+def duckdb_columns(folder: Path, rows: int) -> dict[str, Any]:
+    """The columns of `read_results`."""
+    return _duckdb(folder, rows, COLUMNS, lambda found: found.df())
 
 
 CASES: dict[str, measure.Case] = {
     "ours": ours,
+    "ours_anew": ours_anew,
     "ours_by_id": ours_by_id,
     "ours_read_first": ours_read_first,
     "duckdb": duckdb,
     "duckdb_arrow": duckdb_arrow,
+    "duckdb_columns": duckdb_columns,
 }
 
 

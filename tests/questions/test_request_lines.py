@@ -420,6 +420,33 @@ def test_rows_are_cut_by_their_size():
     assert [piece.num_rows for piece in pieces_of(batch.slice(0, 0), 30)] == [0]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["a", "b", "ab", "", None]), min_size=1, max_size=6), max_size=6),
+    st.sampled_from([{}, {"samples": 2}, {"dedupe": False}, {"missing": "skip"}]),
+)
+def test_ids_told_before_are_those_of_what_the_rows_say_now(histories, options):
+    """A plan that has told its ids tells the right ones after any cell has changed in place."""
+    recipe = recipe_of("{text}", **{"missing": "keep", **options})
+    known: dict[bytes, Any] = {}
+    for texts in [*histories, *histories]:
+        frame = pd.DataFrame({"text": pd.Series(texts, dtype=object)})
+        now = [each.to_pylist() for each in ids_of(frame, recipe, known)]
+        assert now == [each.to_pylist() for each in ids_of(frame, recipe)]
+
+
+def test_ids_told_before_are_not_worked_out_again(monkeypatch):
+    """To join what a plan has written costs a look at the rows, not every hash again."""
+    frame = pd.DataFrame({"text": ["a", "b", "a"]})
+    plan = frame.dobatch.plan("Say {text}", model="gpt-4.1-mini")
+    first = plan.custom_ids.tolist()
+    with monkeypatch.context() as without:
+        without.setattr(RequestWriter, "add", None)
+        assert plan.custom_ids.tolist() == first
+    frame.loc[1, "text"] = "a"
+    assert plan.custom_ids.nunique() == 1
+
+
 def test_a_large_block_gives_the_ids_of_small_ones():
     """
     Rows in one block or in many give the same ids.
