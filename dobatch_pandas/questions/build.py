@@ -259,10 +259,17 @@ def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:
 
 def _plain_json(value: Any) -> Any:
     """A parameter as JSON has it, numpy's numbers as Python's; a `Column` stays where it is."""
+    try:
+        return _json_of(value)
+    except RecursionError:  # `param_problems` has named it
+        return None
+
+
+def _json_of(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain_json(inner) for key, inner in value.items()}
+        return {str(key): _json_of(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain_json(inner) for inner in value]
+        return [_json_of(inner) for inner in value]
     if value is None or isinstance(value, Column) or type(value) in (str, int, float, bool):
         return value
     try:

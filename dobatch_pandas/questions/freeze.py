@@ -27,7 +27,9 @@ from .prompts import (
     MEMBERS,
     Column,
     Field,
+    Missing,
     Template,
+    is_missing,
     json_default,
     messages_problem,
     numbers_in,
@@ -37,15 +39,13 @@ from .prompts import (
 from .recipe import Recipe
 from .row import Row, Rows
 
-__all__ = ["NAMED", "encodable", "freeze", "freeze_batches", "id_texts", "missing_in"]
+__all__ = ["NAMED", "freeze", "freeze_batches", "id_texts", "missing_in"]
 
 FIRST_ROWS = 1_024
 MOST_ROWS = 16_384
 PIECE_BYTES = 8_000_000
 NAMED = 20  # rows of a problem that are named
-
-_CANNOT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
-"""What rendering a value raises; not to have the memory is what a format of a wide field leads to."""
+_CURE = 'drop the rows, or say missing="skip" or missing="keep"'
 
 Mask = npt.NDArray[np.bool_]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -132,26 +132,21 @@ def freeze_batches(recipe: Recipe, batches: Iterable[pa.RecordBatch]) -> Iterato
 
 
 def id_texts(values: pd.Series) -> pd.Series:
-    """Ids of the user's own as text, a missing one as null."""
+    """Ids of the user's own as text; null where one is missing, or has no text that a request can carry."""
     texts = _text_column(values)
     if texts is None:
-        gone = missing_in(values).tolist()
-        words = (
-            None if no else str(value) if isinstance(value, bytes) else plain(value)
-            for value, no in zip(_objects(values), gone, strict=True)
-        )
-        # Half a surrogate pair is no text: it is named by `encodable`, not sent.
         texts = pa.array(
-            [word if word is None or encodes(word) else None for word in words], pa.large_string()
+            [None if gone else _id_text(value) for value, gone in _values(values)], pa.large_string()
         )
     return pd.Series(texts.to_pandas().to_numpy(), index=values.index, name=values.name, dtype="str")
 
 
-def encodable(values: pd.Series) -> Mask:
-    """Which values are not text that no request can carry (half a surrogate pair)."""
-    if _text_column(values) is not None:
-        return np.ones(len(values), bool)
-    return np.array([not isinstance(value, str) or encodes(value) for value in _objects(values)], bool)
+def _id_text(value: Any) -> str | None:
+    try:
+        text = str(value) if isinstance(value, bytes) else plain(value)
+    except Exception:  # noqa: BLE001  an object of the user's may raise anything when it is asked for its text
+        return None
+    return text if encodes(text) else None
 
 
 def encodes(text: str) -> bool:
@@ -190,8 +185,7 @@ def _frozen(
         for row in np.flatnonzero(absent).tolist():
             names = [asked[i] for i in np.flatnonzero(gone[row])]
             faulty.add(
-                f"A value is missing in {', '.join(map(repr, names))}: drop the rows, or say "
-                'missing="skip" or missing="keep"',
+                f"A value is missing in {', '.join(map(repr, names))}: {_CURE}",
                 piece.index[row],
             )
     present: Mask = np.ones(len(piece), bool) if recipe.missing == "keep" else ~absent
@@ -202,7 +196,7 @@ def _frozen(
         elif isinstance(place, Column):
             frozen[name] = _json_column(piece[place.name], present, faulty)
         else:
-            frozen[name] = _texts(place, piece, present, recipe.missing == "keep", faulty)
+            frozen[name] = _texts(place, piece, present, recipe.missing, faulty)
     if recipe.custom_id is not None:
         frozen["custom_id"] = pa.array(id_texts(piece[recipe.custom_id]), pa.string(), from_pandas=True)
     elif not frozen:
@@ -213,15 +207,15 @@ def _frozen(
 # -- text
 
 
-def _texts(place: Field, piece: pd.DataFrame, present: Mask, keep: bool, faulty: _Faulty) -> pa.Array:
+def _texts(place: Field, piece: pd.DataFrame, present: Mask, missing: str, faulty: _Faulty) -> pa.Array:
     """One field of a template, rendered for each row; null where a row is not asked."""
     columns = [piece[name] for name in place.columns]
     found = _text_column(columns[0]) if place.simple else None
     if found is None:
         # A missing value that is kept stands for an empty string, whatever its format.
         here = present & ~np.logical_or.reduce([missing_in(column) for column in columns])
-        found = _evaluated(place, columns, piece.index, here, faulty)
-    if keep:
+        found = _evaluated(place, columns, piece.index, here, missing, faulty)
+    if missing == "keep":
         return pc.fill_null(found, "")
     return (
         found if present.all() else pc.if_else(pa.array(present), found, pa.scalar(None, pa.large_string()))
@@ -269,7 +263,7 @@ def _is_arrow_text(kind: Any) -> bool:
 
 
 def _evaluated(
-    field: Field, columns: Sequence[pd.Series], labels: pd.Index, here: Mask, faulty: _Faulty
+    field: Field, columns: Sequence[pd.Series], labels: pd.Index, here: Mask, missing: str, faulty: _Faulty
 ) -> pa.Array:
     """Render a field row by row; rows that are not `here` are null."""
     out: list[str | None] = []
@@ -283,7 +277,10 @@ def _evaluated(
                 text = None
                 faulty.add(f"{{{field.source}}} is text that is not Unicode (half a surrogate pair, or bytes)",
                            labels[number])  # fmt: skip
-            except _CANNOT as error:
+            except Missing:
+                if missing == "error":
+                    faulty.add(f"{{{field.source}}} is missing: {_CURE}", labels[number])
+            except Exception as error:  # noqa: BLE001  a value of the user's may raise anything; rows are named
                 faulty.add(
                     f"{{{field.source}}} cannot be rendered, {type(error).__name__}", labels[number], error
                 )
@@ -330,7 +327,7 @@ def _json_column(values: pd.Series, present: Mask, faulty: _Faulty) -> pa.Array:
             if not all(map(math.isfinite, numbers_in(value))):
                 raise TypeError(f"{value!r:.60} is or holds nan or inf, and JSON has no such number")
             out.append(orjson.dumps(value, default=json_default, option=_NUMPY | orjson.OPT_NON_STR_KEYS))
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             out.append(None)
             faulty.add(f"The value of {values.name!r} is not JSON", values.index[number], error)
     return pa.array(out, pa.large_binary())
@@ -377,7 +374,7 @@ class _Questions:
             except Exception as error:  # noqa: BLE001  a function of the user's may raise anything; rows are named
                 self._faulty.add(f"The prompt function raised {type(error).__name__}", label, error)
                 return None
-        if _is_missing(prompt):
+        if is_missing(prompt):
             if self._recipe.missing == "error":
                 self._faulty.add("There is no prompt (None or missing)", label)
             if self._recipe.missing != "keep":
@@ -390,35 +387,37 @@ class _Questions:
                 self._faulty.add("The prompt is neither a text nor messages", label, problem)
                 return None
         try:
-            system = None if self._system is None else _rendered(self._system, row or {})
+            keep = self._recipe.missing == "keep"
+            system = None if self._system is None else _rendered(self._system, row or {}, keep)
             members = self._endpoint.members(prompt, system)
             if not all(map(math.isfinite, numbers_in(members))):
                 raise ValueError("it holds a number that JSON has no word for (nan or inf)")
             return orjson.dumps(members, option=_NUMPY)[1:-1]
-        except _CANNOT as error:
+        except Missing as error:
+            if self._recipe.missing == "error":
+                self._faulty.add(f"{{{error}}} of the system text is missing: {_CURE}", label)
+            return None
+        except Exception as error:  # noqa: BLE001  as above
             self._faulty.add(f"The prompt cannot be rendered, {type(error).__name__}", label, error)
             return None
 
 
-def _rendered(text: Template, row: Mapping[str, Any]) -> str:
+def _rendered(text: Template, row: Mapping[str, Any], keep: bool) -> str:
     """Render a text for a row; a missing value that is kept stands for an empty string, whatever its format."""
     return "".join(
-        piece
-        if isinstance(piece, str)
-        else ""
-        if any(_is_missing(row[name]) for name in piece.columns)
-        else piece.evaluate(row)
-        for piece in text.pieces
+        piece if isinstance(piece, str) else _field_text(piece, row, keep) for piece in text.pieces
     )
 
 
-def _is_missing(value: Any) -> bool:
-    return (
-        value is None
-        or value is pd.NA
-        or value is pd.NaT
-        or (isinstance(value, (float, np.floating)) and bool(value != value))
-    )
+def _field_text(field: Field, row: Mapping[str, Any], keep: bool) -> str:
+    if any(is_missing(row[name]) for name in field.columns):
+        return ""
+    try:
+        return field.evaluate(row)
+    except Missing:
+        if not keep:
+            raise
+        return ""
 
 
 def _decoded(value: Any) -> Any:

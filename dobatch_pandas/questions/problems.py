@@ -15,7 +15,7 @@ from dobatch_pandas.arrow.keyset import KeySet, keys_of
 from dobatch_pandas.endpoints import PROVIDERS, endpoint_for
 from dobatch_pandas.errors import Problem
 
-from .freeze import NAMED, encodable, id_texts, missing_in
+from .freeze import NAMED, id_texts, missing_in
 from .prompts import Column
 from .recipe import Recipe
 
@@ -214,14 +214,14 @@ class IdFaults:
             "are missing: every row needs an id": _Found(),
             f"stand in several rows{self._more}: ids must be unique, or leave out custom_id to have them made": _Found(),
             f"are not legal: an id must be {provider.id_words}{self._more}": _Found(),
-            "hold half of a surrogate pair, which no request can carry": _Found(),
+            "have no text that a request can carry (an object without a text of its own, half a surrogate pair)": _Found(),
         }
 
     def look(self, values: pd.Series) -> None:
         """Look at some more rows."""
         texts = id_texts(values)
-        broken = ~encodable(values)
-        gone = texts.isna().to_numpy() & ~broken
+        gone = missing_in(values)
+        broken = texts.isna().to_numpy() & ~gone
         every = texts.fillna("")
         samples = self._recipe.samples
         if samples > 1:

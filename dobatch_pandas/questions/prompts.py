@@ -26,9 +26,11 @@ __all__ = [
     "MEMBERS",
     "Column",
     "Field",
+    "Missing",
     "Template",
     "col",
     "is_label",
+    "is_missing",
     "json_default",
     "message_templates",
     "messages_problem",
@@ -51,13 +53,42 @@ MEMBERS = _Members()
 
 
 class _Formatter(string.Formatter):
-    """As `str.format`, but a method is no value: its text would be an address in memory."""
+    """As `str.format`, but an address in memory is no text, and what is missing within a value is not written as a word."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         value, first = super().get_field(field_name, args, kwargs)
         if callable(value):
             raise TypeError(f"{field_name} is a {type(value).__name__.removeprefix('builtin_')}, not a value")
+        if is_missing(value):
+            raise Missing(field_name)
         return ordered(value) if isinstance(value, (set, frozenset)) else value, first
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return _steady(value, super().convert_field(value, conversion))
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        return _steady(value, super().format_field(value, format_spec))
+
+
+def _steady(value: Any, text: Any) -> Any:
+    """The text of a value, unless it is an address in memory, which is another one in the next kernel."""
+    if isinstance(text, str) and not isinstance(value, str) and _ADDRESS.fullmatch(text):
+        raise TypeError(f"a {type(value).__name__} has no text of its own")
+    return text
+
+
+class Missing(ValueError):
+    """A part of a value that a field asks for is missing: None, NaN, NA or NaT."""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it is None, NaN, NA or NaT."""
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, (float, np.floating)) and bool(value != value))
+    )
 
 
 _FORMATTER = _Formatter()
@@ -115,7 +146,14 @@ class _Native(dict[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
-        return value.item() if isinstance(value, np.generic) else value
+        return _native(value) if isinstance(value, np.generic) else value
+
+
+def _native(value: np.generic) -> Any:
+    """A value of numpy's as Python's own; a moment to the nanosecond is pandas', where numpy itself gives a number."""
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
+    return value.item()
 
 
 @dataclass(frozen=True)
@@ -185,7 +223,7 @@ def plain(value: Any) -> str:
         # Shorter than a Python float: 0.1, not 0.10000000149011612.
         value = float(str(value))
     elif isinstance(value, np.generic):
-        value = value.item()
+        value = _native(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
@@ -257,12 +295,10 @@ def numbers_in(value: Any) -> Iterator[float]:
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from numbers_in(inner)
-    elif isinstance(value, np.ndarray):
-        if value.dtype.kind in "fO":
-            for inner in value.ravel().tolist():
-                yield from numbers_in(inner)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for inner in value:
+    elif getattr(getattr(value, "dtype", None), "kind", "O") in "iub":
+        return  # whole numbers, and as many as there may be
+    elif isinstance(value, (list, tuple)) or (_is_listed(value) and not isinstance(value, np.generic)):
+        for inner in value.tolist() if hasattr(value, "tolist") else value:
             yield from numbers_in(inner)
 
 

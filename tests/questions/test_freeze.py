@@ -161,6 +161,24 @@ def test_every_kind_of_nothing_is_missing(nothing):
     assert "There is no prompt" in str(refused(frame, lambda row: row["text"]))
 
 
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NA, pd.NaT])
+@pytest.mark.parametrize("field", ["{d[k]}", "{d[k]:>4}", "{d[k]!r}"])
+def test_nothing_inside_a_value_is_missing_too(nothing, field):
+    """
+    A key that holds nothing is a missing value like an empty cell: no prompt ever says "None".
+    """
+    frame = pd.DataFrame({"d": [{"k": "full"}, {"k": nothing}]})
+    [full] = asked(frame.head(1), field)
+    assert asked(frame, field, missing="skip") == [full, None]
+    assert asked(frame, field, missing="keep") == [full, ""]
+    [problem] = refused(frame, field).problems
+    assert ("is missing" in problem.message, problem.rows) == (True, (1,))
+    # The system text of a prompt that is rendered row by row is filled in elsewhere.
+    assert asked(frame, lambda row: "q", system=field, missing="skip") == ["q", None]
+    assert asked(frame, lambda row: "q", system=field, missing="keep") == ["q", "q"]
+    assert refused(frame, lambda row: "q", system=field).problems[0].rows == (1,)
+
+
 # -- other ways to ask
 
 
@@ -241,6 +259,32 @@ def test_values_that_cannot_be_rendered_are_named_by_rows():
 
     assert [problem.rows for problem in error.problems] == [(1, 3), (2,)]
     assert "KeyError: 'k'" in str(error)
+
+
+class _Hostile:
+    def __str__(self):
+        raise RuntimeError("no text today")
+
+
+def test_a_value_may_raise_anything():
+    """
+    Whatever an object says when it is asked for its text, or how deep a list lies in itself, rows are named.
+    """
+    circle = []
+    circle.append(circle)
+    frame = pd.DataFrame({"x": ["fine", _Hostile(), circle]})
+    for prompt, options in (
+        ("{x}", {}),
+        ("{x!s}", {}),
+        ("q", {"system": "{x}"}),
+        ("q", {"params": {"user": col("x")}}),
+    ):
+        error = refused(frame, prompt, **options)
+        assert {row for problem in error.problems for row in problem.rows} >= {1}
+    assert "no text today" in str(refused(frame, "{x}"))
+    assert "RecursionError" in str(refused(frame, "{x}"))
+    with pytest.raises(InputError, match="user is not JSON"):
+        recipe_of("q", params={"user": circle})
 
 
 def test_bytes_are_not_sent_as_python_writes_them():

@@ -162,6 +162,8 @@ def test_an_answer_may_not_replace_a_column_of_the_users():
         (["a", "b c", "d" * 65], "claude-x", 1, "not legal", (1, 2)),
         (["a", "d" * 64, "é"], "claude-x", 2, "not legal", (1, 2)),
         (["a", "b", "a-2"], MODEL, 2, "several rows", (0, 2)),
+        (["a", "b\ud800", "c"], MODEL, 1, "no text", (1,)),
+        (["a", object(), [float("inf")]], MODEL, 1, "no text", (1, 2)),
     ],
 )
 def test_ids_of_ones_own_are_checked(ids, model, samples, says, rows):

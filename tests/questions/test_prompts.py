@@ -127,6 +127,8 @@ def test_a_field_names_all_columns_it_needs():
         (pd.Timestamp("2026-01-02"), "2026-01-02"),
         (pd.Timestamp("2026-01-02 03:04:05"), "2026-01-02 03:04:05"),
         (pd.Timestamp("2026-01-02", tz="UTC"), "2026-01-02 00:00:00+00:00"),
+        (np.datetime64("2026-01-02T03:04:05.000000006"), "2026-01-02 03:04:05.000000006"),
+        (np.timedelta64(5, "ns"), "0 days 00:00:00.000000005"),
         (["a", 1, None, "é"], '["a",1,null,"é"]'),
         (("a", np.int8(1)), '["a",1]'),
         (np.array([1.5, 2.0]), "[1.5,2.0]"),
@@ -249,3 +251,19 @@ def test_what_has_no_text_of_its_own_is_refused(value, says):
     """
     with pytest.raises(TypeError, match=says):
         plain(value)
+
+
+def test_no_conversion_writes_an_address():
+    """
+    Neither {value!r} nor a format makes a text of what has none; a text that looks like an address is one.
+    """
+    for prompt in ("{value!r}", "{value!s:>9}", "{value:}", "{value.inner}"):
+        [field] = template(prompt).fields
+        with pytest.raises(TypeError, match="no text of its own"):
+            field.evaluate({"value": _Bare()})
+    [field] = template("{value!s:}").fields
+    assert field.evaluate({"value": "<it at 0x7f>"}) == "<it at 0x7f>"
+
+
+class _Bare:
+    inner = object()
