@@ -77,9 +77,8 @@ def tell_at_the_end(home: Home, job_id: str, on_end: OnEnd, *, over: Callable[[]
         _fire(home, job_id, _waiting(key))
 
 
-def heard(live: Live) -> None:
+def heard(home: Home, live: Live) -> None:
     """Hear that a job has changed; called for every change, from the loop: returns at once."""
-    home: Home = live.job.home
     key = (home.path, live.id)
     if live.state.ended is None:
         _ends.open.add(key)

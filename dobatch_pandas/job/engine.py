@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from dobatch_pandas.errors import DobatchError
 
@@ -58,48 +58,14 @@ class Lock(Protocol):
         ...
 
 
-class World(Protocol):
-    """All that an engine asks of the process around it."""
-
-    def now(self) -> Now:
-        """Return this moment."""
-        ...
-
-    def start(self, live: Live, action: Action) -> None:
-        """Begin an action; exactly one event about it reaches the engine later."""
-        ...
-
-    def try_lock(self, live: Live) -> Lock | None:
-        """Return the right to move a job on, or None while another process has it."""
-        ...
-
-    def cancel_asked(self, live: Live) -> bool:
-        """Return whether any process asked for the job's end."""
-        ...
-
-    def limit_asked(self, live: Live) -> Allow | None:
-        """Return the limit of cost that another process asks for, the same one until it is heeded."""
-        ...
-
-    def limit_heeded(self, live: Live) -> None:
-        """Hear that the limit which was asked for is written down."""
-        ...
-
-    def told(self, live: Live) -> None:
-        """Hear that a job's state has changed."""
-        ...
-
-
 class Live:
     """
-    A job that this process moves on, or watches another process move on.
+    A job that this process moves on, or watches another process move on; a world may keep more of it in a kind of its own.
 
     Parameters
     ----------
     job_id : str
     journal : Journal
-    job : Any
-        Whatever the world wants to find here again.
 
     Attributes
     ----------
@@ -112,8 +78,8 @@ class Live:
         A fault of ours that keeps the job from moving on in this process.
     """
 
-    def __init__(self, job_id: str, journal: Journal, job: Any = None) -> None:
-        self.id, self.journal, self.job = job_id, journal, job
+    def __init__(self, job_id: str, journal: Journal) -> None:
+        self.id, self.journal = job_id, journal
         self.state: State = journal.load()
         self.send_only = False
         self.elsewhere = False
@@ -126,7 +92,43 @@ class Live:
         self.broken: str | None = None
 
 
-class Engine:
+L = TypeVar("L", bound=Live)
+L_in = TypeVar("L_in", bound=Live, contravariant=True)
+
+
+class World(Protocol[L_in]):
+    """All that an engine asks of the process around it."""
+
+    def now(self) -> Now:
+        """Return this moment."""
+        ...
+
+    def start(self, live: L_in, action: Action) -> None:
+        """Begin an action; exactly one event about it reaches the engine later."""
+        ...
+
+    def try_lock(self, live: L_in) -> Lock | None:
+        """Return the right to move a job on, or None while another process has it."""
+        ...
+
+    def cancel_asked(self, live: L_in) -> bool:
+        """Return whether any process asked for the job's end."""
+        ...
+
+    def limit_asked(self, live: L_in) -> Allow | None:
+        """Return the limit of cost that another process asks for, the same one until it is heeded."""
+        ...
+
+    def limit_heeded(self, live: L_in) -> None:
+        """Hear that the limit which was asked for is written down."""
+        ...
+
+    def told(self, live: L_in) -> None:
+        """Hear that a job's state has changed."""
+        ...
+
+
+class Engine(Generic[L]):
     """
     Every job of one process.
 
@@ -135,15 +137,15 @@ class Engine:
     world : World
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World[L]) -> None:
         self._world = world
-        self.lives: dict[str, Live] = {}
+        self.lives: dict[str, L] = {}
         self._next_look_around = 0.0
         self._along = False
 
     # -- what others ask
 
-    def take_up(self, live: Live, *, send_only: bool = False) -> Live:
+    def take_up(self, live: L, *, send_only: bool = False) -> L:
         """
         Move a job on from here, as soon as no other process does, and return it as it is known here.
 
@@ -163,7 +165,7 @@ class Engine:
         self._take(live)
         return live
 
-    def send_only(self, live: Live) -> None:
+    def send_only(self, live: L) -> None:
         """See to it that a job is sent, and leave it then: the process is about to end."""
         if live.elsewhere:
             self.drop(live)
@@ -171,7 +173,7 @@ class Engine:
             live.send_only = True
             self.post(live, SendOnly())
 
-    def post(self, live: Live, event: Event) -> None:
+    def post(self, live: L, event: Event) -> None:
         """Take in something that has happened; where another process moves the job, when it no longer does."""
         if live.gone or live.broken is not None:
             return
@@ -201,7 +203,7 @@ class Engine:
         dues = [due for due in map(self.due, self.lives.values()) if due is not None]
         return min([self._next_look_around, *dues])
 
-    def drop(self, live: Live) -> None:
+    def drop(self, live: L) -> None:
         """Leave a job alone, as the end of the process would."""
         live.gone = True
         if self.lives.get(live.id) is live:
@@ -213,13 +215,13 @@ class Engine:
 
     # -- moving on
 
-    def due(self, live: Live) -> float | None:
+    def due(self, live: L) -> float | None:
         """Return the ticks at which a job itself has something to do; None where only an event leads on."""
         if live.elsewhere or live.broken is not None:
             return None
         return live.disk_due if live.disk is not None else next_due(live.state)
 
-    def _take(self, live: Live) -> None:
+    def _take(self, live: L) -> None:
         """Take a job if nobody has it, and watch it where somebody has."""
         lock = self._world.try_lock(live)
         try:
@@ -262,7 +264,7 @@ class Engine:
                 live.disk_due = self._world.now().ticks + A_LOOK_AROUND
                 self._tell(live)
 
-    def _heed(self, live: Live) -> None:
+    def _heed(self, live: L) -> None:
         """Take in what other processes ask of a job that moves here."""
         if live.state.ended is None and not live.state.cancelled and self._world.cancel_asked(live):
             self.post(live, Cancel())
@@ -277,7 +279,7 @@ class Engine:
             self._world.limit_heeded(live)
 
     @staticmethod
-    def _hurry(live: Live) -> None:
+    def _hurry(live: L) -> None:
         """Have a cancel come before whatever waits for the disk, so that nothing new begins meanwhile."""
         waiting = live.backlog
         if any(isinstance(event, Cancel) for event in waiting):
@@ -287,7 +289,7 @@ class Engine:
         else:
             waiting.appendleft(Cancel())
 
-    def _work_off(self, live: Live) -> None:
+    def _work_off(self, live: L) -> None:
         """Let a job's events happen, one after the other, each written down before it has consequences."""
         now = self._world.now()
         if live.lock is None or (live.disk is not None and now.ticks < live.disk_due):
@@ -319,7 +321,7 @@ class Engine:
         if looks:
             self._look_along(live)
 
-    def _begin(self, live: Live, action: Action) -> None:
+    def _begin(self, live: L, action: Action) -> None:
         try:
             self._world.start(live, action)
         except Exception as error:  # else nobody would ever hear of it, and the part stand still
@@ -327,13 +329,13 @@ class Engine:
             fault = Fault("bug", f"A fault of dobatch_pandas itself, please report it: {error}.")
             live.backlog.append(Failed(getattr(action, "number", None), OPERATION_OF[type(action)], fault))
 
-    def _tell(self, live: Live) -> None:
+    def _tell(self, live: L) -> None:
         try:
             self._world.told(live)
         except Exception:  # whoever listens must not stop what goes on
             log.exception("nobody could be told of job %s", live.id)
 
-    def _look_along(self, first: Live) -> None:
+    def _look_along(self, first: L) -> None:
         """Have batches of other jobs that are due soon looked at by the same call."""
         if self._along:
             return
@@ -343,7 +345,7 @@ class Engine:
                 self.post(live, LookAlong())
         self._along = False
 
-    def _disk_trouble(self, live: Live, error: OSError, now: Now) -> None:
+    def _disk_trouble(self, live: L, error: OSError, now: Now) -> None:
         pause = min(0.5 * 2.0**live.disk_failures, LONGEST_DISK_PAUSE)
         live.disk = f"Cannot write to the job's folder: {error}. Trying again in {pause:.0f} s."
         live.disk_due = now.ticks + pause
@@ -378,7 +380,7 @@ class Loop:
         Returns this moment.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], Now]) -> None:
+    def __init__(self, engine: Engine[Any], clock: Callable[[], Now]) -> None:
         self.engine, self._clock = engine, clock
         self._calls: deque[Callable[[], None]] = deque()
         self._news = threading.Condition()

@@ -44,7 +44,6 @@ from .budget import bounds_of
 from .claim import give_up
 from .deadline import margin_until, moment_of
 from .ending import tell_at_the_end
-from .engine import Live
 from .folder import disk_in_words
 from .home import Home
 from .journal import Journal
@@ -118,7 +117,7 @@ class Job:
     # -- looking
 
     @property
-    def _live(self) -> Live | None:
+    def _live(self) -> OpenJob | None:
         return live_of(self._home, self.id)
 
     @property
@@ -196,15 +195,14 @@ class Job:
         live = self._live
         if live is None:
             return lambda: None
-        job: OpenJob = live.job
         listener = _Listener(callback)
-        with job.changed:
-            job.listeners.append(listener)
+        with live.changed:
+            live.listeners.append(listener)
 
         def unsubscribe() -> None:
-            with job.changed:
-                if listener in job.listeners:
-                    job.listeners.remove(listener)
+            with live.changed:
+                if listener in live.listeners:
+                    live.listeners.remove(listener)
 
         return unsubscribe
 
@@ -307,7 +305,7 @@ class Job:
 
     def _waited(
         self,
-        enough: Callable[[Live], bool],
+        enough: Callable[[OpenJob], bool],
         timeout: float | None = None,
         display: Any = None,
         early: Early | None = None,
@@ -330,7 +328,7 @@ class Job:
             early.look(self._answers())
             self._wait_until(lambda live, read=read: _read_so_far(live) > read or _is_still(live), None)  # type: ignore[misc]
 
-    def _wait_until(self, enough: Callable[[Live], bool], timeout: float | None) -> None:
+    def _wait_until(self, enough: Callable[[OpenJob], bool], timeout: float | None) -> None:
         if timeout is not None and (
             isinstance(timeout, bool)
             or not isinstance(timeout, (int, float, np.integer, np.floating))
@@ -343,8 +341,7 @@ class Job:
         if live is None:
             return
         deadline = None if timeout is None else time.monotonic() + float(timeout)
-        job: OpenJob = live.job
-        with job.changed:
+        with live.changed:
             while not enough(live):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -355,7 +352,7 @@ class Job:
                         "Wait again with job.wait().",
                         self.id,
                     )
-                job.changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
+                live.changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
     @_in_words
     def sent(self) -> Job:
@@ -363,9 +360,8 @@ class Job:
         self.resume(send_only=True)
         live = self._live
         if live is not None:
-            job: OpenJob = live.job
-            with job.changed:
-                job.changed.wait_for(lambda: _is_sent(live) or _is_still(live))
+            with live.changed:
+                live.changed.wait_for(lambda: _is_sent(live) or _is_still(live))
         return self._checked()
 
     def _stopped_waiting(self) -> str:
@@ -412,7 +408,7 @@ class Job:
                 unsubscribe()
         return self._checked()
 
-    def resume(self, *, send_only: bool = False) -> Live | None:
+    def resume(self, *, send_only: bool = False) -> OpenJob | None:
         """Have the job moved on in this process; None where there is nothing to do."""
         return take_up(self._home, self.id, send_only=send_only)
 
@@ -425,9 +421,8 @@ class Job:
             return
         if live.state.ended is not None:
             post(live, AskAgain())
-        job: OpenJob = live.job
-        with job.changed:
-            job.changed.wait_for(lambda: _is_still(live), ASKED_AGAIN)
+        with live.changed:
+            live.changed.wait_for(lambda: _is_still(live), ASKED_AGAIN)
 
     # -- acting
 
@@ -920,7 +915,7 @@ def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
         loop.call_soon_threadsafe(news.set)
 
 
-def _is_still(live: Live) -> bool:
+def _is_still(live: OpenJob) -> bool:
     """Whether waiting longer is of no use: over, left, or stuck for good."""
     return (
         live.gone or live.broken is not None or live.state.ended is not None or _is_still_for_good(live.state)
@@ -936,7 +931,7 @@ def _is_still_for_good(state: State) -> bool:
     return state.rendered and bool(held) and len(held) == len(left)
 
 
-def _is_up_to_date(live: Live, asked: float) -> bool:
+def _is_up_to_date(live: OpenJob, asked: float) -> bool:
     """Whether all that was due at some moment, in ticks, is done or has failed for now."""
     if live.elsewhere or live.disk is not None:
         return True
@@ -948,12 +943,12 @@ def _is_up_to_date(live: Live, asked: float) -> bool:
     return all(due > asked for due in waits)
 
 
-def _is_sent(live: Live) -> bool:
+def _is_sent(live: OpenJob) -> bool:
     state = live.state
     return state.rendered and not any(part.unsent for part in state.parts.values())
 
 
-def _read_so_far(live: Live) -> int:
+def _read_so_far(live: OpenJob) -> int:
     return sum(part.final for part in live.state.parts.values())
 
 

@@ -15,7 +15,7 @@ from dobatch_pandas.errors import ConfigurationError
 from dobatch_pandas.service.client import Client
 
 from .account import is_ours
-from .engine import Engine, Live, Loop
+from .engine import Engine, Loop
 from .folder import JobRecord, release_in_child
 from .home import Home
 from .machine import Event, Now, Woken, problem_of
@@ -33,7 +33,7 @@ class _Process:
         self.lock = threading.RLock()
         self.homes: dict[Path, Home] = {}
         self.clients: dict[str, Client] = {}
-        self.lives: dict[tuple[Path, str], Live] = {}
+        self.lives: dict[tuple[Path, str], OpenJob] = {}
         self.workers = Workers(post)
         self.engine = Engine(self.workers)
         self.loop = Loop(self.engine, lambda: Now(time.monotonic(), time.time()))
@@ -50,13 +50,13 @@ def home_here() -> Home:
         return home
 
 
-def live_of(home: Home, job_id: str) -> Live | None:
+def live_of(home: Home, job_id: str) -> OpenJob | None:
     """Return a job that this process moves on or watches; None where it does not."""
     live = _here.lives.get((home.path, job_id))
     return None if live is None or live.gone else live
 
 
-def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = False) -> Live | None:
+def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = False) -> OpenJob | None:
     """
     Have a job moved on by this process, as soon as no other one does.
 
@@ -71,7 +71,7 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
 
     Returns
     -------
-    Live or None
+    OpenJob or None
         None where there is nothing to do.
 
     Raises
@@ -83,9 +83,8 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
         live = live_of(home, job_id)
         if live is not None and live.broken is None and (send_only or not live.send_only):
             return live
-        folder = home.folder(job_id)
         record = home.record(job_id)
-        if live is None and not over and folder.state().ended is not None:
+        if live is None and not over and home.folder(job_id).state().ended is not None:
             return None
         _check_whose(home, record)
         if live is not None:
@@ -96,28 +95,28 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
             token = _TokenFor(record.base_url)
             client = Client(token=token, base_url=record.base_url, retries=0, budget=BUDGET)
             _here.clients[record.base_url] = client
-        job = OpenJob(home, record, folder, client)
+        new = OpenJob(home, record, client)
         if live is not None:
-            job.listeners = live.job.listeners
+            new.listeners = live.listeners
         # What is over and done with takes no memory.
         _here.lives = {key: other for key, other in _here.lives.items() if not other.gone}
-        new = _here.lives[home.path, job_id] = Live(job_id, folder.journal(), job)
+        _here.lives[home.path, job_id] = new
         _here.loop.ask(lambda: _here.engine.take_up(new, send_only=send_only))
         keep_alive()
         return None if new.gone else new
 
 
-def post(live: Live, event: Event) -> None:
+def post(live: OpenJob, event: Event) -> None:
     """Hand an event to the loop; returns at once."""
     _here.loop.call(lambda: _here.engine.post(live, event))
 
 
-def tell(live: Live, event: Event) -> None:
+def tell(live: OpenJob, event: Event) -> None:
     """Hand an event to the loop; returns when the job knows, so that whoever looks next sees what follows from it."""
     _here.loop.ask(lambda: _here.engine.post(live, event))
 
 
-def wake(live: Live) -> None:
+def wake(live: OpenJob) -> None:
     """Have whatever waits tried at once, also what waits for a person; returns when the job knows."""
     tell(live, Woken())
 
@@ -128,9 +127,8 @@ def drop(home: Home, job_id: str) -> None:
     if live is None:
         return
     _here.loop.ask(lambda: _here.engine.drop(live))
-    job: OpenJob = live.job
-    with job.changed:
-        job.changed.wait_for(lambda: job.at_work == 0, timeout=30)
+    with live.changed:
+        live.changed.wait_for(lambda: live.at_work == 0, timeout=30)
     with _here.lock:
         _here.lives.pop((home.path, job_id), None)
 
@@ -211,11 +209,11 @@ def _keep() -> None:
             _tell([live.id for live in waited_for])
             for live in list(_here.lives.values()):
                 _here.loop.call(partial(_here.engine.send_only, live))
-        job: OpenJob = waited_for[0].job
-        with job.changed:
-            if _to_send(waited_for[0], ends):
+        first = waited_for[0]
+        with first.changed:
+            if _to_send(first, ends):
                 # The main thread's end makes no noise: so look up now and then.
-                job.changed.wait(0.5)
+                first.changed.wait(0.5)
 
 
 def _tell(ids: list[str]) -> None:
@@ -225,7 +223,7 @@ def _tell(ids: list[str]) -> None:
             print(words, file=sys.stderr, flush=True)
 
 
-def _to_send(live: Live, ends: bool) -> bool:
+def _to_send(live: OpenJob, ends: bool) -> bool:
     """Whether requests of a job, or its end, are still to be handed to the service, and no person is needed for that."""
     if live.gone or live.elsewhere or live.broken is not None:
         return False

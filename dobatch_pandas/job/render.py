@@ -18,7 +18,6 @@ from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .budget import bounds_of
-from .engine import Live
 from .folder import JobFolder, written_whole
 from .home import Home, scope_of
 from .input import read_input
@@ -38,7 +37,7 @@ class Stopped(Exception):
     """This process is to leave the job alone; the job itself goes on."""
 
 
-def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None]) -> Rendered:
+def render(job: OpenJob, report: Callable[[Event], None], told: Callable[[], None]) -> Rendered:
     """
     Turn the input into parts, and report each one as soon as it is on disk.
 
@@ -46,7 +45,6 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
 
     Parameters
     ----------
-    live : Live
     job : OpenJob
     report : callable
         Takes each `PartRendered`.
@@ -59,12 +57,12 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
         The job is to be left alone.
     """
     if job.cluster is not None:
-        return _rendered_by_workers(live, job, report, told)
+        return _rendered_by_workers(job, report, told)
     if job.record.source is None and not job.folder.input.exists():
-        return _rendered_before(live, job)
+        return _rendered_before(job)
     lost = KeySet()
     while True:
-        rendered, missing = _rendered_once(live, job, report, told, lost)
+        rendered, missing = _rendered_once(job, report, told, lost)
         if not len(missing):
             job.folder.input.unlink(missing_ok=True)
             return rendered
@@ -72,14 +70,12 @@ def render(live: Live, job: OpenJob, report: Callable[[Event], None], told: Call
         lost.add_new(missing)
 
 
-def _rendered_by_workers(
-    live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None]
-) -> Rendered:
+def _rendered_by_workers(job: OpenJob, report: Callable[[Event], None], told: Callable[[], None]) -> Rendered:
     """The same, where the rows lie in a Dask frame."""
 
     def accept(part: Part) -> None:
         report(PartRendered(part))
-        _wait_for_room(live, job, part.number)
+        _wait_for_room(job, part.number)
 
     def rows(count: int) -> None:
         job.rows_rendered = count
@@ -87,32 +83,32 @@ def _rendered_by_workers(
 
     assert job.cluster is not None
     bounded = job.record.max_cost is not None
-    requests, skipped = job.cluster.render(dict(live.state.parts), accept, bounded=bounded, rows=rows)
+    requests, skipped = job.cluster.render(dict(job.state.parts), accept, bounded=bounded, rows=rows)
     return Rendered(requests, 0, skipped)
 
 
-def _wait_for_room(live: Live, job: OpenJob, number: int) -> None:
+def _wait_for_room(job: OpenJob, number: int) -> None:
     with job.changed:
-        job.changed.wait_for(lambda: live.gone or _room(live, number))
-    if live.gone:
+        job.changed.wait_for(lambda: job.gone or _room(job, number))
+    if job.gone:
         raise Stopped
 
 
-def _rendered_before(live: Live, job: OpenJob) -> Rendered:
+def _rendered_before(job: OpenJob) -> Rendered:
     """Tell from the manifest what a process had rendered that died before it could say so."""
     manifest = pq.read_table(job.folder.manifest, columns=["custom_id", "fate"])
     reused = pc.count_distinct(manifest["custom_id"].filter(pc.equal(manifest["fate"], Fate.REUSED))).as_py()
-    sent = sum(part.requests for part in live.state.parts.values())
+    sent = sum(part.requests for part in job.state.parts.values())
     return Rendered(sent + reused, reused, _count(pc.greater(manifest["fate"], Fate.REUSED)))
 
 
 def _rendered_once(
-    live: Live, job: OpenJob, report: Callable[[Event], None], told: Callable[[], None], lost: KeySet
+    job: OpenJob, report: Callable[[Event], None], told: Callable[[], None], lost: KeySet
 ) -> tuple[Rendered, Keys]:
     folder, recipe, record = job.folder, job.recipe, job.record
     sent = KeySet(folder.root)
     requests = skipped = 0
-    parts = dict(live.state.parts)
+    parts = dict(job.state.parts)
     for number in parts:
         ids = folder.part_ids(number)
         sent.add_new(keys_of(ids))
@@ -120,9 +116,9 @@ def _rendered_once(
 
     def accept(part: part_files.Part) -> None:
         write_part_manifest(folder, part)
-        batch, now = _bounds(job, live, part)
+        batch, now = _bounds(job, part)
         report(PartRendered(Part(part.number, part.requests, part.bytes, bound=batch, bound_now=now)))
-        _wait_for_room(live, job, part.number)
+        _wait_for_room(job, part.number)
 
     known = None
     if record.reuse:
@@ -152,7 +148,7 @@ def _rendered_once(
             position += frozen.num_rows
             job.rows_rendered = position
             told()
-            if live.gone:
+            if job.gone:
                 raise Stopped
         writer.close()
         if manifest is None:  # an output has all rows already
@@ -162,16 +158,16 @@ def _rendered_once(
     return Rendered(requests + len(reused), len(reused), skipped), missing
 
 
-def _bounds(job: OpenJob, live: Live, part: part_files.Part) -> tuple[float | None, float | None]:
-    state = live.state
+def _bounds(job: OpenJob, part: part_files.Part) -> tuple[float | None, float | None]:
+    state = job.state
     if job.record.max_cost is None and state.deadline is None and not state.asks_now:
         return None, None
     return bounds_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 
 
-def _room(live: Live, number: int) -> bool:
+def _room(job: OpenJob, number: int) -> bool:
     """Whether few enough parts lie on disk unsent, this one among them."""
-    state = live.state
+    state = job.state
     if number not in state.parts:
         return False
     return state.cancelled or sum(part.state == "rendered" for part in state.parts.values()) < PARTS_AHEAD

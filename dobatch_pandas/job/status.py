@@ -16,7 +16,6 @@ from dobatch_pandas.questions.part_files import lines_of_part
 
 from .deadline import plan_in_words
 from .ending import notes_of
-from .engine import Live
 from .folder import JobFolder, JobRecord
 from .home import status_of
 from .machine import Part, State, problem_of, problem_of_part
@@ -30,7 +29,7 @@ _NEVER_RUN = {"cancelling": "cancelled", "cancelled": "cancelled", "expired": "e
 
 
 def snapshot_of(
-    record: JobRecord, state: State, live: Live | None, folder: JobFolder, *, priced: bool = True
+    record: JobRecord, state: State, live: OpenJob | None, folder: JobFolder, *, priced: bool = True
 ) -> Snapshot:
     """
     Gather what is known of a job at this moment; the network is not asked.
@@ -38,16 +37,15 @@ def snapshot_of(
     Without `priced` it has no cost: to load the price list takes a second, which nobody needs to learn whether a job is over.
     """
     parts = list(state.parts.values())
-    open_job: OpenJob | None = live.job if live is not None else None
     again = sum(p.requests for p in parts if p.round)
     completed = sum(p.completed for p in parts)
-    if open_job is not None:
+    if live is not None:
         # What is asked in real time has no counters of the service's.
-        completed += sum(open_job.asked.get(p.number, 0) for p in parts if p.live and not p.final)
+        completed += sum(live.asked.get(p.number, 0) for p in parts if p.live and not p.final)
     failed = max(0, sum(p.failed for p in parts) - again)
     requests = state.requests if state.rendered else sum(p.requests for p in parts)
     started = min((p.created_at for p in parts if p.created_at), default=None)
-    shares = list(open_job.shares.values()) if open_job is not None else []
+    shares = list(live.shares.values()) if live is not None else []
     errors = errors_of(state)
     never_run = {"cancelled": 0, "expired": 0}
     for group in errors:
@@ -73,7 +71,7 @@ def snapshot_of(
         requests=requests,
         reused=state.reused,
         skipped=state.skipped,
-        rendered=record.rows if state.rendered else open_job.rows_rendered if open_job else 0,
+        rendered=record.rows if state.rendered else live.rows_rendered if live else 0,
         completed=completed,
         failed=failed,
         cancelled=min(failed, never_run["cancelled"]),
@@ -133,7 +131,7 @@ def _row(part: Part) -> BatchRow:
     )
 
 
-def word_of(state: State, live: Live | None) -> Word:
+def word_of(state: State, live: OpenJob | None) -> Word:
     """Return the one word for how a job stands."""
     if live is not None and live.broken is not None:
         return "paused"

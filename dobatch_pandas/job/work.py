@@ -13,7 +13,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ from .deadline import remember_pace
 from .ending import heard
 from .engine import Live, Lock
 from .faults import fault_of
-from .folder import JobFolder, JobRecord
+from .folder import JobRecord
 from .home import Home
 from .machine import (
     CARRIED,
@@ -89,26 +88,39 @@ LIST_FROM = 2  # so many batches are looked up by listing rather than one by one
 IDLE = 5.0  # seconds after which a thread without work ends
 
 
-@dataclass
-class OpenJob:
+class OpenJob(Live):
     """
-    What the work on one job needs, and what only a display wants to know of it.
+    A job in a real process: what the work on it needs, and what only a display wants to know.
 
-    ``rows_rendered``, ``shares`` (of each upload, 0 to 1) and ``asked`` (answers of each part that is asked in real time)
-    are of this moment.
+    Parameters
+    ----------
+    home : Home
+    record : JobRecord
+    client : Client
+
+    Attributes
+    ----------
+    rows_rendered : int
+    shares : dict of int to float
+        Of each upload that is under way, 0 to 1.
+    asked : dict of int to int
+        Answers of each part that is asked in real time.
+    changed : threading.Condition
+        Told whenever something of the job has changed.
+    at_work : int
+        Threads of ours that are at its files.
     """
 
-    home: Home
-    record: JobRecord
-    folder: JobFolder
-    client: Client
-    rows_rendered: int = 0
-    shares: dict[int, float] = field(default_factory=dict)
-    at_work: int = 0
-    changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
-    listeners: list[Any] = field(default_factory=list)
-    entered: float = 0.0
-    asked: dict[int, int] = field(default_factory=dict)
+    def __init__(self, home: Home, record: JobRecord, client: Client) -> None:
+        self.home, self.record, self.client = home, record, client
+        self.folder = home.folder(record.id)
+        super().__init__(record.id, self.folder.journal())
+        self.rows_rendered = self.at_work = 0
+        self.shares: dict[int, float] = {}
+        self.asked: dict[int, int] = {}
+        self.changed = threading.Condition(threading.RLock())
+        self.listeners: list[Any] = []
+        self.entered = 0.0
 
     @cached_property
     def asker(self) -> Client:
@@ -136,13 +148,13 @@ class Workers:
     Parameters
     ----------
     report : callable
-        ``report(live, event)`` hands an event to the loop; may be called in any thread.
+        ``report(job, event)`` hands an event to the loop; may be called in any thread.
     """
 
-    def __init__(self, report: Callable[[Live, Event], None]) -> None:
+    def __init__(self, report: Callable[[OpenJob, Event], None]) -> None:
         self._report = report
         self._pools = {kind: _Pool(f"dobatch-{kind}", size) for kind, size in AT_ONCE.items()}
-        self._looks: list[tuple[Live, Look]] = []
+        self._looks: list[tuple[OpenJob, Look]] = []
         self._looks_lock = threading.Lock()
 
     # -- what an engine asks
@@ -150,32 +162,27 @@ class Workers:
     def now(self) -> Now:
         return Now(time.monotonic(), time.time())
 
-    def try_lock(self, live: Live) -> Lock | None:
-        job: OpenJob = live.job
+    def try_lock(self, job: OpenJob) -> Lock | None:
         held = job.folder.try_lock()
         return None if held is None else LockOfJob(held, job)
 
-    def cancel_asked(self, live: Live) -> bool:
-        job: OpenJob = live.job
+    def cancel_asked(self, job: OpenJob) -> bool:
         return job.folder.cancel_asked
 
-    def limit_asked(self, live: Live) -> Allow | None:
-        job: OpenJob = live.job
+    def limit_asked(self, job: OpenJob) -> Allow | None:
         return job.folder.limit_asked()
 
-    def limit_heeded(self, live: Live) -> None:
-        job: OpenJob = live.job
+    def limit_heeded(self, job: OpenJob) -> None:
         job.folder.limit_heeded()
 
-    def told(self, live: Live) -> None:
-        job: OpenJob = live.job
+    def told(self, job: OpenJob) -> None:
         now = time.monotonic()
         # The index serves lists; every change of a counter need not be in it at once.
-        if live.gone or now - job.entered > 1.0:
+        if job.gone or now - job.entered > 1.0:
             job.entered = now
-            self._pools["index"].put(partial(_enter, live))
+            self._pools["index"].put(partial(_enter, job))
         try:
-            heard(live)  # first: whoever waits for the end may be a script that is over then
+            heard(job.home, job)  # first: whoever waits for the end may be a script that is over then
         finally:
             with job.changed:
                 job.changed.notify_all()
@@ -183,50 +190,47 @@ class Workers:
         for listener in listeners:
             listener.notify()
 
-    def start(self, live: Live, action: Action) -> None:
-        job: OpenJob = live.job
+    def start(self, job: OpenJob, action: Action) -> None:
         with job.changed:
             job.at_work += 1
         if isinstance(action, Look):
             with self._looks_lock:
-                self._looks.append((live, action))
+                self._looks.append((job, action))
             self._pools["look"].put(self._look)
         elif isinstance(action, (Render, Ask, WriteOutput)):
             # These may take as long as there are rows, or wait for room: each job has a thread of its own for it.
-            name = f"dobatch-{OPERATION_OF[type(action)]}-{live.id}"
-            threading.Thread(target=self._do, args=(live, action), name=name, daemon=True).start()
+            name = f"dobatch-{OPERATION_OF[type(action)]}-{job.id}"
+            threading.Thread(target=self._do, args=(job, action), name=name, daemon=True).start()
         else:
             pool = _POOL_OF[type(action)]
             if pool in ("upload", "fetch") and job.record.cluster is not None:
                 pool = "far"
-            self._pools[pool].put(partial(self._do, live, action))
+            self._pools[pool].put(partial(self._do, job, action))
 
     # -- doing it
 
-    def _do(self, live: Live, action: Action) -> None:
+    def _do(self, job: OpenJob, action: Action) -> None:
         try:
-            event = self._carried_out(live, action)
+            event = self._carried_out(job, action)
         except Stopped:
             event = None
         except BaseException as error:  # noqa: BLE001  told to the machine, which knows what follows
             event = _failed(action, error)
-        self._finished(live, event)
+        self._finished(job, event)
 
-    def _finished(self, live: Live, event: Event | None) -> None:
+    def _finished(self, job: OpenJob, event: Event | None) -> None:
         if event is not None:
-            self._report(live, event)
-        job: OpenJob = live.job
+            self._report(job, event)
         with job.changed:
             job.at_work -= 1
             job.changed.notify_all()
 
-    def _carried_out(self, live: Live, action: Action) -> Event | None:
-        job: OpenJob = live.job
+    def _carried_out(self, job: OpenJob, action: Action) -> Event | None:
         match action:
             case Render():
-                return render(live, job, lambda event: self._report(live, event), partial(self.told, live))
+                return render(job, partial(self._report, job), partial(self.told, job))
             case Upload(number):
-                return Uploaded(number, self._upload(live, job, number))
+                return Uploaded(number, self._upload(job, number))
             case Create(number, file_id, request_id):
                 batch = job.client.create_batch(
                     file_id,
@@ -235,7 +239,7 @@ class Workers:
                     request_id=request_id,
                     metadata=job.recipe.metadata,
                 )
-                self._report(live, Seen(number, _seen(batch), "create"))
+                self._report(job, Seen(number, _seen(batch), "create"))
                 _pack(job, number)
                 return None
             case Find(number, request_id):
@@ -245,44 +249,44 @@ class Workers:
                 return Seen(number, _seen(job.client.cancel_batch(batch_id)), "cancel")
             case Fetch(number, batch_id, again):
                 if job.cluster is not None:
-                    job.cluster.fetch(job.client, live.state.parts[number])
+                    job.cluster.fetch(job.client, job.state.parts[number])
                 else:
                     _fetch(job, number, batch_id, again)
                 return Fetched(number)
             case Read():
-                return _read(live, job, action)
+                return _read(job, action)
             case Ask(number):
-                return self._ask(live, job, number)
+                return self._ask(job, number)
             case WriteOutput():
                 write_output(job.record, job.recipe, job.folder)
                 return OutputWritten()
         raise AssertionError(f"nobody does {action!r}")
 
-    def _upload(self, live: Live, job: OpenJob, number: int) -> str:
+    def _upload(self, job: OpenJob, number: int) -> str:
         if job.cluster is not None:
-            return job.cluster.upload(job.client, number, live.state.parts)
+            return job.cluster.upload(job.client, number, job.state.parts)
 
         def moved(done: int, total: int) -> None:
             job.shares[number] = done / total if total else 1.0
-            self.told(live)
-            if live.gone or live.state.cancelled:
+            self.told(job)
+            if job.gone or job.state.cancelled:
                 raise Stopped
 
         try:
             return job.client.send_file(
-                job.folder.part(number), file_name=f"{live.id}-{number:05}.jsonl", on_progress=moved
+                job.folder.part(number), file_name=f"{job.id}-{number:05}.jsonl", on_progress=moved
             )
         except Stopped:
-            if live.gone:
+            if job.gone:
                 raise
             raise DobatchError("The upload was stopped, since the job is cancelled.") from None
         finally:
             job.shares.pop(number, None)
 
-    def _ask(self, live: Live, job: OpenJob, number: int) -> Event:
+    def _ask(self, job: OpenJob, number: int) -> Event:
         def told(count: int) -> None:
             job.asked[number] = count
-            self.told(live)
+            self.told(job)
 
         folder, record = job.folder, job.record
         asking = Asking(
@@ -293,11 +297,11 @@ class Workers:
             provider=record.provider,
             endpoint=record.endpoint,
             pool=self._pools["now"],
-            stop=lambda: live.gone or live.state.cancelled,
+            stop=lambda: job.gone or job.state.cancelled,
             told=told,
         )
         pace = asking.run()
-        if live.gone:
+        if job.gone:
             raise Stopped
         if pace:
             remember_pace(job.home.path, record, pace)
@@ -308,27 +312,27 @@ class Workers:
     def _look(self) -> None:
         with self._looks_lock:
             asked, self._looks = self._looks, []
-        by_client: dict[int, list[tuple[Live, Look]]] = {}
-        for live, look in asked:
-            by_client.setdefault(id(live.job.client), []).append((live, look))
+        by_client: dict[int, list[tuple[OpenJob, Look]]] = {}
+        for job, look in asked:
+            by_client.setdefault(id(job.client), []).append((job, look))
         for group in by_client.values():
             self._look_at(group)
 
-    def _look_at(self, group: list[tuple[Live, Look]]) -> None:
-        client: Client = group[0][0].job.client
-        left = {look.batch_id: (live, look) for live, look in group}
+    def _look_at(self, group: list[tuple[OpenJob, Look]]) -> None:
+        client: Client = group[0][0].client
+        left = {look.batch_id: (job, look) for job, look in group}
 
         def deliver(batch: Batch) -> bool:
             asked = left.pop(batch.batch_id, None)
             if asked is not None:
-                live, look = asked
-                self._finished(live, Seen(look.number, _seen(batch), "look"))
+                job, look = asked
+                self._finished(job, Seen(look.number, _seen(batch), "look"))
             return asked is not None
 
         def fail(error: BaseException) -> None:
             while left:
-                _, (live, look) = left.popitem()
-                self._finished(live, _failed(look, error))
+                _, (job, look) = left.popitem()
+                self._finished(job, _failed(look, error))
 
         try:
             cursor = None
@@ -345,12 +349,12 @@ class Workers:
                 return fail(error)
         except BaseException as error:  # noqa: BLE001  told to the machine
             return fail(error)
-        for live, look in list(left.values()):
+        for job, look in list(left.values()):
             try:
                 batch = client.get_batch(look.batch_id)
             except BaseException as error:  # noqa: BLE001  told to the machine
                 left.pop(look.batch_id)
-                self._finished(live, _failed(look, error))
+                self._finished(job, _failed(look, error))
             else:
                 left.setdefault(batch.batch_id, left.pop(look.batch_id))
                 deliver(batch)
@@ -427,18 +431,17 @@ class _Pool:
             work()
 
 
-def _enter(live: Live) -> None:
-    job: OpenJob = live.job
+def _enter(job: OpenJob) -> None:
     try:
-        job.home.update(job.record, live.state)
+        job.home.update(job.record, job.state)
     except DobatchError as error:
         # The index is only for finding things; it is brought up to the folders when it can be written again.
-        log.warning("job %s is not up to date in the list of jobs: %s", live.id, error)
+        log.warning("job %s is not up to date in the list of jobs: %s", job.id, error)
     if job.cluster is not None:
         try:
             job.cluster.mirror()
         except Exception as error:  # noqa: BLE001  whatever a store raises: it is copied again with the next change
-            log.warning("job %s is not up to date in the store: %s", live.id, error)
+            log.warning("job %s is not up to date in the store: %s", job.id, error)
 
 
 # -- what an answer of the service means here
@@ -521,10 +524,10 @@ def _link(client: Client, batch_id: str, which: str) -> str:
     return link
 
 
-def _read(live: Live, job: OpenJob, action: Read) -> ReadDone:
+def _read(job: OpenJob, action: Read) -> ReadDone:
     """Write a result for each request of a part, from whatever files are there."""
     number = action.number
-    part = live.state.parts[number]
+    part = job.state.parts[number]
     _pack(job, number)
     tally: Tally
     if job.cluster is not None:
