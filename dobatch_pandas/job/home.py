@@ -53,35 +53,37 @@ _JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
 @dataclass(frozen=True)
 class JobRow:
     """
-    One job as a list of jobs shows it. Counts are of requests, and of tokens paid for; ``now_`` are those among them that
-    were paid at the real-time price.
+    One job as a list of jobs shows it, and as the index has it. Counts are of requests, and of tokens paid for; ``now_`` are
+    those among them that were paid at the real-time price.
 
-    ``output`` is where a dataset's answers go.
+    ``output`` is where a dataset's answers go. A job that cannot be read has no ``fingerprint``.
     """
 
     id: str
-    created: float
     status: Status
-    rows: int
-    requests: int
-    reused: int
-    completed: int
-    failed: int
-    batches: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    now_prompt_tokens: int
-    now_completion_tokens: int
-    now_cached_tokens: int
-    provider: str
-    model: str
-    into: str
-    base_url: str
-    account: str
-    output: str | None
-    problem: str | None
-    ended: float | None
+    created: float = 0.0
+    rows: int = 0
+    requests: int = 0
+    reused: int = 0
+    completed: int = 0
+    failed: int = 0
+    batches: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    now_prompt_tokens: int = 0
+    now_completion_tokens: int = 0
+    now_cached_tokens: int = 0
+    provider: str = ""
+    model: str = ""
+    into: str = ""
+    base_url: str = ""
+    account: str = ""
+    fingerprint: str = ""
+    scope: str = ""
+    output: str | None = None
+    problem: str | None = None
+    ended: float | None = None
 
     @property
     def over(self) -> bool:
@@ -89,7 +91,8 @@ class JobRow:
         return self.ended is not None
 
 
-_ROW = ", ".join(f'"{f.name}"' for f in fields(JobRow))
+_NAMES = [f.name for f in fields(JobRow)]
+_ROW = ", ".join(f'"{name}"' for name in _NAMES)
 _SPENT = [
     "completed",
     "failed",
@@ -100,12 +103,6 @@ _SPENT = [
     "now_completion_tokens",
     "now_cached_tokens",
 ]
-_NOTHING: dict[str, Any] = {
-    "created": 0.0,
-    **dict.fromkeys(["rows", "requests", "reused", "batches", *_SPENT], 0),
-    **dict.fromkeys(["provider", "model", "into", "base_url", "account", "fingerprint", "scope"], ""),
-    **dict.fromkeys(["output", "problem", "ended"]),
-}
 
 
 class Home:
@@ -177,7 +174,7 @@ class Home:
                     return known
             folder = self.folder(record.id)
             folder.journal().record(None, state)
-            _insert(db, _columns(record, state))
+            _insert(db, _row(record, state))
             written = True
             folder.write_record(record)
             return record
@@ -233,19 +230,19 @@ class Home:
 
     def update(self, record: JobRecord, state: State) -> None:
         """Show in the list of jobs how far one has come."""
-        self._put(_columns(record, state))
+        self._put(_row(record, state))
 
-    def _put(self, columns: dict[str, Any]) -> None:
-        names = ", ".join(f'"{name}" = :{name}' for name in columns)
-        self._index.write(lambda db: db.execute(f"UPDATE jobs SET {names} WHERE id = :id", columns))
+    def _put(self, row: JobRow) -> None:
+        names = ", ".join(f'"{name}" = :{name}' for name in _NAMES)
+        self._index.write(lambda db: db.execute(f"UPDATE jobs SET {names} WHERE id = :id", vars(row)))
 
     def forget(self, job_id: str) -> None:
         """Delete everything of a job but what it has cost."""
 
         def forget(db: sqlite3.Connection) -> None:
-            columns = self._seen(job_id)
-            if columns is not None and any(columns[name] for name in _SPENT):
-                kept = {name: columns[name] for name in ("id", "created", "provider", "model", *_SPENT)}
+            row = self._seen(job_id)
+            if row is not None and any(getattr(row, name) for name in _SPENT):
+                kept = {name: getattr(row, name) for name in ("id", "created", "provider", "model", *_SPENT)}
                 # On a line of its own, whatever a power cut has left of the one before.
                 self._forgotten.append(b"\n" + orjson.dumps(kept), sync=True)
             _drop(db, [job_id])
@@ -268,7 +265,7 @@ class Home:
         rows = [self._fresh(JobRow(*values)) for values in found]
         # What is there and not in the index cannot be read: it is looked at again each time.
         unread = [self._seen(job_id) for job_id in self._index.read(self._differences)[0]]
-        rows += [_row(columns) for columns in unread if columns is not None]
+        rows += [row for row in unread if row is not None]
         return sorted(rows, key=lambda row: (-row.created, row.id))
 
     def forgotten(self) -> list[JobRow]:
@@ -278,34 +275,37 @@ class Home:
             lines = self._forgotten.read().split(b"\n")
         for kept in filter(None, map(entry_of, lines)):
             if "id" in kept:
-                known = {name: kept[name] for name in ("id", *_NOTHING) if name in kept}
-                found[known["id"]] = _row({**_NOTHING, "status": "completed", **known})
+                known = {name: kept[name] for name in _NAMES if name in kept}
+                found[kept["id"]] = JobRow(**{"status": "completed", **known})
         return [row for row in found.values() if not self.folder(row.id).exists]
 
     def _fresh(self, row: JobRow) -> JobRow:
         """Return the row of a job as its folder has it, unless it is over."""
-        columns = None if row.over else self._seen(row.id)
-        if columns is None:
+        seen = None if row.over else self._seen(row.id)
+        if seen is None:
             return row
-        if not columns["fingerprint"]:
-            return replace(row, status="paused", problem=columns["problem"])
-        if columns["ended"] is not None:
-            self._put(columns)
-        elif columns["problem"] is None and row.problem:
+        if not seen.fingerprint:
+            return replace(row, status="paused", problem=seen.problem)
+        if seen.ended is not None:
+            self._put(seen)
+        elif seen.problem is None and row.problem:
             # What stands in a job's way is known to the process that moves it, and told by `update`.
-            columns |= {"problem": row.problem, "status": row.status}
-        return _row(columns)
+            return replace(seen, problem=row.problem, status=row.status)
+        return seen
 
-    def _seen(self, job_id: str) -> dict[str, Any] | None:
-        """Return a job's columns as its folder has them; None where it has gone."""
+    def _seen(self, job_id: str) -> JobRow | None:
+        """Return the row of a job as its folder has it; None where it has gone."""
         folder = self.folder(job_id)
         try:
-            record = folder.record()
-            return _columns(record, folder.state())
+            return _row(folder.record(), folder.state())
         except JobNotFound:
             return None
         except (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-            return _unreadable(folder, error)
+            # It is looked at again each time.
+            unread = JobRow(job_id, "paused", problem=str(error))
+            with suppress(OSError):
+                return replace(unread, created=folder.root.stat().st_mtime)
+            return unread
 
     def _refresh(self) -> None:
         """Bring the index up to the folders; jobs of version 0.1.0 become jobs of this one."""
@@ -324,9 +324,9 @@ class Home:
     def _bring_up(self, db: sqlite3.Connection) -> None:
         added, gone = self._differences(db)
         for job_id in added:
-            columns = self._seen(job_id)
-            if columns is not None and columns["fingerprint"]:
-                _insert(db, columns)
+            row = self._seen(job_id)
+            if row is not None and row.fingerprint:
+                _insert(db, row)
         _drop(db, gone)
 
     def _migrate(self, job_ids: Iterable[str]) -> None:
@@ -459,54 +459,40 @@ def status_of(state: State) -> Status:
 _NOT_BEGUN = (None, "validating", "queued", "awaiting_processing")
 
 
-def _columns(record: JobRecord, state: State) -> dict[str, Any]:
-    """Return a job's row, but for what only the index knows."""
+def _row(record: JobRecord, state: State) -> JobRow:
     parts = list(state.parts.values())
     again = sum(part.requests for part in parts if part.round)
-    return {
-        "id": record.id,
-        "created": record.created,
-        "fingerprint": record.fingerprint,
-        "scope": scope_of(record.base_url, record.account, record.provider, record.endpoint),
-        "ended": state.ended,
-        "status": status_of(state),
-        "rows": record.rows,
-        "requests": state.requests if state.rendered else sum(part.requests for part in parts),
-        "reused": state.reused,
-        "completed": sum(part.completed for part in parts),
-        "failed": sum(part.failed for part in parts) - again,
-        "batches": sum(not part.live for part in parts),
-        "prompt_tokens": sum(part.prompt_tokens for part in parts),
-        "completion_tokens": sum(part.completion_tokens for part in parts),
-        "cached_tokens": sum(part.cached_tokens for part in parts),
-        "now_prompt_tokens": sum(part.prompt_tokens for part in parts if part.live),
-        "now_completion_tokens": sum(part.completion_tokens for part in parts if part.live),
-        "now_cached_tokens": sum(part.cached_tokens for part in parts if part.live),
-        "provider": record.provider,
-        "model": record.model,
-        "into": record.into,
-        "base_url": record.base_url,
-        "account": record.account,
-        "output": orjson.loads(record.source).get("output") if record.source else None,
-        "problem": problem_of(state)[0],
-    }
+    return JobRow(
+        id=record.id,
+        status=status_of(state),
+        created=record.created,
+        rows=record.rows,
+        requests=state.requests if state.rendered else sum(part.requests for part in parts),
+        reused=state.reused,
+        completed=sum(part.completed for part in parts),
+        failed=sum(part.failed for part in parts) - again,
+        batches=sum(not part.live for part in parts),
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        cached_tokens=sum(part.cached_tokens for part in parts),
+        now_prompt_tokens=sum(part.prompt_tokens for part in parts if part.live),
+        now_completion_tokens=sum(part.completion_tokens for part in parts if part.live),
+        now_cached_tokens=sum(part.cached_tokens for part in parts if part.live),
+        provider=record.provider,
+        model=record.model,
+        into=record.into,
+        base_url=record.base_url,
+        account=record.account,
+        fingerprint=record.fingerprint,
+        scope=scope_of(record.base_url, record.account, record.provider, record.endpoint),
+        output=orjson.loads(record.source).get("output") if record.source else None,
+        problem=problem_of(state)[0],
+        ended=state.ended,
+    )
 
 
-def _unreadable(folder: JobFolder, error: Exception) -> dict[str, Any]:
-    """Return the row of a job whose folder cannot be read now: it is looked at again each time."""
-    columns = dict(_NOTHING)
-    with suppress(OSError):
-        columns["created"] = folder.root.stat().st_mtime
-    return {**columns, "id": folder.id, "status": "paused", "problem": str(error)}
-
-
-def _row(columns: dict[str, Any]) -> JobRow:
-    return JobRow(**{f.name: columns[f.name] for f in fields(JobRow)})
-
-
-def _insert(db: sqlite3.Connection, columns: dict[str, Any]) -> None:
-    names = ", ".join(f'"{name}"' for name in columns)
-    db.execute(f"INSERT INTO jobs ({names}) VALUES ({_marks(columns)})", tuple(columns.values()))
+def _insert(db: sqlite3.Connection, row: JobRow) -> None:
+    db.execute(f"INSERT INTO jobs ({_ROW}) VALUES ({_marks(_NAMES)})", tuple(vars(row).values()))
 
 
 def _drop(db: sqlite3.Connection, job_ids: Sequence[str]) -> None:
