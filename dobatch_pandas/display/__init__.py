@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def front_end(display: Any = None) -> FrontEnd:
     ----------
     display : bool, "widget" or "bar", optional
         False is silence. None and True follow ``dobatch.configure(display=...)``, which by default means a
-        panel in a notebook and a bar elsewhere.
+        panel in a notebook and a bar elsewhere, jupyter-console included.
     """
     if display is None or display is True:
         display = settings().display if display is None else None
@@ -40,9 +41,48 @@ def _in_marimo() -> bool:
 
 
 def _in_notebook() -> bool:
+    return kernel_shell() is not None and not _in_console()
+
+
+def kernel_shell() -> Any:
+    """IPython's shell where a Jupyter kernel runs it, else None."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and getattr(shell, "kernel", None) is not None
+    return shell if getattr(shell, "kernel", None) is not None else None
+
+
+def somebody_types() -> bool:
+    """Whether the cell that runs came from a front end with a keyboard, not from nbconvert, papermill and the like."""
+    return bool(_request().get("content", {}).get("allow_stdin"))
+
+
+def _in_console() -> bool:
+    """
+    Whether the cell that runs was typed into jupyter-console or the like, which draws no widgets.
+
+    Several front ends may share a kernel, so each cell is looked at. Clients in Python give their messages the name of
+    their session and a number, pages give them a UUID. A program that only talks to a kernel looks the same, but does
+    not start it on a terminal.
+    """
+    header = _request().get("header", {})
+    from_python = "session" in header and str(header.get("msg_id")).startswith(f"{header['session']}_")
+    return from_python and somebody_types() and width_of(sys.stderr) is not None
+
+
+def _request() -> dict[str, Any]:
+    """The message that asked the kernel to run this cell; empty where there is none."""
+    try:
+        return getattr(kernel_shell(), "get_parent", dict)() or {}
+    except LookupError:  # ipykernel 7.0, in a thread of the user's own
+        return {}
+
+
+def width_of(stream: Any) -> int | None:
+    """Columns of the terminal behind a stream, of a kernel's stream too; None where there is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # a file, closed, none, or one that only writes
+        return None
 
 
 def show(job: Any, display: Any = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Any, TextIO
 
 from dobatch_pandas.errors import JobNotFound
 
-from . import text
+from . import kernel_shell, somebody_types, text, width_of
 from .snapshot import Snapshot
 
 __all__ = ["TqdmBar"]
@@ -22,6 +21,7 @@ _OFTEN = 0.25  # seconds between two drawings
 _TICK = 1.0  # the clock on the bar goes on
 _LOG_STEP = 0.1  # of all requests, between two lines in a log
 _NARROW = 80  # columns, where a terminal does not say how many it has
+_NARROWEST = 40
 _SHORTEST = 10  # columns of the bar: words give way to it, the last ones first
 
 
@@ -29,8 +29,8 @@ class TqdmBar:
     """
     Progress of one job on a stream, from entering to leaving the block.
 
-    On a terminal it is one tqdm bar; elsewhere it is a few lines, one for each state and each tenth. Where there is no
-    stream, or it breaks, nobody watches: the block goes on without a word.
+    On a terminal, and wherever a cell is typed, it is one tqdm bar; elsewhere it is a few lines, one for each state and
+    each tenth. Where there is no stream, or it breaks, nobody watches: the block goes on without a word.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ class TqdmBar:
         self._thread = threading.Thread(target=self._follow, name=f"dobatch-bar-{job.id}", daemon=True)
 
     def __enter__(self) -> TqdmBar:
-        if _is_terminal(self._file):
+        # The stream of a kernel is no terminal, but every front end with a keyboard draws a line anew after "\r".
+        if _is_terminal(self._file) or somebody_types():
             from tqdm import tqdm
 
             self._bar = tqdm(file=self._file, total=1, ncols=_NARROW - 1, bar_format="{desc}", leave=False)
@@ -134,11 +135,12 @@ class TqdmBar:
             self._bar.refresh()
 
     def _columns(self) -> int:
-        try:
-            # One less: a terminal that is full to its last column may begin a new line.
-            return max(40, os.get_terminal_size(self._file.fileno()).columns - 1)  # type: ignore[union-attr]
-        except (OSError, ValueError, AttributeError):
-            return _NARROW - 1
+        columns = width_of(self._file) or _NARROW
+        if kernel_shell() is not None:
+            # A front end may be narrower than the terminal that its kernel was started on.
+            columns = min(columns, _NARROW)
+        # One less: a terminal that is full to its last column may begin a new line.
+        return max(_NARROWEST, columns - 1)
 
     def _line(self, words: str) -> None:
         if self._file is None:

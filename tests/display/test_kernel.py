@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,22 +37,29 @@ job = FakeJob(snapshot())
 class Kernel:
     """A kernel of its own, and what it says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **streams: Any) -> None:
         tests = Path(__file__).parents[1]
+        # ipykernel leaves the streams of a kernel alone that knows itself in a test.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
         paths = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
         self._manager = manager.KernelManager()
         self._manager.kernel_spec.argv[0] = sys.executable
         self._manager.start_kernel(
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(folder)}
+            env={**environment, "PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": str(folder)}, **streams
         )
         self.client = self._manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=240)
         self.buttons: dict[str, str] = {}
 
-    def run(self, code: str) -> list[dict[str, Any]]:
+    def run(self, code: str, *, allow_stdin: bool = False, of_a_page: bool = False) -> list[dict[str, Any]]:
         """Run a cell, and return what was said until it had ended."""
-        cell = self.client.execute(code)
+        content = {"code": code, "silent": False, "allow_stdin": allow_stdin}
+        message = self.client.session.msg("execute_request", content)
+        if of_a_page:
+            message["header"]["msg_id"] = message["msg_id"] = str(uuid.uuid4())
+        self.client.shell_channel.send(message)
+        cell = message["msg_id"]
         return self.until(
             lambda m: (
                 m["parent_header"].get("msg_id") == cell and m["content"].get("execution_state") == "idle"
@@ -346,3 +355,48 @@ def test_an_error_of_a_call_names_the_users_line(kernel: Kernel) -> None:
     shown = "\n".join(error["traceback"])
     assert "line 3: frame.dobatch.plan" in shown
     assert "questions/" not in shown
+
+
+def test_what_draws_is_chosen_by_who_asks(tmp_path: Path) -> None:
+    """
+    A kernel that was started on a terminal draws a bar for the cell that was typed there, redrawn within 80 columns,
+    and the panel for the cell of a page or of nbconvert: they may share it.
+    """
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    ours, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    kernel = Kernel(tmp_path, stdout=terminal, stderr=terminal)
+    try:
+        kernel.run(SETUP + "from dobatch_pandas.display import progress")
+        ask = "print(front_end())"
+        assert printed(kernel.run(ask, allow_stdin=True)) == "bar\n"
+        assert printed(kernel.run(ask, allow_stdin=True, of_a_page=True)) == "widget\n"
+        assert printed(kernel.run(ask)) == "widget\n"
+
+        wait = "with progress(job):\n    job.set(state='completed', completed=100)"
+        said = kernel.run(wait, allow_stdin=True)
+        assert not of("display_data", said)
+        drawn, last = printed(said).rsplit("\r", 1)
+        assert "Running" in drawn
+        assert "40/100" in drawn
+        assert "\n" not in drawn
+        assert max(map(len, drawn.split("\r"))) < 80
+        assert last.startswith("job 261123-abcdef: done: 100 answered")
+    finally:
+        kernel.stop()
+        os.close(ours)
+        os.close(terminal)
+
+
+def test_a_bar_in_a_notebook_is_redrawn_where_somebody_sits(kernel: Kernel) -> None:
+    """
+    display="bar" on a page is one line that is drawn anew; where a notebook runs headless, it is a few lines.
+    """
+    wait = "with progress(job, 'bar'):\n    job.set(state='completed', completed=100)"
+    kernel.run("from dobatch_pandas.display import progress")
+    page = printed(kernel.run(wait, allow_stdin=True, of_a_page=True))
+    assert "40/100" in page
+    assert page.count("\n") == 1
+    headless = printed(kernel.run("job = FakeJob(snapshot())\n" + wait))
+    assert "\r" not in headless
+    assert headless.splitlines()[0].startswith("job 261123-abcdef: running: 40 of 100")
