@@ -132,7 +132,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "before the job is recorded": lambda: strike(Home, "add_job", "before"),
     "after the job is recorded": lambda: strike(Home, "add_job", "after"),
     "rendered, part not recorded": journal("before", becoming("rendered")),
-    "before a part's manifest": lambda: strike(render, "write_part_manifest", "before", 2),
+    "before a part's manifest": lambda: strike(render, "record_part", "before", 2),
     "first part recorded": journal("after", becoming("rendered")),
     "second part recorded": journal("after", becoming("rendered"), 2),
     "before the manifest is recorded": journal("before", once("rendered")),

@@ -40,7 +40,6 @@ from dobatch_pandas.errors import (
     JobError,
     Problem,
 )
-from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.part_files import Filling
 from dobatch_pandas.questions.problems import NO_ROWS
 from dobatch_pandas.questions.recipe import Recipe
@@ -577,7 +576,7 @@ class ClusterJob:
         if bounded:
             [bound] = compute(delayed(on_worker.bound_of_lines, pure=False)(lines, prepared.asker))
         ids = prepared.ids_of(run)
-        self._write_ids(number, ids)
+        self.folder.write_part_ids(number, hex_of(ids))
         self._lines[number] = lines
         return Part(number, len(ids), prepared.bytes_of(run), round=again, bound=bound)
 
@@ -695,11 +694,6 @@ class ClusterJob:
         return found
 
     # -- ids, on disk
-
-    def _write_ids(self, number: int, ids: Ids) -> None:
-        with written_whole(self.folder.part_manifest(number)) as partial:
-            pq.write_table(pa.table({"custom_id": hex_of(ids)}), partial, compression="zstd")
-        part_files.sync_folder(self.folder.root)
 
     def ids_of(self, number: int) -> Ids:
         """

@@ -186,6 +186,11 @@ class JobFolder:
     def part_manifest(self, number: int) -> Path:
         return self.root / f"manifest-{number:05}.parquet"
 
+    def write_part_ids(self, number: int, ids: pa.Array) -> None:
+        """Write down which requests are in a part, before anything relies on it."""
+        with written_whole(self.part_manifest(number)) as partial:
+            pq.write_table(pa.table({"custom_id": ids}), partial, compression="zstd")
+
     def part_ids(self, number: int) -> pa.Array:
         """Return the ids of a part's requests."""
         with contextlib.suppress(*UNREADABLE):

@@ -40,7 +40,6 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
 from .account import account_here
-from .budget import bounds_of
 from .claim import give_up
 from .deadline import margin_until, moment_of
 from .ending import tell_at_the_end
@@ -49,7 +48,7 @@ from .home import Home
 from .journal import Journal
 from .machine import Allow, AskAgain, Cancel, FinishBy, Part, Retried, State, next_number, problem_of, retried
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
-from .render import write_part_manifest
+from .render import record_part
 from .result_files import TOKENS
 from .row_answers import Arrivals, Early, JobAnswers
 from .rows import RowRecord
@@ -608,19 +607,10 @@ class Job:
                 self.recipe,
                 first_part=next_number(state.parts),
             )
-            for part in written:
-                write_part_manifest(folder, part)
             again = 1 + max((part.round for part in state.parts.values()), default=0)
-            record = self._record
-            bounds = [
-                bounds_of(part.path, record.model, record.provider, record.endpoint)
-                if self._is_bounded(state) or state.asks_now
-                else (None, None)
-                for part in written
-            ]
+            bounded = self._is_bounded(state) or state.asks_now
             parts = tuple(
-                Part(part.number, part.requests, part.bytes, round=again, bound=bound, bound_now=now)
-                for part, (bound, now) in zip(written, bounds, strict=True)
+                record_part(folder, self._record, part, bounded=bounded, again=again) for part in written
             )
             self._go_on(journal, state, parts, codes)
             return len(ids)

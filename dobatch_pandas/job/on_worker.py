@@ -37,8 +37,6 @@ from dobatch_pandas.errors import (
     ConnectionFailed,
     InputError,
     MissingExtra,
-    NotReady,
-    ObjectGone,
     Problem,
     TooManyRequests,
 )
@@ -51,7 +49,7 @@ from dobatch_pandas.service.client import Client
 
 from .faults import fault_of
 from .machine import Fault
-from .result_files import Answers, Tally, failed_results, read_part_into
+from .result_files import Answers, Tally, bring_files, failed_results, read_part_into
 from .store import store_at
 
 __all__ = ["Asked", "Asker", "Fetched", "Lines", "Stored", "keys_of_hex"]
@@ -477,32 +475,11 @@ def _read(target: Path, files: list[Path], ids: Any, part: Stored, recipe: Recip
 
 
 def _downloaded(part: Stored, folder: Path, asker: Asker) -> list[Path]:
-    """Bring in both files of a batch, or the one there is."""
     assert part.batch_id is not None
+    files = [folder / "output.jsonl", folder / "error.jsonl"]
     with asker.client() as client:
-        links = client.get_results(part.batch_id)
-        wanted = {"output": links.output_url, "error": links.error_url}
-        if not links.available or not any(wanted.values()):
-            raise NotReady(
-                f"the results of batch {part.batch_id} are not there yet",
-                status=412,
-                operation="fetch results",
-            )
-        files: list[Path] = []
-        gone: ObjectGone | None = None
-        for name, url in wanted.items():
-            if url is None:
-                continue
-            path = folder / f"{name}.jsonl"
-            try:
-                client.download(url, path)
-                files.append(path)
-            except ObjectGone as error:
-                # An address may be given for a file that was never written: the other one tells.
-                gone = error
-        if gone is not None and not files:
-            raise gone
-        return files
+        bring_files(client, part.batch_id, *files)
+    return [file for file in files if file.exists()]
 
 
 def _in_turn(part: Stored, folder: Path, asker: Asker) -> list[Path]:

@@ -18,7 +18,7 @@ from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .budget import bounds_of
-from .folder import JobFolder, written_whole
+from .folder import JobFolder, JobRecord, written_whole
 from .home import Home, scope_of
 from .input import read_input
 from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered, next_number
@@ -27,7 +27,7 @@ from .result_files import copy_answers
 if TYPE_CHECKING:
     from .work import OpenJob
 
-__all__ = ["Known", "Stopped", "render", "write_part_manifest"]
+__all__ = ["Known", "Stopped", "record_part", "render"]
 
 
 NO_ROWS = pa.schema([("position", pa.int64()), ("custom_id", pa.string()), ("fate", pa.int8())]).empty_table()
@@ -115,9 +115,9 @@ def _rendered_once(
         requests += len(ids)
 
     def accept(part: part_files.Part) -> None:
-        write_part_manifest(folder, part)
-        batch, now = _bounds(job, part)
-        report(PartRendered(Part(part.number, part.requests, part.bytes, bound=batch, bound_now=now)))
+        state = job.state
+        bounded = record.max_cost is not None or state.deadline is not None or state.asks_now
+        report(PartRendered(record_part(folder, record, part, bounded=bounded)))
         _wait_for_room(job, part.number)
 
     known = None
@@ -156,13 +156,6 @@ def _rendered_once(
     copied = copy_answers(job.home, known.found if known is not None else (), reused, folder.reused)
     missing = np.concatenate([np.empty(0, np.uint64), *reused.without(copied)])
     return Rendered(requests + len(reused), len(reused), skipped), missing
-
-
-def _bounds(job: OpenJob, part: part_files.Part) -> tuple[float | None, float | None]:
-    state = job.state
-    if job.record.max_cost is None and state.deadline is None and not state.asks_now:
-        return None, None
-    return bounds_of(part.path, job.record.model, job.record.provider, job.record.endpoint)
 
 
 def _room(job: OpenJob, number: int) -> bool:
@@ -221,11 +214,16 @@ class Known(KeySet):
         return there.contains(keys) & ~self._lost.contains(keys)
 
 
-def write_part_manifest(folder: JobFolder, part: part_files.Part) -> None:
-    """Write down which requests are in a part, before anything relies on it."""
-    with written_whole(folder.part_manifest(part.number)) as partial:
-        pq.write_table(pa.table({"custom_id": part.ids}), partial, compression="zstd")
+def record_part(
+    folder: JobFolder, record: JobRecord, part: part_files.Part, *, bounded: bool, again: int = 0
+) -> Part:
+    """Write down which requests are in a file, before anything relies on it, and return it as a part; its bounds if `bounded`."""
+    folder.write_part_ids(part.number, part.ids)
     part_files.sync_folder(part.path.parent)
+    batch = now = None
+    if bounded:
+        batch, now = bounds_of(part.path, record.model, record.provider, record.endpoint)
+    return Part(part.number, part.requests, part.bytes, round=again, bound=batch, bound_now=now)
 
 
 def _count(mask: Any) -> int:

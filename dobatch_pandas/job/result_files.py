@@ -6,8 +6,10 @@ Answers that earlier jobs have are found by id, and copied, so that nothing is a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.keyset import Keys, KeySet, Places, keys_of
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.endpoints.answer import true
+from dobatch_pandas.errors import NotReady, ObjectGone
+from dobatch_pandas.questions.part_files import sync_folder
 from dobatch_pandas.questions.recipe import Recipe
+from dobatch_pandas.service.client import Client
 
 from .folder import written_whole
 from .home import Home
@@ -33,6 +38,7 @@ __all__ = [
     "Answers",
     "Doubled",
     "Tally",
+    "bring_files",
     "copy_answers",
     "failed_results",
     "read_part",
@@ -74,6 +80,62 @@ class Tally:
             known = self.failures.get(code)
             count = group["error_code_count"] + (known.count if known else 0)
             self.failures[code] = ErrorGroup(code, count, known.example if known else message[:500])
+
+
+def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, again: bool = False) -> None:
+    """
+    Bring in the files that a batch left: both, or the one there is.
+
+    Parameters
+    ----------
+    client : Client
+    batch_id : str
+    output, error : pathlib.Path
+        Where they go.
+    again : bool
+        Those anew that are there already.
+
+    Raises
+    ------
+    NotReady
+        There is none yet.
+    ObjectGone
+        There is none any more.
+    """
+    links = client.get_results(batch_id)
+    if not links.available or not (links.output_url or links.error_url):
+        raise NotReady(
+            f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results"
+        )
+    gone = None
+    for which, target in (("output_url", output), ("error_url", error)):
+        url = getattr(links, which)
+        if url is None or (target.exists() and not again):
+            continue
+        came = target.with_suffix(".again")
+        try:
+            client.download(url, came, refresh=partial(_link, client, batch_id, which))
+        except ObjectGone as lost:
+            # An address may be given for a file that was never written: the other one tells.
+            gone = lost
+            continue
+        came.chmod(0o600)
+        # What came once is never given away for less.
+        if target.exists() and target.stat().st_size > came.stat().st_size:
+            came.unlink()
+        else:
+            os.replace(came, target)
+            sync_folder(target.parent)
+    if gone is not None and not (output.exists() or error.exists()):
+        raise gone
+
+
+def _link(client: Client, batch_id: str, which: str) -> str:
+    """Ask for a link anew: the one before has expired."""
+    link: str | None = getattr(client.get_results(batch_id), which)
+    if link is None:
+        raise ObjectGone(f"The service gives no link to the results of batch {batch_id} any more.")
+    return link
 
 
 def read_part(

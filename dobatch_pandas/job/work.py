@@ -8,7 +8,6 @@ other job's reading. Waiting for better times is not done here but by the machin
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -23,15 +22,14 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import DobatchError, NotReady, ObjectGone, is_no_room
+from dobatch_pandas.errors import DobatchError, is_no_room
 from dobatch_pandas.prices import cost, price_of
-from dobatch_pandas.questions.part_files import compress_part, copy_lines, sync_folder
+from dobatch_pandas.questions.part_files import compress_part, copy_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
-from dobatch_pandas.service.wire import Batch, ResultLinks
+from dobatch_pandas.service.wire import Batch
 
 from .ask import LONGEST_ANSWER, Asking
-from .budget import bounds_of
 from .deadline import remember_pace
 from .ending import heard
 from .engine import Live, Lock
@@ -68,8 +66,8 @@ from .machine import (
     WriteOutput,
 )
 from .output import write_output
-from .render import Stopped, render, write_part_manifest
-from .result_files import Tally
+from .render import Stopped, record_part, render
+from .result_files import Tally, bring_files
 from .row_answers import read_results_of
 
 if TYPE_CHECKING:
@@ -251,7 +249,9 @@ class Workers:
                 if job.cluster is not None:
                     job.cluster.fetch(job.client, job.state.parts[number])
                 else:
-                    _fetch(job, number, batch_id, again)
+                    bring_files(
+                        job.client, batch_id, job.folder.output(number), job.folder.error(number), again=again
+                    )
                 return Fetched(number)
             case Read():
                 return _read(job, action)
@@ -482,48 +482,6 @@ def _pack(job: OpenJob, number: int) -> None:
         compress_part(path)
 
 
-def _fetch(job: OpenJob, number: int, batch_id: str, again: bool) -> None:
-    """Bring in the files that a batch left; `NotReady` where there is none yet."""
-    links = job.client.get_results(batch_id)
-    wanted = (("output_url", job.folder.output(number)), ("error_url", job.folder.error(number)))
-    if not links.available or not (links.output_url or links.error_url):
-        raise NotReady(
-            f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results"
-        )
-    had, gone = 0, None
-    for which, target in wanted:
-        url = getattr(links, which)
-        if url is None or (target.exists() and not again):
-            had += target.exists()
-            continue
-        came = target.with_suffix(".again")
-        try:
-            job.client.download(url, came, refresh=partial(_link, job.client, batch_id, which))
-            came.chmod(0o600)
-            # What came once is never given away for less.
-            if target.exists() and target.stat().st_size > came.stat().st_size:
-                came.unlink()
-            else:
-                os.replace(came, target)
-                sync_folder(target.parent)
-            had += 1
-        except ObjectGone as error:
-            # An address may be given for a file that was never written: the other one tells.
-            had += target.exists()
-            gone = error
-    if gone is not None and not had:
-        raise gone
-
-
-def _link(client: Client, batch_id: str, which: str) -> str:
-    """Ask for a link anew: the one before has expired."""
-    links: ResultLinks = client.get_results(batch_id)
-    link: str | None = getattr(links, which)
-    if link is None:
-        raise ObjectGone(f"The service gives no link to the results of batch {batch_id} any more.")
-    return link
-
-
 def _read(job: OpenJob, action: Read) -> ReadDone:
     """Write a result for each request of a part, from whatever files are there."""
     number = action.number
@@ -563,9 +521,7 @@ def _rest(job: OpenJob, number: int) -> Part | None:
     if not len(ids):
         return None
     [part] = copy_lines([folder.part(number)], ids, folder.parts, job.recipe, first_part=number + REST)
-    write_part_manifest(folder, part)
-    batch, now = bounds_of(part.path, record.model, record.provider, record.endpoint)
-    return Part(part.number, part.requests, part.bytes, bound=batch, bound_now=now)
+    return record_part(folder, record, part, bounded=True)
 
 
 def _groups(groups: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
