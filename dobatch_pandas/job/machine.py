@@ -535,9 +535,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What the service has for a batch is on disk: both files, one, or none."""
+    """What the service has for a batch is on disk: both files, one, or none; ``empty``: there is no byte in it."""
 
     number: int
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -842,7 +843,8 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Found():
             part = _found(state, _well(part, now, keep=True), event.batch, now)
         case Fetched():
-            part = replace(_well(part, now), state="fetched", provisional=False)
+            well = replace(_well(part, now, keep=True), state="fetched", provisional=False)
+            part = _anew(part, now) if part.unsent and event.empty else well
         case ReadDone():
             owed, well = _owed(part, event), _well(part, now)
             if part.status in CARRIED and part.batch_id is not None and owed != part.owes:
@@ -962,11 +964,11 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
     if operation == "create":
         # What is said of a batch in the moment it is made, or found again, is checked by a look of its own.
         return replace(part, due=now.ticks)
-    if batch.ended and batch.status == "failed" and batch.enqueued and not batch.completed:
-        # The same file again, as a new batch, when there is room at the provider.
-        part = replace(
-            part, state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None, status=None, peak=0, ran=False
-        )  # fmt: skip
+    full = batch.ended and batch.status == "failed" and batch.enqueued
+    ran = batch.completed or 0 < batch.failed < part.requests
+    if full and not ran and not _no_hope_of_room(state, part):
+        # The same file again, as a new batch, when there is room: `_anew`.
+        part = replace(part, state="uploaded")
         return _no_room(state, part, batch.problem or "no room for more enqueued tokens", now)
     if batch.ended:
         return replace(part, state="ended", problem=batch.problem)
@@ -996,13 +998,17 @@ def _no_room(state: State, part: Part, words: str, now: Now) -> Part:
     takes any room, not for ever.
     """
     alone = _alone(state, part)
-    if _no_hope_of_room(state, part):
-        return _never_sent(part, "refused", words)
     pause = _doubled(part.refusals, HOLD) if alone else HOLD
     part = replace(
         part, doing=None, waits="room", problem=words, trouble=f"No room at the provider yet: {words}"
     )
     return replace(part, due=now.ticks + pause, refusals=part.refusals + 1 if alone else 0)
+
+
+def _anew(part: Part, now: Now) -> Part:
+    """A part whose batch failed for want of room, and has nothing: its file is to be another batch."""
+    part = replace(_well(part, now), state="uploaded", attempt=part.attempt + 1, tried=False, batch_id=None)
+    return replace(part, status=None, peak=0, ran=False, problem=None)
 
 
 def _alone(state: State, part: Part) -> bool:
@@ -1169,7 +1175,8 @@ def _patient(
     if verdict is Verdict.BRIEF:
         hope = A_WHILE if operation == "upload" else FEW
     elif operation == "fetch" and _nothing_to_have(part) and fault.kind in _SAID:
-        hope = FEW if part.status != "failed" else 2.0
+        # That a batch has nothing is believed sooner where nothing is done because of it, or where it was not begun.
+        hope = 2.0 if part.status == "failed" and not (part.unsent and part.ran) else FEW
         if part.to_now and part.peak:
             hope = PATIENCE  # it has done something: that is not bought again
     # Each hope has its own clock: what is told once after hours of something else passes too.
@@ -1185,6 +1192,8 @@ def _patient(
         return replace(part, failures=part.failures + 1, due=now.ticks + pause, trouble=words)
     if operation == "upload":
         return _never_sent(part, "refused", fault.words)
+    if part.unsent and fault.kind in _SAID:
+        return _anew(part, now)
     # What is on disk is read; what the service may still have is asked for when somebody looks.
     problem = part.problem or fault.words
     return replace(part, state="fetched", provisional=True, due=now.ticks, trouble=None, problem=problem)
@@ -1353,6 +1362,9 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
     """Return what a part that is due does next."""
     if part.live and part.unsent:
         return _ask(state, part)
+    if part.unsent and part.batch_id is not None:
+        # It failed for want of room. Whatever it was run for all the same is not paid again.
+        return replace(part, doing="fetch"), Fetch(part.number, part.batch_id)
     if part.unsent and (state.cancelled or part.to_now):
         if part.tried:
             # Its create may have acted, though nobody heard: then the batch is to be cancelled.
@@ -1378,7 +1390,7 @@ def _next(state: State, part: Part, now: Now) -> tuple[Part, Action | None]:
             assert part.batch_id is not None
             if state.send_only:
                 return part, None
-            again = part.reads > 0
+            again = part.reads > 0 or part.attempt > 0  # what there is may be of the batch before
             return replace(part, doing="fetch"), Fetch(part.number, part.batch_id, again)
         case "fetched":
             carry = part.to_now or (

@@ -82,7 +82,7 @@ class Tally:
             self.failures[code] = ErrorGroup(code, count, known.example if known else message[:500])
 
 
-def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, again: bool = False) -> None:
+def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, again: bool = False) -> bool:
     """
     Bring in the files that a batch left: both, or the one there is.
 
@@ -94,6 +94,11 @@ def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, aga
         Where they go.
     again : bool
         Those anew that are there already.
+
+    Returns
+    -------
+    bool
+        Whether there is a byte in them.
 
     Raises
     ------
@@ -128,6 +133,7 @@ def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, aga
             sync_folder(target.parent)
     if gone is not None and not (output.exists() or error.exists()):
         raise gone
+    return any(target.exists() and target.stat().st_size for target in (output, error))
 
 
 def _link(client: Client, batch_id: str, which: str) -> str:

@@ -246,13 +246,14 @@ class Workers:
             case CancelBatch(number, batch_id):
                 return Seen(number, _seen(job.client.cancel_batch(batch_id)), "cancel")
             case Fetch(number, batch_id, again):
+                empty = False
                 if job.cluster is not None:
                     job.cluster.fetch(job.client, job.state.parts[number])
                 else:
-                    bring_files(
+                    empty = not bring_files(
                         job.client, batch_id, job.folder.output(number), job.folder.error(number), again=again
                     )
-                return Fetched(number)
+                return Fetched(number, empty)
             case Read():
                 return _read(job, action)
             case Ask(number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -241,6 +242,25 @@ def test_a_limit_on_enqueued_tokens_holds_the_rest_back(mode, serve, three_parts
     """
     server = serve(enqueued_tokens=1500, enqueued_mode=mode)
     check(ask(), server)
+
+
+def test_a_batch_that_failed_for_want_of_room_and_ran_all_the_same_is_not_paid_twice(server):
+    """
+    The service says that there was no room, and has the answers: they are mine, and nothing is executed again.
+    """
+    server.faults.add("get_batch", status=503, times=None)
+    job = ask()
+    eventually(lambda: [batch.status for batch in server.batches] == ["completed"])
+    full = {
+        "status": "failed",
+        "errors": [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}],
+    }
+    server.faults.add(
+        "get_batch", status=200, body=json.dumps({"batch_id": server.batches[0].batch_id, **full})
+    )
+    server.faults._calls.pop(0)
+    dobatch.attach(job.id)
+    check(job, server)
 
 
 def test_a_batch_that_fails_validation_fails_the_job_with_the_services_words(serve):

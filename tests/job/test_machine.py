@@ -414,9 +414,39 @@ def test_a_batch_that_failed_for_want_of_room_is_made_again_under_another_key() 
     before = m.request_id("j", state.parts[0])
     full = m.BatchSeen("b", "failed", ended=True, problem="Enqueued token limit reached", enqueued=True)
     state, _ = m.step(state, m.Seen(0, full, "look"), NOW)
-    _, actions = m.step(state, m.Tick(), later(400))
-    assert [type(action) for action in actions] == [m.Create]
-    assert actions[0].request_id != before  # type: ignore[union-attr]
+    state, actions = m.step(state, m.Tick(), later(400))
+    assert actions == [m.Fetch(0, "b")]
+    state, actions = fails(state, "fetch", "not_ready", later(400))
+    assert not actions
+    state, _ = m.step(state, m.Tick(), later(420))
+    state, [create] = fails(state, "fetch", "not_ready", later(420))
+    assert isinstance(create, m.Create)
+    assert create.request_id != before
+
+
+@pytest.mark.parametrize("how", ["files", "counts"])
+def test_a_batch_that_failed_for_want_of_room_and_ran_is_not_paid_again(how: str) -> None:
+    """Some of it had room: what it has answered is mine, and the rest is sent again only when I say so."""
+    full = m.BatchSeen("b", "failed", True, 3 * (how == "counts"), problem="No room.", enqueued=True)
+    state, actions = m.step(doing("look"), m.Seen(0, full, "look"), NOW)
+    if how == "files":
+        state, actions = m.step(state, m.Tick(), later(400))
+    assert actions == [m.Fetch(0, "b")]
+    state, [read] = m.step(state, m.Fetched(0), later(400))
+    assert read == m.Read(0, "batch_failed", "The service refused the whole batch: No room.")
+    lines = m.ReadDone(0, 3, 7, 3, errors=(ErrorGroup("batch_failed", 7, ""),))
+    state, actions = m.step(state, lines, later(400))
+    assert not actions
+    assert (state.outcome, state.parts[0].completed) == ("completed", 3)
+
+
+def test_files_without_a_byte_hold_no_answer_of_a_batch_that_had_no_room() -> None:
+    """A service that writes its files in any case keeps nobody from asking again."""
+    full = m.BatchSeen("b", "failed", ended=True, problem="No room.", enqueued=True)
+    state, _ = m.step(doing("look"), m.Seen(0, full, "look"), NOW)
+    state, _ = m.step(state, m.Tick(), later(400))
+    state, [create] = m.step(state, m.Fetched(0, empty=True), later(400))
+    assert isinstance(create, m.Create)
 
 
 def test_short_results_are_asked_for_again_and_then_say_so() -> None:

@@ -117,6 +117,26 @@ def a_batch_that_failed_for_want_of_room_keeps_its_request_id(patch: Patch) -> N
     patch.setattr(m, "request_id", lambda job_id, part: str(uuid.uuid5(m._OURS, f"{job_id}/{part.number}")))
 
 
+@mutant
+def a_batch_that_failed_for_want_of_room_is_free(patch: Patch) -> None:
+    def room(part: m.Part, state: m.State, given: m.Part, words: str, now: m.Now) -> m.Part:
+        return replace(part, attempt=part.attempt + 1, tried=False, batch_id=None, status=None)
+
+    after(patch, "_no_room", room)
+
+
+@mutant
+def what_is_denied_once_is_not_there(patch: Patch) -> None:
+    real = m._patient
+
+    def patient(part: m.Part, operation: m.Operation, fault: m.Fault, *given: Any) -> m.Part:
+        if part.unsent and operation == "fetch" and fault.kind in m._SAID:
+            return m._anew(part, given[-1])
+        return real(part, operation, fault, *given)
+
+    patch.setattr(m, "_patient", patient)
+
+
 # -- cancelling
 
 

@@ -336,7 +336,10 @@ def _check_all(sim: Simulation) -> None:
         if bad and not state.problem:
             raise Broken("f", f"{job_id} ended badly without a word: {bad[0]}")
         for part in state.parts.values():
-            if part.status == "refused" and not _just(asked, part.number):
+            batch = sim.service.batches.get(part.batch_id or "")
+            for_room = part.status == "failed" and batch is not None and batch.fate == "enqueued"
+            for_room = for_room and not batch.runs and sim.service.counts != "too_many"
+            if (part.status == "refused" or for_room) and not _just(asked, part.number):
                 raise Broken("just", f"part {part.number} of {job_id}: {part.problem}; {asked.refusals}")
         if state.output and job.output is not None:
             unwritten = [i for i, r in found.items() if not r.startswith("!") and job.output.get(i) != r]

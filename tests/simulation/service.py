@@ -43,6 +43,7 @@ class Batch:
     cancelled_at: float = FOREVER
     lost: bool = False  # the service has forgotten it
     refusal_heard: bool = False
+    denied: bool = False  # that it has results was denied once
     counted: int = 0
     lines: dict[str, dict[str, str]] | None = field(default=None, repr=False)
 
@@ -120,6 +121,7 @@ class Service:
         self.valid_token = 0
         self.quiet_at = FOREVER
         self.dated = True  # it says when a batch was begun
+        self.aside = Random(0)  # for what was thought of later: what a seed draws besides stays the same
 
     # -- operations
 
@@ -176,6 +178,10 @@ class Service:
             late[1],
             now + (0.0 if quiet else self.list_lag),
         )
+        if fate == "enqueued" and self.aside.random() < 0.3:
+            # It had room for some: its files tell of these, whatever the counters do.
+            batch.runs, batch.lost_lines = self.aside.randint(1, len(order)), frozenset()
+            batch.output_after = batch.error_after = 0.0
         self.batches[batch.id] = self.by_request[request_id] = batch
         return batch
 

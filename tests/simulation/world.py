@@ -136,6 +136,7 @@ class Simulation:
         self.weather = Weather(random, self.horizon)
         self.service = Service(random)
         self.service.dated = seed % 4 < 2
+        self.service.aside = Random(f"{seed} aside")
         self.disk = Disk(random)
         self.asked: dict[str, Asked] = {}
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -721,7 +722,7 @@ class Process:
         spent = sum(
             self.cost(batch, batch.executed(sim.t) if sim.t >= batch.over_at else len(batch.order))
             for batch in sim.service.batches.values()
-            if batch.file.job == live.id and (batch.fate != "enqueued")
+            if batch.file.job == live.id and (batch.fate != "enqueued" or batch.runs)
         )
         spent += state.parts[action.number].requests * REAL_COST
         if spent > state.max_cost + 1e-6:
@@ -865,6 +866,10 @@ class Process:
         batch = sim.service.batches[action.batch_id]
         if batch.lost:
             kind = kind or "unknown"
+        if batch.fate == "enqueued" and batch.runs and kind in (None, *m._SAID):
+            # That it has nothing is false, and passes.
+            denied = not batch.denied and sim.service.aside.random() < 0.5
+            kind, batch.denied = ("unknown" if denied else None), True
         if kind is not None and kind not in ("half", "no_object", "torn"):
             return self._fault(live, action.number, "fetch", kind)
         there = sim.service.results(batch, sim.t)
@@ -883,7 +888,7 @@ class Process:
             # What has come is never given for less.
             files[place] = {**files.get(place, {}), **lines}
             self.may_die("between two files")
-        return m.Fetched(action.number)
+        return m.Fetched(action.number, empty=not any(there.values()))
 
     def _read(self, live: Live, action: m.Read, kind: str | None) -> m.Event:
         sim, asked = self.sim, self.sim.asked[live.id]
