@@ -193,6 +193,8 @@ def _plain_value(value: Any) -> Any:
         return {str(key): _plain_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain_value(inner) for inner in value]
+    if hasattr(value, "get_secret_value"):  # which would be written as stars
+        return _plain_value(value.get_secret_value())
     if hasattr(value, "adjusted") or hasattr(value, "toordinal"):  # a Decimal, a date
         return value
     from pydantic_core import to_jsonable_python

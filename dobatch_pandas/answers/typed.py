@@ -12,6 +12,7 @@ or the JSON Schema. It is said to be wrong only there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from .judge import NoAnswer, judge_of, judged
 __all__ = ["Shape", "parse_answers", "shape_of"]
 
 _ROWS = 16_384
+_REPEATS = 100  # objects within ones of their own kind
 _DECIMAL = pa.decimal128(38, 18)
 _FENCED = r"(?s)^```[A-Za-z0-9_+-]*[ \t]*\r?\n\s*(.*?)\s*```$"
 _VECTOR_KEYWORDS = frozenset(
@@ -106,6 +108,8 @@ class Shape:
         What stands for a field that is not there.
     open : bool
         Whether all objects in it may have further fields.
+    again : bool
+        Whether it is an object that stands within one of its own kind.
     """
 
     kind: str
@@ -119,77 +123,130 @@ class Shape:
     columnar: bool = True
     default: Any = None
     open: bool = True
+    again: bool = False
 
 
-def shape_of(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0) -> Shape:
+def shape_of(schema: Any, root: Mapping[str, Any] | None = None) -> Shape:
     """What a schema becomes; ``root`` is the document that ``$ref`` points into."""
-    root = schema if root is None else root
-    schema = resolve(schema, root)
-    shape = _shape_of(schema, root, depth)
-    return replace(shape, default=schema["default"]) if schema.get("default") is not None else shape
+    for times in (16, 8, 4, 2):
+        with contextlib.suppress(_TooMuch):
+            return _Shaper(schema if root is None else root, times).shape(schema)
+    return _Shaper(schema if root is None else root, 1).shape(schema)
 
 
-def _shape_of(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Shape:
-    nullable = False
-    options = schema.get("anyOf", schema.get("oneOf"))
-    if isinstance(options, list):
-        if is_decimal(schema):
-            nullable = any(part.get("type") == "null" for part in options)
-            return Shape("decimal", nullable, _DECIMAL, columnar=False)
-        solid = [part for part in (resolve(part, root) for part in options) if part.get("type") != "null"]
-        among = {kind for part in solid for kind in _kinds_of(part)}
-        nullable = len(solid) < len(options) or "null" in among
-        if among - {"null"} == {"integer", "number"}:
-            return Shape("number", nullable, pa.float64(), columnar=False)
-        rest = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
-        if len(solid) != 1 or not rest.keys() <= {"title", "description", "default", "examples"}:
-            return Shape("json", False, pa.large_string(), columnar=False)
-        schema = solid[0]
-    kinds = _kinds_of(schema)
-    nullable = nullable or "null" in kinds
-    kinds = [kind for kind in kinds if kind != "null"]
-    choices = [schema["const"]] if "const" in schema else schema.get("enum")
-    if isinstance(choices, list):
-        return _shape_of_enum(choices, kinds, nullable)
-    columnar = schema.keys() <= _VECTOR_KEYWORDS
-    if set(kinds) == {"integer", "number"}:
-        kinds = ["number"]
-    if len(kinds) != 1 or depth > 16:
-        return Shape("json", nullable, pa.large_string(), columnar=False)
-    kind = kinds[0]
-    if kind == "array" and "items" in schema:
-        item = shape_of(schema["items"], root, depth + 1)
-        # Arrow reads the text of a date as it is in a column, not within a list.
-        whole = columnar and item.columnar and not _is_dated(item)
-        bounds = _sizes(schema, "Items")
-        made = pa.list_(item.type)
-        return Shape("array", nullable, made, item=item, bounds=bounds, columnar=whole, open=item.open)
-    if kind == "object" and schema.get("properties"):
-        fields = {name: shape_of(part, root, depth + 1) for name, part in schema["properties"].items()}
-        whole = columnar and all(part.columnar for part in fields.values())
-        required = frozenset(schema.get("required", ()))
-        others = schema.get("additionalProperties", True)
-        if not isinstance(others, bool) or not required <= fields.keys():
-            whole = False
-        made = pa.struct([(name, part.type) for name, part in fields.items()])
-        unlimited = others is not False and all(part.open for part in fields.values())
-        return Shape(
-            "object", nullable, made, fields=fields, required=required, columnar=whole, open=unlimited
+class _TooMuch(Exception):
+    """A type that stands within itself becomes too many."""
+
+
+class _Shaper:
+    """
+    Makes shapes of the parts of one document.
+
+    Parameters
+    ----------
+    root : mapping
+        The document that ``$ref`` points into.
+    times : int
+        How often an object may stand within one of its own kind; deeper ones are JSON text. A type of Arrow's has an
+        end, and a tree of 16 levels would have 65,536 branches.
+    """
+
+    def __init__(self, root: Any, times: int) -> None:
+        self._root, self._times = root, times
+        self._repeats = 0
+
+    def shape(self, schema: Any, depth: int = 0, around: tuple[int, ...] = ()) -> Shape:
+        """What a part becomes; ``around`` are the fields of the objects that it stands in, by their identity."""
+        schema = resolve(schema, self._root)
+        shape = self._shape(schema, depth, around)
+        return replace(shape, default=schema["default"]) if schema.get("default") is not None else shape
+
+    def _shape(self, schema: Mapping[str, Any], depth: int, around: tuple[int, ...]) -> Shape:
+        root = self._root
+        nullable = False
+        options = schema.get("anyOf", schema.get("oneOf"))
+        if isinstance(options, list):
+            if is_decimal(schema):
+                nullable = any(part.get("type") == "null" for part in options)
+                return Shape("decimal", nullable, _DECIMAL, columnar=False)
+            solid = [part for part in (resolve(part, root) for part in options) if part.get("type") != "null"]
+            among = {kind for part in solid for kind in _kinds_of(part)}
+            nullable = len(solid) < len(options) or "null" in among
+            if among - {"null"} == {"integer", "number"}:
+                return Shape("number", nullable, pa.float64(), columnar=False)
+            rest = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
+            if len(solid) != 1 or not rest.keys() <= {"title", "description", "default", "examples"}:
+                return Shape("json", False, pa.large_string(), columnar=False)
+            schema = solid[0]
+        kinds = _kinds_of(schema)
+        nullable = nullable or "null" in kinds
+        kinds = [kind for kind in kinds if kind != "null"]
+        choices = [schema["const"]] if "const" in schema else schema.get("enum")
+        if isinstance(choices, list):
+            return _shape_of_enum(choices, kinds, nullable)
+        columnar = schema.keys() <= _VECTOR_KEYWORDS
+        if set(kinds) == {"integer", "number"}:
+            kinds = ["number"]
+        if len(kinds) != 1 or depth > 16:
+            return Shape("json", nullable, pa.large_string(), columnar=False)
+        kind = kinds[0]
+        if kind == "array" and "items" in schema:
+            item = self.shape(schema["items"], depth + 1, around)
+            # Arrow reads the text of a date as it is in a column, not within a list.
+            whole = columnar and item.columnar and not _is_dated(item)
+            bounds = _sizes(schema, "Items")
+            whole = whole and all(_is_exact(limit, "integer") for limit in bounds.values())
+            made = pa.list_(item.type)
+            return Shape("array", nullable, made, item=item, bounds=bounds, columnar=whole, open=item.open)
+        if kind == "object" and schema.get("properties"):
+            this = id(schema["properties"])
+            again = around.count(this)
+            if again >= self._times:
+                return Shape("json", nullable, pa.large_string(), columnar=False, again=True)
+            self._repeats += again > 0
+            if self._repeats > _REPEATS and self._times > 1:
+                raise _TooMuch
+            within = (*around, this)
+            fields = {
+                name: self.shape(part, depth + 1, within) for name, part in schema["properties"].items()
+            }
+            whole = columnar and all(part.columnar for part in fields.values())
+            required = frozenset(schema.get("required", ()))
+            others = schema.get("additionalProperties", True)
+            if not isinstance(others, bool) or not required <= fields.keys():
+                whole = False
+            made = pa.struct([(name, part.type) for name, part in fields.items()])
+            unlimited = others is not False and all(part.open for part in fields.values())
+            return Shape(
+                "object",
+                nullable,
+                made,
+                fields=fields,
+                required=required,
+                columnar=whole,
+                open=unlimited,
+                again=again > 0,
+            )
+        if kind in ("array", "object", "null") or kind not in _SCALARS:
+            return Shape("json", nullable, pa.large_string(), columnar=False)
+        form = schema.get("format")
+        if kind == "string" and form in ("date", "date-time"):
+            made = pa.timestamp("us", "UTC") if form == "date-time" else pa.timestamp("us")
+            return Shape(form, nullable, made, columnar=columnar)
+        bounds = {word: schema[word] for word in _COMPARE if word in schema}
+        if kind == "string":
+            bounds = _sizes(schema, "Length")
+        columnar = columnar and all(
+            _is_exact(limit, "number" if kind == "number" else "integer") for limit in bounds.values()
         )
-    if kind in ("array", "object", "null") or kind not in _SCALARS:
-        return Shape("json", nullable, pa.large_string(), columnar=False)
-    form = schema.get("format")
-    if kind == "string" and form in ("date", "date-time"):
-        made = pa.timestamp("us", "UTC") if form == "date-time" else pa.timestamp("us")
-        return Shape(form, nullable, made, columnar=columnar)
-    bounds = {word: schema[word] for word in _COMPARE if word in schema}
-    columnar = columnar and all(isinstance(limit, (int, float)) for limit in bounds.values())
-    if kind == "string":
-        bounds = {
-            **_sizes(schema, "Length"),
-            **({"pattern": schema["pattern"]} if "pattern" in schema else {}),
-        }
-    return Shape(kind, nullable, _SCALARS[kind], bounds=bounds, columnar=columnar)
+        if kind == "string" and "pattern" in schema:
+            bounds["pattern"] = schema["pattern"]
+        return Shape(kind, nullable, _SCALARS[kind], bounds=bounds, columnar=columnar)
+
+
+def _is_exact(limit: Any, kind: str) -> bool:
+    """Whether Arrow compares values of a kind with this limit as they are: no value, and no limit, is rounded for it."""
+    return (type(limit) is int and abs(limit) <= 2**53) or (type(limit) is float and kind == "number")
 
 
 def _kinds_of(schema: Mapping[str, Any]) -> list[str]:
@@ -211,7 +268,10 @@ def _shape_of_enum(choices: list[Any], kinds: list[str], nullable: bool) -> Shap
     nullable = None in choices
     solid = [choice for choice in choices if choice is not None]
     if solid and all(isinstance(choice, str) for choice in solid):
-        return Shape("enum", nullable, pa.large_string(), choices=list(dict.fromkeys(solid)))
+        columnar = set(kinds) <= {"string"}
+        return Shape(
+            "enum", nullable, pa.large_string(), choices=list(dict.fromkeys(solid)), columnar=columnar
+        )
     for kind, types in (("boolean", bool), ("integer", int), ("number", (int, float))):
         if solid and all(isinstance(c, types) and (kind == "boolean" or c not in (True, False) or
                          not isinstance(c, bool)) for c in solid):  # fmt: skip
@@ -246,9 +306,10 @@ def _fitted(value: Any, shape: Shape, where: str = "") -> Any:
             name: _fitted(value.get(name, part.default), part, f"{where}.{name}" if where else name)
             for name, part in shape.fields.items()
         }
-    if shape.kind == "json":
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     # A model may have made something else of what was a text.
+    made = pa.types.is_large_string(shape.type) and isinstance(value, (dict, list))
+    if shape.kind == "json" or made:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return value if not pa.types.is_large_string(shape.type) or isinstance(value, str) else str(value)
 
 
@@ -274,7 +335,10 @@ def _moment(value: Any, form: str) -> datetime | None:
         return datetime(value.year, value.month, value.day)
     if form == "date":
         return value.replace(tzinfo=None)
-    return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+    # A column is in UTC, in which the first and the last day of all may be no day.
+    return (value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)).astimezone(
+        timezone.utc
+    )
 
 
 # Whole columns ----------------------------------------------------------------------------------------
@@ -329,7 +393,7 @@ def parse_answers(
 
 
 def _name_columns(name: str | None, values: Any, shape: Shape, flatten: bool, out: dict[Any, Any]) -> None:
-    if shape.kind == "object" and (name is None or flatten):
+    if shape.kind == "object" and (name is None or (flatten and not shape.again)):
         for child, part in shape.fields.items():
             inner = pc.struct_field(values, child)
             _name_columns(child if name is None else f"{name}.{child}", inner, part, flatten, out)

@@ -23,7 +23,7 @@ import orjson
 
 from dobatch_pandas.errors import InputError
 
-from .prompts import ordered
+from .prompts import json_default, ordered
 from .schema_check import resolve, schema_problems
 from .strict import strict_form
 
@@ -81,14 +81,18 @@ class AnswerSchema:
     def _below(self, key: str, flatten: bool) -> list[str]:
         found: list[str] = []
 
-        def walk(name: str, schema: Any, depth: int) -> None:
-            inner = _properties(schema, self.given) if flatten and depth < 16 else {}
+        def walk(name: str, schema: Any, around: tuple[int, ...]) -> None:
+            inner = _properties(schema, self.given) if flatten and len(around) <= 16 else {}
+            # An object that may stand within itself is one column.
+            if id(inner) in around:
+                inner = {}
             for child, part in inner.items():
-                walk(f"{name}.{child}", part, depth + 1)
+                walk(f"{name}.{child}", part, (*around, id(inner)))
             if not inner:
                 found.append(name)
 
-        walk(key, _properties(self.given, self.given)[key], 0)
+        fields = _properties(self.given, self.given)
+        walk(key, fields[key], (id(fields),))
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -108,15 +112,15 @@ class AnswerSchema:
         return cls(given, kept["sent"], kept["loose"], name, _model_called(name, given))
 
 
-def _properties(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an object, or of an object that may be null."""
+def _properties(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of an object, or of an object that may be null, as they stand in the schema."""
     schema = resolve(schema, root)
     options = schema.get("anyOf", schema.get("oneOf"))
     if isinstance(options, list):
         solid = [part for part in options if resolve(part, root).get("type") != "null"]
         schema = resolve(solid[0], root) if len(solid) == 1 else {}
     fields = schema.get("properties")
-    return dict(fields) if isinstance(fields, Mapping) else {}
+    return fields if isinstance(fields, Mapping) else {}
 
 
 # Not every class can be found by its name: local ones, those that a call made, several of one name.
@@ -170,6 +174,10 @@ def answer_schema_of(schema: Any) -> AnswerSchema | None:
             "The schema is a choice between several. An answer is an object of named fields: make the choice one of them, "
             '{"answer": {"anyOf": [...]}}.'
         )
+    if "properties" not in given and len(given.get("allOf", ())) > 1:
+        raise InputError(
+            "The schema is made of several by allOf. An answer is an object of named fields: write all of them in one object."
+        )
     if "properties" not in given and given.keys() & {"$ref", "allOf"}:
         # A model that refers to itself stands among its own definitions.
         kept: dict[str, Any] = {name: given[name] for name in ("$defs", "definitions") if name in given}
@@ -192,6 +200,9 @@ def _is_model(schema: Any) -> bool:
     return isinstance(schema, type) and hasattr(schema, "model_json_schema")
 
 
+_WRAPPERS = ("response_format", "output_format", "output_config", "text", "format")
+
+
 def _unwrapped(schema: Any) -> tuple[Any, list[str]]:
     """The JSON Schema in a response format as services take it, and why that is not strict."""
     loose: list[str] = []
@@ -199,7 +210,7 @@ def _unwrapped(schema: Any) -> tuple[Any, list[str]]:
         return schema, loose
     inner = schema
     while len(inner) == 1 and isinstance(
-        below := inner.get("response_format", inner.get("text", inner.get("format"))), Mapping
+        below := next((inner[word] for word in _WRAPPERS if word in inner), None), Mapping
     ):
         inner = below
     if inner is not schema and isinstance(inner, Mapping) and ("type" in inner or "json_schema" in inner):
@@ -215,8 +226,19 @@ def _unwrapped(schema: Any) -> tuple[Any, list[str]]:
     ):
         schema = inner
     inner = schema.get("schema", schema.get("parameters", schema.get("input_schema")))
-    wrapped = {"name", "type", "schema", "strict", "description", "parameters", "input_schema"}
-    if isinstance(inner, Mapping) and isinstance(schema.get("name"), str) and set(schema) <= wrapped:
+    wrapped = {
+        "name",
+        "type",
+        "schema",
+        "strict",
+        "description",
+        "parameters",
+        "input_schema",
+        "cache_control",
+    }
+    # Not every service wants a name.
+    named = isinstance(schema.get("name"), str) or kind in ("json_schema", "function")
+    if isinstance(inner, Mapping) and named and set(schema) <= wrapped:
         if schema.get("strict") is False:
             loose.append("the response format says so")
         schema = inner
@@ -257,15 +279,18 @@ def _of_model(model: Any) -> dict[str, Any]:
 
     try:
         made: dict[str, Any] = model.model_json_schema(schema_generator=Generator)
-    except PydanticUserError as error:
-        raise InputError(f"The model {model.__name__} has no JSON Schema: {error.message}.") from error
+    except Exception as error:  # a class of the user's may raise anything
+        why = error.message if isinstance(error, PydanticUserError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"The model {model.__name__} has no JSON Schema: {why.rstrip('.')}.") from error
     return made
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema as JSON has it, texts for tuples and all; its keys in the order in which they stand."""
     try:
-        found: dict[str, Any] = orjson.loads(orjson.dumps(schema))
+        found: dict[str, Any] = orjson.loads(
+            orjson.dumps(schema, default=json_default, option=orjson.OPT_SERIALIZE_NUMPY)
+        )
     except (TypeError, RecursionError) as error:
         raise InputError(f"The schema is not JSON: {error}.") from error
     return found
@@ -277,7 +302,7 @@ def _is_json_schema(schema: Mapping[str, Any]) -> bool:
         or isinstance(schema.get("$ref"), str)
         or isinstance(schema.get("type"), str)
         or (
-            set(schema) <= {"anyOf", "oneOf", "$defs", "title", "description"}
+            set(schema) <= {"anyOf", "oneOf", "allOf", "$defs", "$schema", "$id", "title", "description"}
             and _is_json_schema_inside(schema)
         )
     )

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -37,8 +37,9 @@ def moment(text: str, form: str) -> datetime | None:
         zone = "+00:00" if zone is None or zone in "Zz" else zone
         zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
         micros = f".{fraction[:6]:0<6}" if fraction else ""
-        return datetime.fromisoformat(f"{day_text}T{time}{seconds or ':00'}{micros}{zone}")
-    except ValueError:
+        found_moment = datetime.fromisoformat(f"{day_text}T{time}{seconds or ':00'}{micros}{zone}")
+        return found_moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # there is no such day, or none in UTC
         return None
 
 

@@ -111,11 +111,14 @@ def _size_of(schema: Any) -> tuple[int, int, int]:
     return fields, choices, depth
 
 
-def _rewritten(schema: Any, root: Mapping[str, Any], path: str, loose: list[str]) -> Any:
+def _rewritten(
+    schema: Any, root: Mapping[str, Any], path: str, loose: list[str], within: frozenset[str] = frozenset("#")
+) -> Any:
+    """Rewrite a part; ``within`` are the references whose targets were written in their place around it."""
     if not isinstance(schema, Mapping):
         loose.append(f"{path} may be anything")
         return schema
-    schema = _inlined(schema, root, path, loose)
+    schema, within = _inlined(schema, root, path, loose, within)
     if "$ref" in schema:
         if not str(schema["$ref"]).startswith(("#/$defs/", "#/definitions/")) and schema["$ref"] != "#":
             loose.append(f"{path} refers to {schema['$ref']}")
@@ -138,7 +141,8 @@ def _rewritten(schema: Any, root: Mapping[str, Any], path: str, loose: list[str]
     for word in ("$defs", "definitions"):
         if isinstance(kept.get(word), Mapping):
             kept[word] = {
-                name: _rewritten(part, root, f"{word}.{name}", loose) for name, part in kept[word].items()
+                name: _rewritten(part, root, f"{word}.{name}", loose, within)
+                for name, part in kept[word].items()
             }
     options = kept.pop("oneOf", None)
     if isinstance(options, list):
@@ -148,7 +152,7 @@ def _rewritten(schema: Any, root: Mapping[str, Any], path: str, loose: list[str]
         kept["anyOf"] = options
     if isinstance(kept.get("anyOf"), list):
         kept["anyOf"] = [
-            _rewritten(part, root, f"{path}.anyOf[{number}]", loose)
+            _rewritten(part, root, f"{path}.anyOf[{number}]", loose, within)
             for number, part in enumerate(kept["anyOf"])
         ]
     if not any(word in kept for word in ("type", "anyOf", "enum", "const", "properties")):
@@ -157,21 +161,23 @@ def _rewritten(schema: Any, root: Mapping[str, Any], path: str, loose: list[str]
     kinds = kinds if isinstance(kinds, list) else [kinds]
     if "array" in kinds:
         if "items" in kept:
-            kept["items"] = _rewritten(kept["items"], root, f"{path}[]", loose)
+            kept["items"] = _rewritten(kept["items"], root, f"{path}[]", loose, within)
         elif "prefixItems" not in schema:
             loose.append(f"{path} is a list of anything")
     if "object" in kinds:
-        _close(kept, root, path, loose)
+        _close(kept, root, path, loose, within)
     return kept
 
 
-def _close(kept: dict[str, Any], root: Mapping[str, Any], path: str, loose: list[str]) -> None:
+def _close(
+    kept: dict[str, Any], root: Mapping[str, Any], path: str, loose: list[str], within: frozenset[str]
+) -> None:
     """Require every field of an object and allow no other."""
     fields = kept.get("properties")
     others = kept.get("additionalProperties", True)
     if isinstance(fields, Mapping):
         kept["properties"] = {
-            name: _rewritten(part, root, f"{path}.{name}", loose) for name, part in fields.items()
+            name: _rewritten(part, root, f"{path}.{name}", loose, within) for name, part in fields.items()
         }
         if isinstance(others, Mapping):
             loose.append(f"{path} may have further fields")
@@ -186,36 +192,44 @@ def _close(kept: dict[str, Any], root: Mapping[str, Any], path: str, loose: list
 
 
 def _inlined(
-    schema: Mapping[str, Any], root: Mapping[str, Any], path: str, loose: list[str]
-) -> Mapping[str, Any]:
-    """The schema without a ``$ref`` that has something beside it, and without ``allOf``, where that can be written."""
-    seen: list[Any] = []
+    schema: Mapping[str, Any], root: Mapping[str, Any], path: str, loose: list[str], within: frozenset[str]
+) -> tuple[Mapping[str, Any], frozenset[str]]:
+    """
+    The schema without a ``$ref`` that has something beside it, and without ``allOf``, where that can be written.
+
+    What refers to a target that it stands in keeps its reference, or it would have no end.
+    """
     while True:
         if "$ref" in schema and len(schema) > 1:
+            reference = str(schema["$ref"])
             beside = {
                 key: value for key, value in schema.items() if key not in ("$ref", "$defs", "definitions")
             }
-            if not any(key not in _UNTOLD for key in beside):
-                return {"$ref": schema["$ref"]}
-            target = resolve({"$ref": schema["$ref"]}, root)
-            merged = _merged(target, beside)
-            if merged is None or schema["$ref"] in seen:
+            if all(key in _UNTOLD or (reference in within and key in _ANNOTATIONS) for key in beside):
+                return {"$ref": reference}, within
+            merged = None if reference in within else _merged(resolve({"$ref": reference}, root), beside)
+            if merged is None:
                 loose.append(f"{path} has {', '.join(sorted(beside))} beside a $ref")
-                return {"$ref": schema["$ref"]}
-            seen.append(schema["$ref"])
+                return {"$ref": reference}, within
+            within |= {reference}
             schema = merged
         elif isinstance(schema.get("allOf"), list):
-            parts = [part if len(part) == 1 and len(schema["allOf"]) == 1 else resolve(part, root)
-                     for part in schema["allOf"] if isinstance(part, Mapping)]  # fmt: skip
+            parts = [part for part in schema["allOf"] if isinstance(part, Mapping)]
             merged = {key: value for key, value in schema.items() if key != "allOf"}
+            if len(parts) != 1 or len(parts[0]) > 1:
+                names = {str(part["$ref"]) for part in parts if "$ref" in part}
+                again, within = names & within, within | names
+                parts = [resolve(part, root) for part in parts]
+            else:
+                again = set()
             for part in parts:
-                merged = None if merged is None else _merged(part, merged)
+                merged = None if merged is None or again else _merged(part, merged)
             if merged is None or len(parts) < len(schema["allOf"]):
                 loose.append(f"{path} has allOf")
-                return {key: value for key, value in schema.items() if key != "allOf"}
+                return {key: value for key, value in schema.items() if key != "allOf"}, within
             schema = merged
         else:
-            return schema
+            return schema, within
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -321,6 +321,91 @@ def test_plain_answers_are_read_without_looking_at_any(monkeypatch: pytest.Monke
     assert columns["label"] == ["neg"] * 200
 
 
+class Tree(pydantic.BaseModel):
+    value: int
+    left: Tree | None = None
+    right: Tree | None = None
+    more: list[Tree] = []
+
+
+def test_a_tree_is_typed_in_no_time() -> None:
+    """
+    A model whose branches are of its own kind becomes columns of some levels, and JSON text below them.
+    """
+    schema = answer_schema_of(Tree)
+    assert len(str(shape_of(schema.given).type)) < 10_000
+    deep: dict[str, Any] = {"value": 0}
+    for value in range(1, 9):
+        deep = {"value": value, "left": deep}
+    columns, codes, _ = parsed([json.dumps(deep)], Tree)
+    assert (codes, columns["value"], columns["right"]) == ([None], [8], [None])
+    branch, seen = columns["left"][0], []
+    while branch is not None:
+        branch = json.loads(branch) if isinstance(branch, str) else branch
+        seen.append(branch["value"])
+        branch = branch["left"]
+    assert seen == list(range(7, -1, -1))
+    columns, _, _ = parsed([json.dumps(deep)], Tree, flatten=True)
+    assert list(columns) == schema.names(flatten=True)
+    assert columns["left.value"] == [7]
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "right", "wrong"),
+    [
+        ("integer", {"minimum": 0.0}, [1, 10**18, 2**63 - 1], [-1, -(10**18)]),
+        ("integer", {"exclusiveMaximum": 2**63}, [2**63 - 1], []),
+        ("integer", {"maximum": 2**64 - 1}, [2**63 - 1], []),
+        ("number", {"maximum": 10**18}, [1, 0.5, 10**18], [10**18 + 1000]),
+        ("number", {"minimum": -(2**63)}, [1, -(2**63)], [-1e300]),
+        ("string", {"maxLength": 2.0}, ["ab"], ["abc"]),
+        ("string", {"maxLength": 2**63}, ["ab"], []),
+        ("array", {"items": {"type": "integer"}, "minItems": 1.0}, [[1]], [[]]),
+    ],
+)
+def test_a_limit_of_any_size_is_kept_to(kind: str, limits: Any, right: list[Any], wrong: list[Any]) -> None:
+    """
+    Limits and values that a float cannot hold are compared as they are, and stop nobody's job.
+    """
+    schema = {"type": "object", "properties": {"x": {"type": kind, **limits}}, "required": ["x"]}
+    _, codes, _ = parsed([json.dumps({"x": value}) for value in [*right, *wrong]], schema)
+    assert codes == [None] * len(right) + ["schema_mismatch"] * len(wrong)
+
+
+def test_a_limit_of_an_older_draft_is_kept_to() -> None:
+    """
+    Draft 4 says with a truth value that a limit is excluded.
+    """
+    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "type": "object",
+              "properties": {"x": {"type": "integer", "minimum": 1, "exclusiveMinimum": True}}}  # fmt: skip
+    assert parsed(['{"x": 1}', '{"x": 2}'], schema)[1] == ["schema_mismatch", None]
+
+
+def test_a_moment_that_utc_does_not_have_is_none() -> None:
+    """
+    The first and the last day of all are in another year in UTC: such a row has a code, and the others are read.
+    """
+    texts = ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00", "9999-12-31T23:59:59Z"]
+    for schema in ({"at": datetime.datetime}, {"deep": {"at": datetime.datetime}}):
+        deep = "deep" in schema
+        frame = frame_of([json.dumps({"deep": {"at": x}} if deep else {"at": x}) for x in texts], schema)
+        assert frame["it_error"].tolist()[:2] == ["schema_mismatch"] * 2
+        assert frame["it_error"].isna()[2]
+
+
+def test_what_a_model_makes_of_a_text_is_json() -> None:
+    """
+    A field that pydantic reads as JSON, or that a validator splits, is JSON text; a secret is no row of stars.
+    """
+
+    class Made(pydantic.BaseModel):
+        read: pydantic.Json[Any]
+        secret: pydantic.SecretStr
+
+    columns, _, _ = parsed(['{"read": "{\\"a\\": [1]}", "secret": "x"}'], Made)
+    assert columns == {"read": ['{"a":[1]}'], "secret": ["x"]}
+
+
 # The two ways of reading ---------------------------------------------------------------------------------
 
 SCHEMAS: list[dict[str, Any]] = [
@@ -338,6 +423,7 @@ SCHEMAS: list[dict[str, Any]] = [
         "required": ["b"],
     },
     {"type": "object", "properties": {"a": {"type": "string", "minLength": 2}}, "required": ["a"]},
+    {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0.5, "maximum": 2**64 - 1}}},
     {
         "type": "object",
         "properties": {"n": {"type": "number"}},

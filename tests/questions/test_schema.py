@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import enum
+import json
 from typing import Any, Literal, Optional, Union
 
 import jsonschema
@@ -293,6 +294,11 @@ FORMAT = {"type": "json_schema", "name": "x", "schema": OBJECT}
         {"text": {"format": FORMAT}},
         {"type": "function", "function": {"name": "f", "parameters": OBJECT}},
         {"name": "f", "input_schema": OBJECT},
+        {"name": "f", "input_schema": OBJECT, "cache_control": {"type": "ephemeral"}},
+        {"type": "json_schema", "json_schema": {"schema": OBJECT}},
+        {"type": "json_schema", "schema": OBJECT},
+        {"output_format": {"type": "json_schema", "schema": OBJECT}},
+        {"output_config": {"format": {"type": "json_schema", "schema": OBJECT}}},
     ],
 )
 def test_a_pasted_format_is_understood(pasted):
@@ -311,6 +317,7 @@ def test_a_pasted_format_is_understood(pasted):
           "properties": {"a": {"type": "array", "items": {"$ref": "#/$defs/B"}}}}, "refers to itself"),
         ({"anyOf": [OBJECT, {"type": "object", "properties": {"b": {"type": "string"}}}]}, "make the choice one of them"),
         ({"oneOf": [OBJECT, {"type": "null"}]}, "make the choice one of them"),
+        ({"allOf": [OBJECT, {"type": "object", "properties": {"b": {"type": "string"}}}]}, "in one object"),
     ],
 )  # fmt: skip
 def test_a_schema_that_no_column_can_hold_says_why(schema, says):
@@ -319,6 +326,53 @@ def test_a_schema_that_no_column_can_hold_says_why(schema, says):
     """
     with pytest.raises(InputError, match=says):
         answer_schema_of(schema)
+
+
+def test_a_class_that_makes_no_schema_says_why():
+    """
+    Whatever a class of the user's raises when it is asked for its schema, it is told as ours.
+    """
+
+    class Broken(pydantic.BaseModel):
+        @classmethod
+        def model_json_schema(cls, *arguments: Any, **options: Any) -> Any:
+            raise RuntimeError("not today")
+
+    for model, says in ((Broken, "RuntimeError: not today"), (pydantic.BaseModel, "no JSON Schema")):
+        with pytest.raises(InputError, match=says):
+            answer_schema_of(model)
+
+
+def test_numbers_of_numpy_and_sets_stand_in_a_schema():
+    """
+    A limit or choices that were computed are what they say.
+    """
+    schema = {"type": "object", "properties": {"n": {"minimum": np.int64(3)}, "c": {"enum": {"y", "x"}}}}
+    assert fields_of(schema) == {"n": {"minimum": 3}, "c": {"enum": ["x", "y"]}}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"$ref": "#/$defs/Node", "description": "the next one"},
+        {"$ref": "#", "description": "the next one"},
+        {"allOf": [{"$ref": "#/$defs/Node"}], "description": "the next one"},
+        {"allOf": [{"$ref": "#/$defs/Node"}, {"description": "the next one"}]},
+        {"anyOf": [{"$ref": "#/$defs/Node", "title": "Node"}, {"type": "null"}]},
+        {"allOf": [True]},
+    ],
+)
+def test_an_object_within_itself_has_an_end(node):
+    """
+    A list whose links refer to its own kind, with a description beside the reference, is sent as it was meant.
+    """
+    fields = {"v": {"type": "integer"}, "next": node, "other": {"type": "array", "items": node}}
+    schema = answer_schema_of(
+        {"type": "object", "properties": fields, "$defs": {"Node": {"type": "object", "properties": fields}}}
+    )
+    assert len(json.dumps(schema.sent)) < 5000
+    assert set(schema.names(flatten=True)) >= {"v"}
+    assert len(schema.names(flatten=True)) < 20
 
 
 def nested(depth: int) -> dict[str, Any]:
