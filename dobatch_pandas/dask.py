@@ -257,10 +257,7 @@ def _joined_nothing(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         pa.array([], pa.string()),
         None,
         merge_results([]),
-        into=recipe.into,
-        samples=recipe.samples,
-        json_schema=recipe.schema,
-        flatten=recipe.flatten,
+        **recipe.answer_options,
         index=frame.index[:0],
     )
     return joined(frame.iloc[:0], columns)

@@ -186,10 +186,7 @@ class Plan:
             ids,
             fates,
             table,
-            into=self.recipe.into,
-            samples=self.recipe.samples,
-            json_schema=self.recipe.schema,
-            flatten=self.recipe.flatten,
+            **self.recipe.answer_options,
             index=self.frame.index,
         )
         return joined(self.frame, columns)

@@ -90,14 +90,8 @@ def run_trial(
     lines, seconds = _ask(bodies, recipe, client, concurrency)
     results = merge_results([read_lines(lines)[0]])
     known = pa.array(ids, pa.string()), pa.array(fates, pa.int8()), results
-    answers = answer_columns(
-        *known,
-        into=recipe.into,
-        json_schema=recipe.schema,
-        flatten=recipe.flatten,
-        index=rows.index,
-    )
-    told = response_columns(*known, json_schema=recipe.schema, flatten=recipe.flatten, index=rows.index)
+    answers = answer_columns(*known, **recipe.answer_options, index=rows.index)
+    told = response_columns(*known, **recipe.answer_options, index=rows.index)
     conversation = ENDPOINT_AT[recipe.endpoint].conversation
     asked = [_prompt(conversation(bodies[name])) if name in bodies else None for name in ids]
     took = pd.array([seconds.get(name) for name in ids], dtype="Float64")

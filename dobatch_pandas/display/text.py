@@ -113,11 +113,6 @@ def legend(snapshot: Snapshot) -> list[tuple[str, str]]:
     return items or [("answered", "0 answered")]
 
 
-def preparing(snapshot: Snapshot) -> bool:
-    """Whether there are requests that the service does not have yet."""
-    return snapshot.state in ("recorded", "rendering", "uploading")
-
-
 def percent(share: float) -> str:
     """A share in whole percent; never 100 % before the end, never 0 % after the beginning."""
     if 0 < share < 0.01:
@@ -313,11 +308,6 @@ def time_line(snapshot: Snapshot, now: float | None = None) -> str:
 def time_left(snapshot: Snapshot) -> float | None:
     """Seconds left by the pace so far; None where nobody can say."""
     return None if snapshot.eta is None or snapshot.state != "running" else max(snapshot.eta, 1.0)
-
-
-def usage_line(snapshot: Snapshot) -> str:
-    """Dollars and tokens so far, as far as the service has reported them; before that what is expected."""
-    return " · ".join(filter(None, [money_line(snapshot), tokens_line(snapshot)]))
 
 
 def tokens_line(snapshot: Snapshot) -> str:

@@ -492,11 +492,6 @@ def _values(
     return answers, gold, points_of
 
 
-def match_points(matcher: Matcher, answers: Iterable[Any], gold: Iterable[Any]) -> np.ndarray[Any, Any]:
-    """Return what the matcher says of every pair, as a number."""
-    return np.array([float(matcher(*pair)) for pair in zip(answers, gold, strict=True)], dtype=np.float64)
-
-
 def _check_patterns(actual: pd.Series[Any]) -> None:
     bad = {}
     for label, pattern in actual.dropna().items():

@@ -165,9 +165,9 @@ def count_calls(client: Client) -> None:
     async def asked(event: Any) -> None:
         answer, stay_away = event[1]
         if stay_away:
-            client.stay_away(stay_away)
+            client.caller.stay_away(stay_away)
         queue: Any = await Queue(answer, client=cluster)  # type: ignore[no-untyped-call]
-        await queue.put(client.turn_now())
+        await queue.put(client.caller.turn_now())
         queue.close()
 
     topic = on_worker.turns_at(client.base_url)
@@ -593,7 +593,7 @@ class ClusterJob:
                 lost = (p for p in parts.values() if p.state == "rendered" and p.number not in self._lines)
                 if next(lost, None) is None:
                     self._again = None
-        client.turn()
+        client.caller.turn()
         name = f"{self.folder.id}-{number:05}.jsonl"
         try:
             [told] = compute(delayed(on_worker.upload, pure=False)(lines, name, Asker.here(recipe)))
@@ -629,7 +629,7 @@ class ClusterJob:
         """Have a worker download and read the results of a part."""
         from dask.delayed import delayed
 
-        client.turn()
+        client.caller.turn()
         ids = self.ids_of(part.number).tobytes()
         stored = Stored(part.number, part.batch_id, *why_missing(part), job_id=self.folder.id)
         [told] = compute(delayed(on_worker.fetch, pure=False)(stored, ids, Asker.here(self._recipe)))
@@ -732,6 +732,6 @@ def _good(told: Any, client: Client) -> Any:
     """What a task returned, or what went wrong there, raised."""
     if isinstance(told, Fault):
         if told.kind == "busy" and told.retry_after:
-            client.stay_away(told.retry_after)
+            client.caller.stay_away(told.retry_after)
         raise FaultSeen(told)
     return told

@@ -535,11 +535,10 @@ def join(
         Of those that are near.
     """
     recipe = asker.recipe
-    lenient = replace(recipe, missing="skip") if recipe.missing == "error" else recipe
     ids: Any = pa.array([], pa.string())
     fates: Any = None
     if len(frame):
-        ids, fates = ids_of(frame, lenient)
+        ids, fates = ids_of(frame, recipe.lenient)
     wanted = np.unique(keys_of(one_array(ids).drop_null()))
     results = [some.of_these(wanted) for some in found]
     for part in (part for number, part in parts.items() if number not in near):
@@ -552,10 +551,7 @@ def join(
         ids,
         fates,
         merge_results([table for table in results if len(table)]),
-        into=recipe.into,
-        samples=recipe.samples,
-        json_schema=recipe.schema,
-        flatten=recipe.flatten,
+        **recipe.answer_options,
         index=frame.index,
         absent=absent,
     )

@@ -224,10 +224,7 @@ def write_output(job: JobRecord, recipe: Recipe, folder: JobFolder) -> None:
                 mine["custom_id"],
                 mine["fate"],
                 answers.of(mine["custom_id"].combine_chunks()),
-                into=recipe.into,
-                samples=recipe.samples,
-                json_schema=recipe.schema,
-                flatten=recipe.flatten,
+                **recipe.answer_options,
                 index=pd.RangeIndex(batch.num_rows),
             )
             output.write(batch, pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False))
@@ -241,10 +238,7 @@ def output_schema(source: Source, recipe: Recipe) -> pa.Schema:
         pa.array([], pa.string()),
         None,
         STORED.empty_table(),
-        into=recipe.into,
-        samples=recipe.samples,
-        json_schema=recipe.schema,
-        flatten=recipe.flatten,
+        **recipe.answer_options,
         index=pd.RangeIndex(0),
     )
     answers = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,15 +201,9 @@ class JobAnswers:
         return found
 
     def _answer_options(self) -> dict[str, Any]:
-        recipe = self._recipe
-        return {
-            "into": recipe.into,
-            "samples": recipe.samples,
-            "json_schema": recipe.schema,
-            "flatten": recipe.flatten,
-            # Without any result, a request is not rendered yet, or the job does not ask it.
-            "absent": "missing_result" if self._state.rendered else "pending",
-        }
+        # Without any result, a request is not rendered yet, or the job does not ask it.
+        absent = "missing_result" if self._state.rendered else "pending"
+        return {**self._recipe.answer_options, "absent": absent}
 
     def _table(
         self,
@@ -261,7 +254,7 @@ class JobAnswers:
         if record.source is not None or len(frame) != record.rows or not self._asks(frame):
             return False
         salt = f"{record.base_url} {record.account}"
-        return fingerprint(recipe, salt, freeze(_lenient(recipe), frame)) == record.fingerprint
+        return fingerprint(recipe, salt, freeze(recipe.lenient, frame)) == record.fingerprint
 
     def _asks(self, frame: pd.DataFrame) -> bool:
         """Whether it can be computed what a frame's rows ask."""
@@ -274,7 +267,7 @@ class JobAnswers:
             # Most often: their ids are on disk.
             return self._asked()[:2]
         if self._asks(frame):
-            return ids_of(frame, _lenient(recipe))
+            return ids_of(frame, recipe.lenient)
         missing = lacking(recipe.columns, frame)
         ids, fates, _ = self._asked()
         rows = self._rows()
@@ -368,11 +361,6 @@ class Arrivals:
 
 def _come(state: State) -> tuple[bool, frozenset[int]]:
     return state.rendered, frozenset(part.number for part in state.parts.values() if part.final)
-
-
-def _lenient(recipe: Recipe) -> Recipe:
-    # A row that was added since may lack a value: it was not asked, which is no error here.
-    return replace(recipe, missing="skip") if recipe.missing == "error" else recipe
 
 
 def _awaited(table: pa.Table) -> pa.Table:

@@ -88,17 +88,14 @@ def submit_frame(
         frozen.append(folder)
         return fingerprint
 
-    def rows() -> Iterable[pa.RecordBatch]:
-        # From disk: a prompt function is called once.
-        return frozen_in(frozen[0])
-
     job = _submitted(
         client,
         home,
         recipe,
         len(frame),
         freeze,
-        _most(home, recipe, rows, fresh, schedule.asks_now),
+        # From disk: a prompt function is called once.
+        lambda: _most(home, recipe, frozen_in(frozen[0]), fresh, schedule.asks_now),
         fresh=fresh,
         anew=fresh and ask is None,
         display=display,
@@ -202,7 +199,7 @@ def _submit_files(files: Source, recipe: Recipe, target: str, sending: Sending, 
         recipe,
         rows if added is None else int(added.new.sum()),
         freeze,
-        _most(home, recipe, frozen, sending.fresh, schedule.asks_now),
+        lambda: _most(home, recipe, frozen(), sending.fresh, schedule.asks_now),
         fresh=sending.fresh,
         display=sending.display,
         max_cost=sending.max_cost,
@@ -310,15 +307,11 @@ def _submitted(
 
 
 def _most(
-    home: Home, recipe: Recipe, pieces: Callable[[], Iterable[pa.RecordBatch]], fresh: bool, now: bool
-) -> Callable[[], tuple[float, float | None] | None]:
-    """A way to find out what asking may cost at most."""
-
-    def most() -> tuple[float, float | None] | None:
-        answered = None if fresh else answered_here(home, recipe)
-        return most_of(recipe, pieces(), home.path, answered=answered, now=now)
-
-    return most
+    home: Home, recipe: Recipe, pieces: Iterable[pa.RecordBatch], fresh: bool, now: bool
+) -> tuple[float, float | None] | None:
+    """Return what asking may cost, at least and at most; None where the price is unknown."""
+    answered = None if fresh else answered_here(home, recipe)
+    return most_of(recipe, pieces, home.path, answered=answered, now=now)
 
 
 def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max_cost: float | None) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -112,6 +112,21 @@ class Recipe:
                 kind = "j" if isinstance(place, Column) or place is MEMBERS else "f"
                 named.setdefault(place, f"{kind}{len(named)}")
         return named
+
+    @property
+    def lenient(self) -> Recipe:
+        """The same, of rows that may lack a value: one that was added since was not asked, which is no error."""
+        return replace(self, missing="skip") if self.missing == "error" else self
+
+    @property
+    def answer_options(self) -> dict[str, Any]:
+        """What `answer_columns` must know of it."""
+        return {
+            "into": self.into,
+            "samples": self.samples,
+            "json_schema": self.schema,
+            "flatten": self.flatten,
+        }
 
     @property
     def answer_names(self) -> list[str]:

@@ -90,9 +90,9 @@ class Client:
         self._retry = retry_policy(retries, backoff)
         source = token if callable(token) else _settings_token if token is None else lambda: token
         self._source = source
-        self._caller = Caller(source, self.base_url, network=self._network, retry=self._retry, budget=budget)
+        self.caller = Caller(source, self.base_url, network=self._network, retry=self._retry, budget=budget)
         if not callable(token):
-            self._caller.token()
+            self.caller.token()
 
     def create_file(self, file_name: str) -> FileIntent:
         """
@@ -107,7 +107,7 @@ class Client:
             raise InputError(f"{file_name!r} is no name for a request file: use one like 'x.jsonl'.")
         operation = "reserve an upload"
         intent = read_file_intent(
-            self._caller.call("POST", "/v1/batches/files", operation, {"file_name": file_name})
+            self.caller.call("POST", "/v1/batches/files", operation, {"file_name": file_name})
         )
         if not intent.file_id or not intent.upload_url:
             raise foreign(operation)
@@ -150,7 +150,7 @@ class Client:
             except ConnectionFailed as error:
                 failure = error
             patience = next_try(patience, failure)
-            self._caller.pause(patience.get_backoff_time())
+            self.caller.pause(patience.get_backoff_time())
 
     def send_file(
         self,
@@ -204,7 +204,7 @@ class Client:
                 content_type = following
                 continue
             patience = next_try(patience, failure)
-            self._caller.pause(patience.get_backoff_time())
+            self.caller.pause(patience.get_backoff_time())
 
     def create_batch(
         self,
@@ -245,7 +245,7 @@ class Client:
         if metadata:
             body["metadata"] = dict(metadata)
         try:
-            answer = self._caller.call("POST", "/v1/batches", operation, body)
+            answer = self.caller.call("POST", "/v1/batches", operation, body)
         except BadRequest as refusal:
             if only is None:
                 raise
@@ -255,7 +255,7 @@ class Client:
         # The first documentation wants it all the same, and a refusal need not say what it is about.
         with_endpoint = {**body, "endpoint": endpoint or only}
         try:
-            answer = self._caller.call("POST", "/v1/batches", operation, with_endpoint)
+            answer = self.caller.call("POST", "/v1/batches", operation, with_endpoint)
         except BadRequest as refusal:
             raise first if "endpoint" in refusal.message.lower() else refusal from None
         return _known(read_batch(answer), operation)
@@ -263,7 +263,7 @@ class Client:
     def get_batch(self, batch_id: str) -> Batch:
         """Return one batch as it stands now."""
         operation = f"read batch {batch_id}"
-        return _known(read_batch(self._caller.call("GET", _path(batch_id), operation)), operation)
+        return _known(read_batch(self.caller.call("GET", _path(batch_id), operation)), operation)
 
     def list_batches(
         self, *, limit: int = 20, after: str | None = None, status: str | None = None
@@ -284,14 +284,14 @@ class Client:
             raise InputError(f"limit is {limit}; a page has 1 to 100 batches.")
         query = {"limit": str(limit), "after": after, "status": status}
         try:
-            answer = self._caller.call("GET", "/v1/batches", "list batches", query=query)
+            answer = self.caller.call("GET", "/v1/batches", "list batches", query=query)
         except BadRequest as refusal:
             if status is None or "status" not in refusal.message.lower():
                 raise
             answer = None
         if answer is None:
             # The filter is a later addition to the service.
-            answer = self._caller.call("GET", "/v1/batches", "list batches", query={**query, "status": None})
+            answer = self.caller.call("GET", "/v1/batches", "list batches", query={**query, "status": None})
         page = read_page(answer)
         return BatchPage(
             tuple(batch for batch in page.batches if status in (None, batch.status)), page.next_cursor
@@ -336,7 +336,7 @@ class Client:
         operation = f"cancel batch {batch_id}"
         try:
             return _known(
-                read_batch(self._caller.call("POST", _path(batch_id, "/cancel"), operation, {})), operation
+                read_batch(self.caller.call("POST", _path(batch_id, "/cancel"), operation, {})), operation
             )
         except Conflict as error:
             conflict = error
@@ -349,7 +349,7 @@ class Client:
     def get_results(self, batch_id: str) -> ResultLinks:
         """Return presigned addresses of a batch's results; ``available`` is False while there are none."""
         try:
-            answer = self._caller.call(
+            answer = self.caller.call(
                 "GET", _path(batch_id, "/results"), f"find the results of batch {batch_id}"
             )
         except NotReady:
@@ -391,7 +391,7 @@ class Client:
             on_progress=on_progress,
             refresh=refresh,
             retry=self._retry,
-            pause=self._caller.pause,
+            pause=self.caller.pause,
             network=self._network,
         )
 
@@ -411,22 +411,10 @@ class Client:
         operation = f"ask {endpoint}"
         headers = provider_called(provider).headers
         # Not repeated where it may have run: every run is paid for.
-        answer = self._caller.call("POST", endpoint, operation, body, headers=headers, idempotent=False)
+        answer = self.caller.call("POST", endpoint, operation, body, headers=headers, idempotent=False)
         if not isinstance(answer, dict):
             raise foreign(operation)
         return answer
-
-    def turn(self) -> None:
-        """Wait until one more call may be made, and count it: another machine makes it."""
-        self._caller.turn()
-
-    def turn_now(self) -> float:
-        """Count a call that another machine makes and return 0, or else the seconds until there may be a turn for it."""
-        return self._caller.turn_now()
-
-    def stay_away(self, seconds: float) -> None:
-        """Let no call through for so long: the service has told another machine so."""
-        self._caller.stay_away(seconds)
 
     def patient(self, seconds: float) -> Client:
         """Return another client of the same token and address that waits so long for an answer."""
@@ -435,7 +423,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections and end every pause; calls after this raise ConnectionFailed."""
-        self._caller.close()
+        self.caller.close()
 
     def __enter__(self) -> Client:
         return self

@@ -311,7 +311,7 @@ class _Exchange:
         refuse_plain_http(url, network.allow_http)
         parts = urlsplit(url)
         self.host = parts.hostname or ""
-        self._url, self._parts, self._network = url, parts, network
+        self._parts, self._network = parts, network
         self._connection, self._headers = self._prepare(environment_proxy(url))
 
     def send(self, method: str, headers: dict[str, str], body: Iterator[bytes] | None = None) -> HTTPResponse:

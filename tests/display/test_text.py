@@ -91,10 +91,11 @@ def test_usage_is_said_as_far_as_it_is_known() -> None:
     """
     Tokens and dollars appear where the service or the price list gave them, and nothing is made up.
     """
-    assert text.usage_line(snapshot()) == ""
+    assert text.money_line(snapshot()) == text.tokens_line(snapshot()) == ""
     known = snapshot(prompt_tokens=1_200, completion_tokens=30, cost=0.0000042)
-    assert text.usage_line(known) == "$0.0000042 spent so far · 1,200 tokens in, 30 out"
-    assert text.usage_line(replace(known, state="completed", cost=1_234.5)).startswith("$1,234.50 · ")
+    assert text.money_line(known) == "$0.0000042 spent so far"
+    assert text.tokens_line(known) == "1,200 tokens in, 30 out"
+    assert text.money_line(replace(known, state="completed", cost=1_234.5)) == "$1,234.50"
 
 
 def test_rows_requests_and_reuse_are_told_apart() -> None:
@@ -187,7 +188,8 @@ def test_any_counts_make_a_bar_that_fits(now: Snapshot) -> None:
     assert text.describe(now)
     assert text.legend(now)
     text.time_line(now)
-    text.usage_line(now)
+    text.money_line(now)
+    text.tokens_line(now)
     text.retry_line(now)
 
 
@@ -232,7 +234,7 @@ def test_what_is_expected_is_said_with_its_bound(expected: Expected, words: str)
     """
     Before anything was spent: what it may cost, how sure that is, and what it cannot exceed.
     """
-    assert text.usage_line(snapshot(expected=expected)) == f"expected {words}"
+    assert text.money_line(snapshot(expected=expected)) == f"expected {words}"
 
 
 def test_a_retry_says_what_it_sends_and_costs() -> None:
