@@ -183,9 +183,12 @@ class DobatchAccessor:
                 f"not {type(job).__name__}."
             )
         if isinstance(job, str) and not os.path.exists(job):
-            raise InputError(
-                f"There is no file {job!r}. A job is joined by join(dobatch.attach({job!r})), where that is its id."
-            )
+            cure = f"A job is joined by join(dobatch.attach({job!r})), where that is its id."
+            if set(job) & set("*?["):
+                cure = f"Several files are given as a list: join(glob.glob({job!r}), ...)."
+            elif set(job) & set("/\\."):
+                cure = f"This process looks for it in {os.getcwd()}."
+            raise InputError(f"There is no file {job!r}. {cure}")
         if custom_id is None:
             raise InputError(
                 "Results carried by hand need the column that holds each row's id: join(results, "

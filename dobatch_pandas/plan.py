@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .answers.by_hand import Results, table_and
+from .answers.by_hand import Results, table_and, warn_of_strangers
 from .answers.join import answer_columns, joined
 from .codes import Fate
 from .config import settings
@@ -189,6 +189,7 @@ class Plan:
             **self.recipe.answer_options,
             index=self.frame.index,
         )
+        warn_of_strangers(columns[f"{self.recipe.into}_error"], ids, table)
         return joined(self.frame, columns)
 
     def _ids(self) -> tuple[Any, Any]:

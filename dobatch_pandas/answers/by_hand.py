@@ -17,19 +17,21 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.jsonl import load, mended, opened
 from dobatch_pandas.arrow.threads import Threads
-from dobatch_pandas.errors import InputError
+from dobatch_pandas.codes import NEVER_ASKED
+from dobatch_pandas.errors import InputError, outside
 from dobatch_pandas.questions.freeze import id_texts
 
 from .join import ANSWER_COLUMNS, answer_columns, results_frame
 from .result_lines import RESULTS, iter_results, merge_results, read_lines
 
-__all__ = ["Results", "join_read_results", "read_results", "table_and", "table_of"]
+__all__ = ["Results", "join_read_results", "read_results", "table_and", "table_of", "warn_of_strangers"]
 
 FilePath = str | os.PathLike[str]
 Results = pd.DataFrame | FilePath | Iterable[FilePath]
 """Results carried by hand: a frame of `read_results`, or the files themselves."""
 
 _Done = TypeVar("_Done")
+_UNANSWERED = ("missing_result", *NEVER_ASKED.values())
 
 
 def read_results(*paths: FilePath) -> pd.DataFrame:
@@ -76,6 +78,9 @@ def _read(paths: Iterable[Any], answers_only: bool = False) -> tuple[Any, list[s
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             problems.append(f"{path} cannot be read: {error}.")
             continue
+        if bad and bad[0][257:262] == b"ustar":
+            problems.append(f"{path} cannot be read: it is a tar archive: unpack it first.")
+            continue
         if not len(found) and bad:
             found = _of_objects(path)
             if len(found):
@@ -97,7 +102,7 @@ def _note(path: Any, bad: list[bytes]) -> str:
     count = len(bad)
     return (
         f"{path} has {count:,} line{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} no result, the first: "
-        f"{bad[0][:120].decode(errors='replace')!r}. Their rows have the code missing_result."
+        f"{bad[0][:120].decode(errors='replace')!r}. Rows that nothing else answers have the code missing_result."
     )
 
 
@@ -113,7 +118,9 @@ def _what(line: bytes) -> str:
     entries, _ = load(line)
     if shown.startswith("<"):
         return f"it is a page, not results ({shown!r}). Has the link to the file expired?"
-    if any(isinstance(one, dict) and "custom_id" in one for one in entries):
+    if any(
+        isinstance(one, dict) and "custom_id" in one and one.keys() & {"body", "params"} for one in entries
+    ):
         return "it holds requests, not what came of them. Read the output and error files of the batch."
     return f"its first line is {shown!r}. Results are lines of JSON, each with a custom_id and a response or result."
 
@@ -141,7 +148,7 @@ def table_and(results: Results, work: Callable[[], _Done]) -> tuple[Any, _Done]:
     """Return results as a table, and what `work` returns; files are read while it works."""
     if isinstance(results, pd.DataFrame):
         return table_of(results), work()
-    one = isinstance(results, (str, os.PathLike))
+    one = isinstance(results, (str, bytes, os.PathLike)) or hasattr(results, "read")
     paths: list[Any] = [results] if one else list(results) if isinstance(results, Iterable) else []
     if not paths:
         raise InputError(
@@ -166,7 +173,8 @@ def table_of(results: pd.DataFrame) -> Any:
     InputError
         The frame has no ``custom_id``, or neither ``text`` nor ``embedding``.
     """
-    if "custom_id" not in results or not {"text", "embedding"} & set(results.columns):
+    vectors = "embedding" in results and (results.empty or results["embedding"].notna().any())
+    if "custom_id" not in results or not ("text" in results or vectors):
         raise InputError(
             "Results need the columns custom_id and text, as dobatch.read_results returns them; "
             f"these have {', '.join(map(str, results.columns))}."
@@ -239,4 +247,32 @@ def join_read_results(
         raise InputError(f"There are several columns {custom_id!r}; one of them must have a name of its own.")
     table, texts = table_and(results, lambda: id_texts(frame[custom_id]))
     ids = pa.array(texts, pa.string(), from_pandas=True)
-    return answer_columns(ids, None, table, into=into, index=frame.index)
+    columns = answer_columns(ids, None, table, into=into, index=frame.index)
+    warn_of_strangers(columns[f"{into}_error"], ids, table)
+    return columns
+
+
+def warn_of_strangers(codes: pd.Series[Any], ids: Any, table: Any) -> None:
+    """
+    Say so where results answer none of the rows: what is asked, or what is read, is then not what it should be.
+
+    Parameters
+    ----------
+    codes : pandas.Series
+        The error column of the rows.
+    ids : pyarrow.Array or pyarrow.ChunkedArray
+        What the rows' results would be called.
+    table : pyarrow.Table
+    """
+    if codes.head(100).isna().any() or not codes.isin(_UNANSWERED).all():
+        return
+    mine, theirs = ids.drop_null(), table["custom_id"]
+    if len(mine):
+        held = (
+            f"they hold {theirs[0].as_py()!r:.80}, for one" if len(theirs) else "they hold no result at all"
+        )
+        warnings.warn(
+            f"The results answer none of the rows, whose codes are missing_result: these look for ids such as "
+            f"{mine[0].as_py()!r:.80}, and {held}.",
+            stacklevel=outside(),
+        )

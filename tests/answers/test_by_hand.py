@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,8 @@ def test_lines_of_many_kinds_in_one_file_keep_their_codes(tmp_path: Path) -> Non
         ([1], "1 cannot be read: it is no path"),
         (["output.jsonl", 5], "5 cannot be read: it is no path"),
         (["a\0b"], "cannot be read"),
-        (b"output.jsonl", "it is no path"),
+        (b"output.jsonl", "b'output.jsonl' cannot be read: it is no path"),
+        (io.BytesIO(b"{}"), "BytesIO.* cannot be read: it is no path"),
     ],
 )
 def test_what_is_no_file_is_said(given: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
@@ -134,6 +137,52 @@ def test_what_is_no_file_is_said(given: Any, words: str, tmp_path: Path, monkeyp
     for join in (plan.join, lambda it: FRAME.dobatch.join(it, custom_id="text")):
         with pytest.raises(InputError, match=words):
             join(given)
+
+
+def test_results_that_answer_no_row_are_said(tmp_path: Path) -> None:
+    """
+    Ids of another form, or the results of another job, leave every row without an answer: a warning says how both look.
+    """
+    path = tmp_path / "output.jsonl"
+    path.write_bytes(orjson.dumps(answered("key-1", chat("A"))))
+    frame = pd.DataFrame({"text": ["a", "b", None], "key": ["1", "2", "3"]})
+    plan = frame.dobatch.plan("Say {text}", missing="skip", **PLANS["chat"])
+    with pytest.warns(UserWarning, match="none of the rows.* such as '1', and they hold 'key-1'") as told:
+        found = frame.dobatch.join(path, custom_id="key")
+    assert [Path(one.filename).name for one in told] == [Path(__file__).name]
+    assert found["response_error"].tolist() == ["missing_result"] * 3
+    with pytest.warns(UserWarning, match="none of the rows.*they hold 'key-1'"):
+        plan.join(path)
+    path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="none of the rows.*no result at all"):
+        plan.join(path)
+
+
+def test_results_without_their_text_are_refused(tmp_path: Path) -> None:
+    """
+    A frame of results whose text has another name would be read as answers that are all empty.
+    """
+    path = tmp_path / "output.jsonl"
+    path.write_bytes(orjson.dumps(answered("1", chat("A"))))
+    results = dobatch.read_results(path).rename(columns={"text": "answer"})
+    with pytest.raises(InputError, match="need the columns custom_id and text"):
+        pd.DataFrame({"key": ["1"]}).dobatch.join(results, custom_id="key")
+
+
+def test_what_a_file_is_that_holds_no_results_is_said(tmp_path: Path) -> None:
+    """
+    An archive is to be unpacked, and a result without an id is no request.
+    """
+    line = orjson.dumps(answered("1", chat("A")))
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo("output.jsonl")
+        entry.size = len(line)
+        archive.addfile(entry, io.BytesIO(line))
+    with pytest.raises(InputError, match="tar archive: unpack it first"):
+        dobatch.read_results(tmp_path / "all.tar.gz")
+    (tmp_path / "no_id.jsonl").write_bytes(line.replace(b'"1"', b"null", 1))
+    with pytest.raises(InputError, match="each with a custom_id"):
+        dobatch.read_results(tmp_path / "no_id.jsonl")
 
 
 @pytest.mark.parametrize("given", [None, 5, object()])
@@ -175,5 +224,9 @@ def test_a_job_given_by_its_id_is_told_how() -> None:
     """
     with pytest.raises(InputError, match=r"join\(dobatch.attach\('261127-abc'\)\)"):
         FRAME.dobatch.join("261127-abc")
+    with pytest.raises(InputError, match=r"glob.glob\('out/\*.jsonl'\)"):
+        FRAME.dobatch.join("out/*.jsonl")
+    with pytest.raises(InputError, match="looks for it in"):
+        FRAME.dobatch.join("out/errors.jsonl")
     with pytest.raises(InputError, match="7 cannot be read: it is no path"):
         dobatch.read_results(7)  # type: ignore[arg-type]
