@@ -19,7 +19,7 @@ from .endpoints import PROVIDERS
 from .errors import InputError
 from .estimate import Estimate, estimate_frame
 from .job import Job
-from .job.account import account_here
+from .job.account import account_to_look
 from .job.process import home_here
 from .job.render import Known
 from .job.submit import submit_frame
@@ -134,7 +134,7 @@ class Plan:
         answered = None
         if recipe.custom_id is None:
             home = home_here()
-            account = account_here(home.path)
+            account = account_to_look(home.path)
             answered = Known(home, here.base_url, account, recipe.provider, recipe.endpoint)
         return estimate_frame(self.frame, recipe, answered=answered, overrides=here.prices)
 

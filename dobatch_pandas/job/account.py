@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dobatch_pandas.errors import ConfigurationError
 
 from .folder import JobRecord, written_whole
 
-__all__ = ["account_here", "is_ours"]
+__all__ = ["account_here", "account_to_look", "is_ours"]
 
 _FILE = "account.json"
 
@@ -51,9 +52,18 @@ def account_here(home: Path) -> str:
     return _recorded(home)
 
 
+def account_to_look(home: Path) -> str:
+    """Return the account of the settings as `account_here` does, writing nothing: the home may be one to read only."""
+    known = _read(home)
+    account = _account(known)
+    if account is None and known["salt"] and settings().token:
+        account = _before(known, _hash(settings().token or "", known["salt"]))
+    return account or ""  # a token of which the home knows nothing has asked nothing here
+
+
 def is_ours(home: Path, record: JobRecord) -> bool:
     """Whether a job is of the account that is set now; those of version 0.1.0, which told none, are everybody's."""
-    return record.account in ("", account_here(home))
+    return record.account in ("", account_to_look(home))
 
 
 def _account(known: dict[str, Any]) -> str | None:
@@ -137,7 +147,8 @@ def _remember() -> None:
     # What was said in this process holds in later ones too, even if nothing is submitted here.
     here = settings()
     if here.same_account and os.path.isdir(here.home):
-        account_here(here.home)
+        with suppress(ConfigurationError):  # a home that may only be read: whoever submits to it is told
+            account_here(here.home)
 
 
 on_change(_remember)

@@ -7,6 +7,7 @@ other job's reading. Waiting for better times is not done here but by the machin
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import threading
@@ -161,7 +162,12 @@ class Workers:
         return Now(time.monotonic(), time.time())
 
     def try_lock(self, job: OpenJob) -> Lock | None:
-        held = job.folder.try_lock()
+        try:
+            held = job.folder.try_lock()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            return None  # a folder that may only be read: whoever may write there moves the job, and it is watched here
         return None if held is None else LockOfJob(held, job)
 
     def cancel_asked(self, job: OpenJob) -> bool:
@@ -175,8 +181,8 @@ class Workers:
 
     def told(self, job: OpenJob) -> None:
         now = time.monotonic()
-        # The index serves lists; every change of a counter need not be in it at once.
-        if job.gone or now - job.entered > 1.0:
+        # The index serves lists; every change of a counter need not be in it at once. Who moves the job keeps it.
+        if not job.elsewhere and (job.gone or now - job.entered > 1.0):
             job.entered = now
             self._pools["index"].put(partial(_enter, job))
         try:

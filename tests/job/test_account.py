@@ -9,12 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import config
 from dobatch_pandas.errors import ConfigurationError
-from dobatch_pandas.job.account import account_here, is_ours
+from dobatch_pandas.job import account
+from dobatch_pandas.job.account import account_here, account_to_look, is_ours
 from dobatch_pandas.job.folder import JobRecord
 
 
@@ -286,3 +288,36 @@ def test_every_listener_hears_of_a_change_though_one_fails(home, monkeypatch):
     with pytest.raises(ConfigurationError, match="cannot be written"):
         dobatch.configure(token="new")
     assert heard == ["token"]
+
+
+def test_who_only_looks_writes_nothing(place):
+    """
+    Under another token, in a home that may only be read, an estimate is one, and nobody's answers are taken for one's own.
+    """
+    mine = _of("one", place)
+    kept = {path: path.read_bytes() for path in place.iterdir()}
+    dobatch.configure(token="two")
+    assert account_to_look(place) not in (mine, None)
+    assert not is_ours(place, _record(mine))
+    frame = pd.DataFrame({"word": ["a", "b"]})
+    assert frame.dobatch.plan("{word}", model="m").estimate().to_send == 2
+    assert {path: path.read_bytes() for path in kept} == kept
+    dobatch.configure(token="one")
+    assert account_to_look(place) == mine
+
+
+def test_who_only_looks_is_known_by_a_new_token_too(place, monkeypatch):
+    """
+    In a home that may only be read, account="same" holds for as long as it is set.
+    """
+    mine = _of("old", place)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(account, "written_whole", refused)
+    dobatch.configure(token="new", account="same")
+    assert account_to_look(place) == mine
+    assert is_ours(place, _record(mine))
+    with pytest.raises(ConfigurationError, match="Make the home folder writable"):
+        account_here(place)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import filelock
 import pandas as pd
 import pytest
 from waiting import eventually
@@ -512,3 +513,26 @@ def test_a_fresh_asking_that_is_done_again_under_its_name_is_one_job(server):
     assert jobs[0].id == jobs[1].id != jobs[2].id
     assert set(server.executed.values()) == {2}
     assert FRAME.dobatch.join(jobs[2])["said_error"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "refusal", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")]
+)
+def test_a_running_job_in_a_folder_that_may_only_be_read_is_looked_at(server, monkeypatch, refusal):
+    """
+    A colleague's job, on a share: attach shows how it stands, and join brings what is there, without an error.
+    """
+    server.hold(after=1)
+    frame = pd.DataFrame({"word": ["a", "b"]})
+    job = frame.dobatch.submit("{word}", model="m")
+    eventually(lambda: job.snapshot().completed == 1)
+    forget_in_memory()
+
+    def refused(self, *arguments, **options):
+        raise refusal
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    seen = dobatch.attach(job.id)
+    assert seen.status == "running"
+    assert "1 of 2" in repr(seen)
+    assert list(frame.dobatch.join(seen, wait=False)["response_error"]) == ["pending", "pending"]
