@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -38,6 +39,7 @@ class _Process:
         self.engine = Engine(self.workers)
         self.loop = Loop(self.engine, lambda: Now(time.monotonic(), time.time()))
         self.keeper: threading.Thread | None = None
+        self.left: set[str] = set()  # jobs of which it was told that they are not all sent
 
 
 def home_here() -> Home:
@@ -203,10 +205,16 @@ def keep_alive() -> None:
 
 def _keep() -> None:
     ends = False
-    while waited_for := [live for live in list(_here.lives.values()) if _to_send(live, ends)]:
+    while True:
+        with _here.lock:
+            waited_for = [live for live in _here.lives.values() if _to_send(live, ends)]
+            if not waited_for:
+                _here.keeper = None  # a job that comes now has another one
+                break
         if not ends and not threading.main_thread().is_alive():
             ends = True
-            _tell([live.id for live in waited_for])
+            ids = ", ".join(live.id for live in waited_for)
+            _tell(f"still sending {ids}; Ctrl+C leaves the rest for dobatch.attach(...)")
             for live in list(_here.lives.values()):
                 _here.loop.call(partial(_here.engine.send_only, live))
         first = waited_for[0]
@@ -214,13 +222,27 @@ def _keep() -> None:
             if _to_send(first, ends):
                 # The main thread's end makes no noise: so look up now and then.
                 first.changed.wait(0.5)
+    if ends:
+        _tell_what_is_left()
 
 
-def _tell(ids: list[str]) -> None:
+def _tell_what_is_left() -> None:
+    """Say which jobs this process leaves before all of them is sent, and why."""
+    for live in list(_here.lives.values()):
+        state = live.state
+        unsent = not state.rendered or any(part.unsent for part in state.parts.values())
+        if live.elsewhere or state.ended is not None or not unsent or live.id in _here.left:
+            continue
+        _here.left.add(live.id)
+        words = live.broken or live.disk or problem_of(state)[0]
+        why = f": {words}" if words else "."
+        _tell(f"job {live.id} is not all sent{why} Come back with dobatch.attach({live.id!r}).")
+
+
+def _tell(words: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            words = f"dobatch: still sending {', '.join(ids)}; Ctrl+C leaves the rest for dobatch.attach(...)"
-            print(words, file=sys.stderr, flush=True)
+            print(f"dobatch: {words}", file=sys.stderr, flush=True)
 
 
 def _to_send(live: OpenJob, ends: bool) -> bool:
@@ -249,5 +271,6 @@ def _forked() -> None:
 
 _here = _Process()
 on_change(_wake_everything)
+atexit.register(_tell_what_is_left)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -250,6 +250,28 @@ dobatch.attach({job.id!r}).cancel()
     assert job.status == "cancelled"
 
 
+@pytest.mark.parametrize("then", ["", "while job.status != 'paused': time.sleep(0.01)"])
+def test_a_script_that_ends_before_all_is_sent_says_so(then, server, home):
+    """
+    What waits for me does not keep my script, and the script does not end without a word.
+    """
+    server.faults.add("create_file", status=401, times=None)
+    script = f"""
+import time, pandas as pd, dobatch_pandas as dobatch
+dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", display=False)
+job = pd.DataFrame({{"n": range(3)}}).dobatch.submit("row {{n}}", model="echo", into="a")
+{then}
+"""
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, check=True, timeout=240, capture_output=True, text=True)
+    [job_id] = dobatch.jobs().index
+    assert (
+        f"job {job_id} is not all sent: Could not reserve an upload: the service answered 401" in ended.stderr
+    )
+    assert ended.stderr.count("is not all sent") == 1
+    assert f"Come back with dobatch.attach({job_id!r})." in ended.stderr
+
+
 def test_wait_can_be_limited(server):
     """
     The time given to ``wait`` ends the waiting, not the job.
