@@ -45,6 +45,22 @@ SHARE = 10
 # What OpenAI adds to the text of a chat: three tokens and the role a message, three to begin the answer.
 PER_MESSAGE, PER_ANSWER = 4, 3
 
+NO_LIMIT = "no max_tokens limits the answers"
+# Parts of a message whose tokens are those of what is written in them.
+_WRITTEN = frozenset(
+    [
+        *(None, "message", "text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text"),
+        *("reasoning", "thinking", "redacted_thinking", "tool_use", "tool_result", "search_result"),
+        *("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"),
+    ]
+)
+_SAID_ELSEWHERE = ("role", "type", "content", "text", "output", "cache_control")
+# Parameters that bring in what is not in the request, or that are paid beside its tokens.
+_BEYOND = (
+    *("previous_response_id", "conversation", "prompt", "web_search_options", "prediction", "audio"),
+    *("container", "mcp_servers"),
+)
+
 Tokens = npt.NDArray[np.int64]
 
 
@@ -83,6 +99,8 @@ class Estimate:
         US dollars: input alone, and with the longest answers; None is "price unknown".
     price : Price or None
         The prices taken, with their source and date.
+    open : tuple of str
+        Why there is no upper bound: no limit of the answers, an image whose tokens nobody knows before.
     """
 
     model: str
@@ -101,6 +119,7 @@ class Estimate:
     cost_realtime: tuple[float, float | None] | None
     cost_batch: tuple[float, float | None] | None
     price: Price | None = field(repr=False, default=None)
+    open: tuple[str, ...] = ()
 
     @property
     def to_send(self) -> int:
@@ -122,8 +141,10 @@ class Estimate:
             notes.append(
                 f"Tokens were counted in {self.counted:,} of {self.to_send:,} requests, for all of them."
             )
-        if self.output_tokens[1] is None:
+        if NO_LIMIT in self.open:
             notes.append("No max_tokens limits the answers, so only the input has a price.")
+        if beyond := [why for why in self.open if why != NO_LIMIT]:
+            notes.append(f"What is priced is the text alone: {'; '.join(beyond)}.")
         if self.price is None:
             notes.append(
                 'Price unknown: give one with dobatch.configure(prices={"model": dobatch.Prices(...)}).'
@@ -171,7 +192,7 @@ class Estimate:
         if self.cost_batch is None:
             return ""
         if self.cost_batch[1] is None:
-            return "No upper bound: no max_tokens limits the answers."
+            return f"No upper bound: {'; '.join(self.open)}."
         about = "At most" if self.exact else "At most about"
         return f"{about} {dollars(self.cost_batch[1])}, where every answer is as long as max_tokens allows."
 
@@ -200,7 +221,7 @@ class Sums:
     counted: int
     input: tuple[float, ...]
     output: tuple[float, ...]
-    limited: bool
+    open: tuple[str, ...]
     plain: bool
 
 
@@ -239,7 +260,7 @@ class Estimator:
         self.requests = self.bytes = self.counted = 0
         # Ordinary requests, and those long enough to have a price of their own.
         self._input, self._output = np.zeros(2), np.zeros(2)
-        self._limited = True
+        self._open: dict[str, None] = {}
         # How the other endpoints put a conversation into tokens is not published.
         self._plain = self._endpoint.published
 
@@ -270,6 +291,9 @@ class Estimator:
             owners += [number] * len(found)
             most[number] = self._longest_answer(body)
         tokens = fixed + np.bincount(np.array(owners, np.int64), self._count(texts), len(sample))
+        if self._bound:
+            # What is written to a cache for an hour costs twice as much.
+            tokens *= np.array([2 if b'"cache_control"' in body else 1 for body in sample])
         threshold = np.inf if self.price is None or self.price.long_from is None else self.price.long_from
         long = (tokens > threshold).astype(int)
         stands_for = len(bodies) / len(sample)
@@ -290,7 +314,7 @@ class Estimator:
             self.counted,
             tuple(self._input.tolist()),
             tuple(self._output.tolist()),
-            self._limited,
+            tuple(self._open),
             self._plain,
         )
 
@@ -301,7 +325,7 @@ class Estimator:
         self.counted += sums.counted
         self._input += sums.input
         self._output += sums.output
-        self._limited = self._limited and sums.limited
+        self._open |= dict.fromkeys(sums.open)
         self._plain = self._plain and sums.plain
 
     def finish(
@@ -342,13 +366,14 @@ class Estimator:
             bytes=self.bytes if bytes is None else bytes,
             batches=batches,
             input_tokens=round(float(self._input.sum())),
-            output_tokens=(0, round(total) if self._limited else None),
+            output_tokens=(0, None if NO_LIMIT in self._open else round(total)),
             tokenizer=self.counter.name,
             exact=self.counter.exact and self._plain and self.counted == self.requests,
             counted=self.counted,
             cost_realtime=self._cost(batch=False),
             cost_batch=self._cost(batch=True),
             price=self.price,
+            open=tuple(self._open),
         )
 
     def _count(self, texts: list[str]) -> Tokens:
@@ -360,26 +385,58 @@ class Estimator:
     def _read(self, body: dict[str, Any]) -> tuple[list[str], int]:
         """The texts of a body, and the tokens its form adds."""
         messages = self._endpoint.conversation(body)
-        texts = [text for message in messages for text in _texts(message)]
+        texts: list[str] = []
+        forms = [body[name] for name in self._endpoint.forms if name in body]
+        for message in messages:
+            self._take(message, texts, forms)
         fixed = 0 if self._endpoint.vectors else PER_MESSAGE * len(messages) + PER_ANSWER
-        for name in self._endpoint.forms:
-            if name in body:
-                form = orjson.dumps(body[name]).decode()
-                # The provider keeps to itself how it puts these to the model.
-                if self._bound:
-                    fixed += len(form.encode())
-                else:
-                    texts.append(form)
-                self._plain = False
+        for form in forms:
+            written = orjson.dumps(form).decode()
+            # The provider keeps to itself how it puts these to the model.
+            if self._bound:
+                fixed += len(written.encode())
+            else:
+                texts.append(written)
+            self._plain = False
+        if self._bound and body.get("tools"):
+            fixed += self._endpoint.words_on_tools
+        for tool in body.get("tools") or ():
+            kind = tool.get("type") if isinstance(tool, dict) else None
+            if kind not in (None, "function", "custom"):
+                self._open[f"what a tool of the service's own ({kind}) costs is not known before"] = None
+        for name in _BEYOND:
+            if body.get(name):
+                self._open[f"{name} brings in more than what is written in the request"] = None
         return texts, fixed
+
+    def _take(self, part: Any, texts: list[str], forms: list[Any]) -> None:
+        """Take in a message, its content, or a part of that: what is a text, and what is put to the model in another form."""
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, list):
+            for inner in part:
+                self._take(inner, texts, forms)
+        elif isinstance(part, dict):
+            kind = part.get("type")
+            if kind not in _WRITTEN:
+                self._plain = False
+                self._open[f"how many tokens a part of the type {kind} has is not known before"] = None
+                return
+            for name in ("content", "text", "output"):
+                self._take(part.get(name), texts, forms)
+            if rest := {name: value for name, value in part.items() if name not in _SAID_ELSEWHERE and value}:
+                forms.append(rest)
+        elif part is not None:
+            forms.append(part)
 
     def _longest_answer(self, body: dict[str, Any]) -> float:
         if self._endpoint.vectors:
             return 0
         for name in self._endpoint.limit_names:
-            if isinstance(body.get(name), int):
-                return float(body[name]) * (body["n"] if isinstance(body.get("n"), int) else 1)
-        self._limited = False
+            limit = body.get(name)
+            if isinstance(limit, (int, float)) and not isinstance(limit, bool):
+                return float(limit) * (body["n"] if isinstance(body.get("n"), int) else 1)
+        self._open[NO_LIMIT] = None
         return 0
 
     def _cost(self, *, batch: bool) -> tuple[float, float | None] | None:
@@ -392,7 +449,7 @@ class Estimator:
         answers = sum(
             cost(price, 0, out, batch=batch) for price, out in zip(prices, self._output, strict=True)
         )
-        return float(least), float(least + answers) if self._limited else None
+        return float(least), None if self._open else float(least + answers)
 
 
 def checked_max_cost(max_cost: Any) -> float | None:
@@ -414,7 +471,7 @@ def checked_max_cost(max_cost: Any) -> float | None:
     raise InputError(f"max_cost is {max_cost!r}; it takes US dollars, such as 0.5, or None for no limit.")
 
 
-def stay_within(max_cost: float, model: str, cost: tuple[float, float | None] | None) -> None:
+def stay_within(max_cost: float, model: str, estimate: Estimate | None, *, now: bool = False) -> None:
     """
     Raise BudgetExceeded where asking may cost more than is allowed.
 
@@ -423,15 +480,23 @@ def stay_within(max_cost: float, model: str, cost: tuple[float, float | None] | 
     max_cost : float
         US dollars.
     model : str
-    cost : tuple of float and (float or None), or None
-        What it costs at least and at most, as `Estimate` has it.
+    estimate : Estimate or None
+        What it costs at most; None where the price is unknown.
+    now : bool
+        In real time, not as a batch.
     """
-    if cost is None:
+    cost = None if estimate is None else estimate.cost_realtime if now else estimate.cost_batch
+    if estimate is None or cost is None:
         raise BudgetExceeded(
             f"max_cost is {max_cost:g} US dollars, and the price of {model!r} is unknown: give it with "
             "dobatch.configure(prices={model: dobatch.Prices(input=..., output=...)}), or leave out max_cost."
         )
     least, most = cost
+    if most is None and set(estimate.open) - {NO_LIMIT}:
+        raise BudgetExceeded(
+            f"max_cost is {max_cost:g} US dollars, and nobody can say what this may cost at most: {'; '.join(estimate.open)}. "
+            "Ask without that, or leave out max_cost."
+        )
     if most is None:
         raise BudgetExceeded(
             f"max_cost is {max_cost:g} US dollars, and answers of any length may come back: the questions alone cost "
@@ -521,17 +586,6 @@ def estimate_frame(
         bytes=estimator.bytes + estimator.requests,
         batches=writer.parts,
     )
-
-
-def _texts(message: Any) -> list[str]:
-    """The texts of a message, of its content, or of parts of that."""
-    if isinstance(message, str):
-        return [message]
-    if isinstance(message, list):
-        return [text for part in message for text in _texts(part)]
-    if isinstance(message, dict):
-        return _texts(message.get("content", message.get("text")))
-    return []
 
 
 def _range(costs: tuple[float, float | None] | None) -> str:

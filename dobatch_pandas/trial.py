@@ -86,7 +86,7 @@ def run_trial(
             recipe.model, recipe.provider, recipe.endpoint, overrides=settings().prices, bound=True
         )
         estimator.add_all(map(orjson.dumps, bodies.values()))
-        stay_within(max_cost, recipe.model, estimator.finish().cost_realtime)
+        stay_within(max_cost, recipe.model, estimator.finish(), now=True)
     lines, seconds = _ask(bodies, recipe, client, concurrency)
     results = merge_results([read_lines(lines)[0]])
     known = pa.array(ids, pa.string()), pa.array(fates, pa.int8()), results

@@ -111,6 +111,91 @@ def test_every_endpoints_texts_are_found(endpoint, body):
     assert found.input_tokens == words + 4 * messages + 3
 
 
+LONG = "word " * 500
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+
+
+def of_endpoint(endpoint, messages, **body):
+    name = "input" if endpoint == RESPONSES else "messages"
+    limit = "max_output_tokens" if endpoint == RESPONSES else "max_tokens"
+    return orjson.dumps({"model": "mine", name: messages, limit: 5, **body})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        (CHAT, {"role": "assistant", "content": None, "tool_calls": [{"function": {"arguments": LONG}}]}),
+        (CHAT, {"role": "user", "content": "x", "name": LONG}),
+        (CHAT, {"role": "assistant", "refusal": LONG}),
+        (CHAT, {"role": "tool", "content": [{"type": "text", "text": LONG}], "tool_call_id": "c"}),
+        (RESPONSES, {"type": "function_call_output", "call_id": "c", "output": LONG}),
+        (RESPONSES, {"type": "function_call", "name": "f", "arguments": LONG}),
+        (RESPONSES, {"type": "reasoning", "summary": [{"type": "summary_text", "text": LONG}]}),
+        (MESSAGES, {"role": "assistant", "content": [{"type": "tool_use", "name": "f", "input": {"q": LONG}}]}),
+        (MESSAGES, {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "text", "text": LONG}]}]}),
+        (MESSAGES, {"role": "assistant", "content": [{"type": "thinking", "thinking": LONG}]}),
+    ],
+)  # fmt: skip
+def test_whatever_is_written_in_a_message_is_counted(endpoint, message):
+    """
+    Calls and their outputs, names, refusals and thoughts are paid like any text, in the estimate and in its bound.
+    """
+    provider = "anthropic" if endpoint == MESSAGES else "openai"
+    for bound in (False, True):
+        found = Estimator("mine", provider, endpoint, overrides=MINE, bound=bound)
+        found.add([of_endpoint(endpoint, [message])])
+        assert found.finish().input_tokens >= (len(LONG) if bound else 500)
+        assert found.finish().cost_batch[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "part", "body"),
+    [
+        (CHAT, {"type": "image_url", "image_url": {"url": "https://a/b.png"}}, {}),
+        (CHAT, {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, {}),
+        (CHAT, {"type": "file", "file": {"file_id": "f"}}, {}),
+        (RESPONSES, {"type": "input_image", "image_url": "https://a/b.png"}, {}),
+        (MESSAGES, {"type": "image", "source": {"type": "url", "url": "https://a/b.png"}}, {}),
+        (MESSAGES, {"type": "tool_result", "content": [{"type": "image", "source": {}}]}, {}),
+        (CHAT, {"type": "text", "text": "x"}, {"web_search_options": {"search_context_size": "low"}}),
+        (RESPONSES, {"type": "input_text", "text": "x"}, {"tools": [{"type": "web_search"}]}),
+        (RESPONSES, {"type": "input_text", "text": "x"}, {"previous_response_id": "r"}),
+    ],
+)
+def test_what_is_not_written_in_the_request_has_no_bound(endpoint, part, body):
+    """
+    Images, sound, files, what the service looks up, what was said before: nobody knows what it costs, and it is said.
+    """
+    provider = "anthropic" if endpoint == MESSAGES else "openai"
+    one = of_endpoint(endpoint, [{"role": "user", "content": [part]}], **body)
+    other = of_endpoint(endpoint, [{"role": "user", "content": "x"}])
+    parts = [Estimator("mine", provider, endpoint, overrides=MINE, bound=True) for _ in range(3)]
+    parts[0].add([one])
+    parts[1].add([other])
+    for some in parts[:2]:
+        parts[2].include(some.sums())
+    assert [some.finish().cost_batch[1] is None for some in parts] == [True, False, True]
+    assert (
+        "not known before" in parts[2].finish().summary() or "brings in more" in parts[2].finish().summary()
+    )
+    assert parts[2].finish().output_tokens == (0, 10)
+
+
+def test_what_a_provider_adds_is_within_the_bound():
+    """
+    Anthropic puts hundreds of tokens before the tools, and writes to its cache at twice the price.
+    """
+
+    def bound(**body):
+        found = Estimator("mine", "anthropic", MESSAGES, overrides=MINE, bound=True)
+        found.add([of_endpoint(MESSAGES, [{"role": "user", "content": "x"}], **body)])
+        return found.finish().input_tokens
+
+    assert bound(tools=[{"name": "answer", "input_schema": {}}]) > bound() + 804
+    cached = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+    assert bound(system=cached) >= 2 * len(LONG)
+
+
 def test_embeddings_have_no_output():
     """
     One end of the range is the other.

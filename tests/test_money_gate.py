@@ -118,6 +118,25 @@ def test_every_door_sends_what_may_be_spent(server, tmp_path, door):
     assert sum(server.executed.values()) >= (0 if door is trial else len(FRAME))
 
 
+def test_what_nobody_can_count_is_not_sent_within_a_limit(server):
+    """
+    An image has as many tokens as the provider says, afterwards: with ``max_cost``, nothing of the kind is sent.
+    """
+    dobatch.configure(prices=PRICES)
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/{n}.png"}}
+    prompt = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}]
+    options = {"model": "paid", "max_tokens": 5}
+    with pytest.raises(BudgetExceeded, match="a part of the type image_url"):
+        FRAME.dobatch.submit(prompt, max_cost=100.0, **options)
+    with pytest.raises(BudgetExceeded, match="a part of the type image_url"):
+        FRAME.dobatch.trial(prompt, n=2, max_cost=100.0, **options)
+    assert not server.executed
+    found = FRAME.dobatch.plan(prompt, **options).estimate()
+    assert found.cost_batch[1] is None
+    assert "No upper bound: how many tokens a part of the type image_url has" in found.summary()
+    assert "What is priced is the text alone" in found.summary()
+
+
 def test_what_was_spent_counts_when_it_is_asked_again(server, home):
     """
     A retry is held where the answers so far and the next ones together may be too dear, also in a later process and as
@@ -125,7 +144,7 @@ def test_what_was_spent_counts_when_it_is_asked_again(server, home):
     """
     dobatch.configure(prices=PRICES)
     plan = FRAME.dobatch.plan("Say one two three four five six {n}", model="paid", into="said", max_tokens=5)
-    _, most = most_of(plan.recipe, frozen(plan.recipe, FRAME))
+    _, most = most_of(plan.recipe, frozen(plan.recipe, FRAME)).cost_batch
     job = plan.submit(max_cost=most * 1.2).wait()
     assert set(job.errors()["error_code"]) == {"length"}
     job.retry()

@@ -35,6 +35,8 @@ class Endpoint(ABC):
     """Body parameters that limit the answer's tokens, the one that counts first."""
     forms: tuple[str, ...] = ()
     """Body parameters that the provider puts to the model in a form of its own."""
+    words_on_tools = 0
+    """The most tokens that the provider itself adds to a request that has tools."""
     strict = True
     """Whether a schema says if it is to be decoded strictly."""
     published = False

@@ -53,6 +53,7 @@ class _Messages(Endpoint):
     }
     limit_names = ("max_tokens",)
     forms = ("tools", "tool_choice")
+    words_on_tools = 1000  # documented: 159 to 804, by model
     strict = False
 
     def members(self, prompt: Any, system: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
-from dobatch_pandas.estimate import Estimator
+from dobatch_pandas.estimate import Estimate, Estimator
 from dobatch_pandas.questions.part_files import lines_of_part
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import RequestWriter
@@ -41,10 +41,9 @@ def most_of(
     folder: Path | None = None,
     *,
     answered: KeySet | None = None,
-    now: bool = False,
-) -> tuple[float, float | None] | None:
+) -> Estimate | None:
     """
-    Return what asking may cost as a batch, at least and at most, in US dollars; None where the price is unknown.
+    Return what asking costs at most; None where the price is unknown.
 
     Parameters
     ----------
@@ -55,8 +54,6 @@ def most_of(
         Where there is room for what is not held in memory; nothing is left there.
     answered : KeySet, optional
         Requests that are answered and cost nothing.
-    now : bool
-        In real time instead.
     """
     estimator = Estimator(
         recipe.model, recipe.provider, recipe.endpoint, overrides=settings().prices, bound=True
@@ -67,5 +64,4 @@ def most_of(
     writer = RequestWriter(recipe, None, sent=KeySet(folder), answered=answered, on_lines=estimator.add)
     for frozen in pieces:
         writer.add(frozen)
-    found = estimator.finish()
-    return found.cost_realtime if now else found.cost_batch
+    return estimator.finish()

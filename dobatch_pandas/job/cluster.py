@@ -252,10 +252,9 @@ class Prepared:
             for place, owners in enumerate(self.owners)
         ]
 
-    def most(self) -> tuple[float, float | None] | None:
-        """What asking may cost as a batch, at least and at most, in US dollars; None where the price is unknown."""
-        estimate = self.estimate(exact=True)
-        return estimate.cost_batch  # type: ignore[no-any-return]
+    def most(self) -> Any:
+        """Return the estimate of what asking costs at most."""
+        return self.estimate(exact=True)
 
     def estimate(self, *, exact: bool = False) -> Any:
         """Count requests, tokens and dollars; what cannot be exceeded where `exact`."""

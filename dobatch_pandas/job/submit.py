@@ -15,7 +15,7 @@ import pyarrow as pa
 from dobatch_pandas.arrow.keyset import KeySet
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import ApiError, InputError, NotFound, Problem, Unauthorized
-from dobatch_pandas.estimate import checked_max_cost, stay_within
+from dobatch_pandas.estimate import Estimate, checked_max_cost, stay_within
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.freeze import freeze_batches
 from dobatch_pandas.questions.options import Sending, door, sorted_out
@@ -95,7 +95,7 @@ def submit_frame(
         len(frame),
         freeze,
         # From disk: a prompt function is called once.
-        lambda: _most(home, recipe, frozen_in(frozen[0]), fresh, schedule.asks_now),
+        lambda: _most(home, recipe, frozen_in(frozen[0]), fresh),
         fresh=fresh,
         anew=fresh and ask is None,
         display=display,
@@ -199,7 +199,7 @@ def _submit_files(files: Source, recipe: Recipe, target: str, sending: Sending, 
         recipe,
         rows if added is None else int(added.new.sum()),
         freeze,
-        lambda: _most(home, recipe, frozen(), sending.fresh, schedule.asks_now),
+        lambda: _most(home, recipe, frozen(), sending.fresh),
         fresh=sending.fresh,
         display=sending.display,
         max_cost=sending.max_cost,
@@ -222,7 +222,7 @@ def _submitted(
     recipe: Recipe,
     rows: int,
     freeze: Callable[[JobFolder], str],
-    most: Callable[[], tuple[float, float | None] | None],
+    most: Callable[[], Estimate | None],
     *,
     fresh: bool,
     anew: bool,
@@ -252,7 +252,7 @@ def _submitted(
         record = find()
         if record is None:
             if max_cost is not None:
-                stay_within(max_cost, recipe.model, most())
+                stay_within(max_cost, recipe.model, most(), now=schedule.asks_now)
             _knock(client)
             if place is not None:
                 record = place.take(job_id, find)
@@ -306,12 +306,10 @@ def _submitted(
     return job
 
 
-def _most(
-    home: Home, recipe: Recipe, pieces: Iterable[pa.RecordBatch], fresh: bool, now: bool
-) -> tuple[float, float | None] | None:
-    """Return what asking may cost, at least and at most; None where the price is unknown."""
+def _most(home: Home, recipe: Recipe, pieces: Iterable[pa.RecordBatch], fresh: bool) -> Estimate | None:
+    """Return what asking costs at most; None where the price is unknown."""
     answered = None if fresh else answered_here(home, recipe)
-    return most_of(recipe, pieces, home.path, answered=answered, now=now)
+    return most_of(recipe, pieces, home.path, answered=answered)
 
 
 def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max_cost: float | None) -> Job:
