@@ -35,7 +35,16 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["EXPLANATIONS", "NEVER_ASKED", "RETRYABLE", "ErrorGroup", "Fate", "explain", "failure"]
+__all__ = [
+    "EXPLANATIONS",
+    "NEVER_ASKED",
+    "NO_SUCCESS",
+    "RETRYABLE",
+    "ErrorGroup",
+    "Fate",
+    "explain",
+    "failure",
+]
 
 
 class Fate(IntEnum):
@@ -84,6 +93,9 @@ RETRYABLE: frozenset[str] = frozenset(
     + [f"http_{status}" for status in (408, 409, 425, 429, *range(500, 600))]
 )
 """Codes of failures that may end otherwise when the same request is sent again."""
+
+NO_SUCCESS = r"^(expired|cancelled|missing_result|batch_failed|provider_error|http_)"
+"""Matches the codes of requests that the service itself does not call a success, whatever became of an answer."""
 
 _WORDS = {
     "batch_expired": "expired",

@@ -41,7 +41,7 @@ from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, 
 from .folder import DiskFile, JobFolder, JobRecord, disk_in_words
 from .index import Index
 from .journal import entry_of
-from .machine import State, problem_of
+from .machine import Part, State, problem_of
 
 __all__ = ["Home", "JobRow", "scope_of", "status_of"]
 
@@ -74,6 +74,7 @@ class JobRow:
     now_prompt_tokens: int = 0
     now_completion_tokens: int = 0
     now_cached_tokens: int = 0
+    cost: float | None = None
     provider: str = ""
     model: str = ""
     into: str = ""
@@ -102,6 +103,7 @@ _SPENT = [
     "now_prompt_tokens",
     "now_completion_tokens",
     "now_cached_tokens",
+    "cost",
 ]
 
 
@@ -478,6 +480,7 @@ def _row(record: JobRecord, state: State) -> JobRow:
         now_prompt_tokens=sum(part.prompt_tokens for part in parts if part.live),
         now_completion_tokens=sum(part.completion_tokens for part in parts if part.live),
         now_cached_tokens=sum(part.cached_tokens for part in parts if part.live),
+        cost=_measured(parts),
         provider=record.provider,
         model=record.model,
         into=record.into,
@@ -489,6 +492,13 @@ def _row(record: JobRecord, state: State) -> JobRow:
         problem=problem_of(state)[0],
         ended=state.ended,
     )
+
+
+def _measured(parts: list[Part]) -> float | None:
+    """Return what answers cost by the prices of the time, in US dollars; None where one of them was not known."""
+    costs = [part.cost for part in parts if part.prompt_tokens + part.completion_tokens]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known and len(known) == len(costs) else None
 
 
 def _insert(db: sqlite3.Connection, row: JobRow) -> None:

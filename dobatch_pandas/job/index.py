@@ -26,7 +26,7 @@ __all__ = ["VERSION", "Index"]
 
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 3
 """Of the tables. One higher for each change of them: an index of a lower one is made again from the folders."""
 
 PATIENCE = 60.0  # seconds that another process's transaction is waited for; ours last milliseconds
@@ -38,7 +38,7 @@ _TABLES = (
     " fingerprint TEXT, scope TEXT, ended REAL, entered REAL, status TEXT NOT NULL, rows INTEGER, requests INTEGER,"
     " reused INTEGER, completed INTEGER, failed INTEGER, batches INTEGER,"
     " prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER, now_prompt_tokens INTEGER,"
-    " now_completion_tokens INTEGER, now_cached_tokens INTEGER, provider TEXT, model TEXT, \"into\" TEXT,"
+    " now_completion_tokens INTEGER, now_cached_tokens INTEGER, cost REAL, provider TEXT, model TEXT, \"into\" TEXT,"
     " base_url TEXT, account TEXT, output TEXT, problem TEXT)",
     "CREATE INDEX jobs_fingerprint ON jobs (fingerprint, created)",
     "CREATE INDEX jobs_unfinished ON jobs (id) WHERE ended IS NULL",

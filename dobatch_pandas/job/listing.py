@@ -110,7 +110,8 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by `by`: jobs, requests answered and paid, prompt_tokens, completion_tokens, and cost (US dollars). The
-        cost is null where the price of a model is not known: give it with ``dobatch.configure(prices=...)``.
+        cost is by the prices that held when the answers came; it is null where nobody knows that of a model: give it
+        with ``dobatch.configure(prices=...)``.
     """
     if not isinstance(by, str) or by not in _BY:
         raise InputError(f"by is {by!r:.80}; it takes {', '.join(map(repr, _BY))}.")
@@ -142,6 +143,8 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
 def _cost(row: JobRow) -> float | None:
     if not row.prompt_tokens + row.completion_tokens:
         return None
+    if row.cost is not None:
+        return row.cost
     price = price_of(row.model, row.provider, overrides=settings().prices)
     if price is None:
         return None

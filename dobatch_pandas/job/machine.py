@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.codes import NO_SUCCESS, ErrorGroup
 
 if TYPE_CHECKING:
     from dataclasses import replace
@@ -1069,10 +1069,7 @@ def _read(part: Part, event: ReadDone, now: Now) -> Part:
 
 def _succeeded(event: ReadDone) -> int:
     """How many requests have a line in which the service calls them a success, whatever became of the answer."""
-    return event.completed + sum(g.count for g in event.errors if not _NO_SUCCESS.match(g.code))
-
-
-_NO_SUCCESS = re.compile(r"expired|cancelled|missing_result|batch_failed|provider_error|http_")
+    return event.completed + sum(g.count for g in event.errors if not re.match(NO_SUCCESS, g.code))
 
 
 def _never_sent(part: Part, status: str, words: str | None = None) -> Part:

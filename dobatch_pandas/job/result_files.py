@@ -22,7 +22,7 @@ from dobatch_pandas.answers.join import outcome
 from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results
 from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.keyset import Keys, KeySet, Places, keys_of
-from dobatch_pandas.codes import ErrorGroup
+from dobatch_pandas.codes import NO_SUCCESS, ErrorGroup
 from dobatch_pandas.endpoints.answer import true
 from dobatch_pandas.errors import NotReady, ObjectGone
 from dobatch_pandas.questions.part_files import sync_folder
@@ -59,11 +59,16 @@ class Doubled(Exception):
 
 @dataclass
 class Tally:
-    """What results add up to: requests by outcome and with a line in the files, tokens, and failures by code."""
+    """
+    What results add up to: requests by outcome and with a line in the files, tokens, and failures by code.
+
+    ``unmetered`` counts those that may have been run, and whose tokens nobody has told.
+    """
 
     completed: int = 0
     failed: int = 0
     lines: int = 0
+    unmetered: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
     failures: dict[str, ErrorGroup] = field(default_factory=dict)
 
@@ -74,6 +79,12 @@ class Tally:
         self.completed += len(table) - len(failed)
         for name in TOKENS:
             self.tokens[name] += int(pc.sum(table[name]).as_py() or 0)
+        refused = true(pc.match_substring_regex(table["error_code"], NO_SUCCESS))
+        # 0 stands where the model was not reached.
+        refused |= true(
+            pc.or_(pc.equal(table["status_code"], 0), pc.greater_equal(table["status_code"], 400))
+        )
+        self.unmetered += int(np.count_nonzero(true(pc.is_null(table["prompt_tokens"])) & ~refused))
         groups = failed.group_by("error_code").aggregate([("error_code", "count"), ("error_message", "min")])
         for group in groups.to_pylist():
             code, message = group["error_code"] or "unknown", group["error_message_min"] or ""

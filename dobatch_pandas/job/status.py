@@ -146,16 +146,21 @@ def _eta(started: float | None, ended: int, total: int, state: State) -> float |
 
 
 def _cost(record: JobRecord, parts: list[Part]) -> float | None:
-    if not any(p.prompt_tokens + p.completion_tokens for p in parts):
+    paid = [p for p in parts if p.prompt_tokens + p.completion_tokens]
+    unknown = [p for p in paid if p.cost is None]
+    if not paid:
         return None
+    measured = sum(p.cost for p in paid if p.cost is not None)
+    if not unknown:
+        return measured
     from dobatch_pandas.prices import cost, price_of
 
     price = price_of(record.model, record.provider, overrides=settings().prices)
     if price is None:
         return None
-    return sum(
+    return measured + sum(
         cost(price, p.prompt_tokens, p.completion_tokens, cached_tokens=p.cached_tokens, batch=not p.live)
-        for p in parts
+        for p in unknown
     )
 
 

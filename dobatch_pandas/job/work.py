@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import DobatchError, is_no_room
-from dobatch_pandas.prices import cost, price_of
+from dobatch_pandas.prices import usage_of, usage_of_sums
 from dobatch_pandas.questions.part_files import compress_part, copy_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
@@ -68,7 +68,7 @@ from .machine import (
 )
 from .output import write_output
 from .render import Stopped, record_part, render
-from .result_files import Tally, bring_files
+from .result_files import TOKENS, Tally, bring_files
 from .row_answers import read_results_of
 
 if TYPE_CHECKING:
@@ -499,14 +499,12 @@ def _read(job: OpenJob, action: Read) -> ReadDone:
         tally = job.cluster.read(job.client, part)
     else:
         tally = read_results_of(job.folder, job.recipe, part, action.code, action.message)
-    # Whatever the job may cost now: a limit that comes later counts it, too.
-    measured = None if "interrupted" in tally.failures else _cost(job.record, tally, batch=not part.live)
     return ReadDone(
         number,
         completed=tally.completed,
         failed=tally.failed,
         lines=tally.lines,
-        cost=measured,
+        cost=_measured(job, part, tally),
         errors=_groups(tally.failures.values()),
         rest=_rest(job, number) if action.carry else None,
         prompt_tokens=tally.tokens["prompt_tokens"],
@@ -535,15 +533,16 @@ def _groups(groups: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.count, group.code)))
 
 
-def _cost(record: JobRecord, tally: Tally, *, batch: bool) -> float | None:
-    price = price_of(record.model, record.provider, overrides=settings().prices)
-    if price is None:
+def _measured(job: OpenJob, part: Part, tally: Tally) -> float | None:
+    """Return what a part cost, in US dollars, whether or not the job has a limit; None where nobody can say."""
+    if tally.unmetered:
         return None
-    tokens = tally.tokens
-    return cost(
-        price,
-        tokens["prompt_tokens"],
-        tokens["completion_tokens"],
-        cached_tokens=tokens["cached_tokens"],
-        batch=batch,
-    )
+    asked = job.record.model, job.record.provider
+    if job.cluster is not None:
+        used = usage_of_sums(part.requests, tally.tokens, *asked, overrides=settings().prices)
+    else:
+        tokens = pq.read_table(job.folder.result(part.number), columns=TOKENS)
+        used = usage_of(tokens, *asked, overrides=settings().prices)
+    if used.price is None:
+        return None
+    return (used.cost_realtime if part.live else used.cost) or 0.0

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pandas as pd
+import pyarrow as pa
 import pytest
+import result_lines as lines
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.answers.result_lines import read_lines
 from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.job.result_files import Tally
 
 FRAME = pd.DataFrame({"n": range(6)})
 PRICES = {"paid": dobatch.Prices(input=1.0, output=2.0), "dear": dobatch.Prices(input=10.0, output=20.0)}
@@ -99,3 +104,63 @@ def test_a_price_that_nobody_knows_makes_its_sum_unknown(home):
     (home / "forgotten.jsonl").mkdir()
     with pytest.raises(ConfigurationError, match="cannot read"):
         dobatch.spending()
+
+
+def test_a_cost_stays_what_it_was_when_prices_change(home):
+    """
+    What answers cost is written down with them: a terminal that knows no prices of mine, or another price list, changes nothing.
+    """
+    job, now = ask(), ask("Now {n}", mode="now")
+    was = {id: dobatch.jobs()["cost"][id] for id in (job.id, now.id)}
+    spent = total()
+    assert spent > 0
+    assert spent == pytest.approx(sum(was.values()))
+    for prices in ({}, {"paid": dobatch.Prices(input=70.0, output=70.0)}):
+        dobatch.configure(prices=prices)
+        assert {id: dobatch.jobs()["cost"][id] for id in was} == was
+        assert [each.snapshot().cost for each in (job, now)] == pytest.approx(list(was.values()))
+        assert total() == spent
+    (home / "index.sqlite").unlink()
+    assert total() == spent
+    job.forget()
+    assert total() == spent
+
+
+def test_long_requests_cost_their_own_price(server):
+    """
+    Models that take more for long prompts do so a request: what a job has cost, and its limit, is not told from the sums.
+    """
+    frame = pd.DataFrame({"n": ["short", "word " * 280_000]})
+    job = frame.dobatch.submit("{n}", model="gpt-5.4", max_completion_tokens=5).wait()
+    assert job.usage().prompt_tokens > 272_000
+    assert job.snapshot().cost == pytest.approx(job.usage().cost)
+    assert job.usage().cost > 280_000 * 2.4e-6  # twice what is asked for up to 272,000
+    assert dobatch.jobs()["cost"][job.id] == pytest.approx(job.usage().cost)
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses", "embeddings", "message"])
+def test_answers_whose_tokens_nobody_has_told_are_not_free(kind):
+    """
+    A service that does not say what an answer took leaves its cost unknown; what it refused or never ran costs nothing.
+    """
+    body = getattr(lines, kind)()
+    silent = {**body, "usage": None}
+    whole = [
+        lines.answered("a", body),
+        lines.refused("b", 400),
+        lines.answered("f", {}, 0),
+        lines.never_run("c"),
+    ]
+    unsaid = [lines.answered("d", silent), lines.never_run("e", "interrupted")]
+    if kind == "message":
+        whole = [
+            lines.result("a", message=body),
+            lines.result("b", "errored", error={}),
+            lines.result("c", "expired"),
+        ]
+        unsaid[0] = lines.result("d", message=silent)
+    for told, missing in ((whole, 0), (unsaid, 2), (whole + unsaid, 2)):
+        table, *_ = read_lines(map(orjson.dumps, told))
+        tally = Tally()
+        tally.add(pa.Table.from_batches([table]))
+        assert tally.unmetered == missing
