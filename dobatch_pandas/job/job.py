@@ -52,7 +52,7 @@ from .render import record_part
 from .result_files import TOKENS
 from .row_answers import Arrivals, Early, JobAnswers
 from .rows import RowRecord
-from .status import snapshot_of, word_of
+from .status import cost_of, snapshot_of, word_of
 from .store import Store
 from .work import OpenJob
 
@@ -770,7 +770,14 @@ class Job:
         Returns
         -------
         Usage
+            Of a job that is over ``cost`` is what it cost, by the prices of the time; the rest is by those of now.
         """
+        usage = self._usage()
+        if self._state.ended is None:
+            return usage
+        return replace(usage, cost=cost_of(self._record, list(self._state.parts.values())))
+
+    def _usage(self) -> Usage:
         if self._record.cluster is not None:
             return self._usage_of_parts()
         answers, record, prices = self._answers(), self._record, settings().prices

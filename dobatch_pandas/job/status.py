@@ -21,7 +21,7 @@ from .home import status_of
 from .machine import Part, State, problem_of, problem_of_part
 from .work import OpenJob
 
-__all__ = ["snapshot_of", "word_of"]
+__all__ = ["cost_of", "snapshot_of", "word_of"]
 
 
 COUNTED = 2_000  # requests whose tokens are counted before the first dollar is shown
@@ -86,7 +86,7 @@ def snapshot_of(
         eta=_eta(started, completed + failed, requests - state.reused, state),
         prompt_tokens=sum(p.prompt_tokens for p in parts) or None,
         completion_tokens=sum(p.completion_tokens for p in parts) or None,
-        cost=_cost(record, parts) if priced else None,
+        cost=cost_of(record, parts) if priced else None,
         expected=_expected(known, record, parts, sending) if isinstance(known, Expected) else None,
         expect=None if known is not False or not parts else partial(_expect, folder, record, parts[0].number),
         dataset=record.source is not None,
@@ -145,7 +145,8 @@ def _eta(started: float | None, ended: int, total: int, state: State) -> float |
     return max(0.0, (time.time() - started) * (total - ended) / ended)
 
 
-def _cost(record: JobRecord, parts: list[Part]) -> float | None:
+def cost_of(record: JobRecord, parts: list[Part]) -> float | None:
+    """Return what answers have cost, in US dollars: as it was measured, else by the prices of now; None where nobody knows."""
     paid = [p for p in parts if p.prompt_tokens + p.completion_tokens]
     unknown = [p for p in paid if p.cost is None]
     if not paid:

@@ -118,7 +118,8 @@ def test_a_cost_stays_what_it_was_when_prices_change(home):
     for prices in ({}, {"paid": dobatch.Prices(input=70.0, output=70.0)}):
         dobatch.configure(prices=prices)
         assert {id: dobatch.jobs()["cost"][id] for id in was} == was
-        assert [each.snapshot().cost for each in (job, now)] == pytest.approx(list(was.values()))
+        for each in (job, now):
+            assert each.snapshot().cost == each.usage().cost == pytest.approx(was[each.id])
         assert total() == spent
     (home / "index.sqlite").unlink()
     assert total() == spent
