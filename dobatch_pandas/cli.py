@@ -404,7 +404,10 @@ def _jobs(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
         print("No job yet. `dobatch demo` makes one.")
         return Exit.DONE
     listed["created"] = listed["created"].dt.strftime("%Y-%m-%d %H:%M")
+    problems = listed.pop("problem").dropna()
     print(listed.to_string())
+    for job_id, problem in problems.items():
+        print(f"{job_id}: {problem}")
     return Exit.DONE
 
 

@@ -131,6 +131,8 @@ def jobs_html(jobs: pd.DataFrame) -> str:
     ]
     more = f"<div>and {len(jobs) - MOST:,} more</div>" if len(jobs) > MOST else ""
     columns = ["job", "started", "status", "progress", "rows", "answered", "failed", "cost", "model", "into"]
+    if any(row["problem"] for row in rows):
+        columns.append("problem")
     caption = f"{text.counted(len(jobs), 'job')}; dobatch.attach(id) opens one"
     return html.table_html(rows, columns, caption=caption) + more
 
@@ -157,4 +159,5 @@ def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
         "cost": html.Code("–" if pd.isna(cost) else text.dollars(float(cost))),
         "model": values["model"],
         "into": values["into"],
+        "problem": None if pd.isna(values.get("problem")) else values["problem"],
     }

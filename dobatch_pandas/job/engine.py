@@ -39,6 +39,7 @@ from .machine import (
     Tick,
     Woken,
     next_due,
+    problem_of,
     step,
 )
 
@@ -90,6 +91,11 @@ class Live:
         self.disk_due = 0.0
         self.disk_failures = 0
         self.broken: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not move, or did not end well, in words."""
+        return self.broken or self.disk or problem_of(self.state)[0]
 
 
 L = TypeVar("L", bound=Live)

@@ -32,6 +32,7 @@ import contextlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -48,6 +49,8 @@ from dobatch_pandas.questions.part_files import ids_of_part, sync_folder
 
 from .journal import FORMAT, Journal
 from .machine import Allow, State
+
+A_REST = 5.0  # seconds in which a job that is written down is taken up
 
 __all__ = ["UNREADABLE", "JobFolder", "JobRecord", "disk_in_words", "release_in_child", "written_whole"]
 
@@ -231,6 +234,18 @@ class JobFolder:
         except filelock.Timeout:
             return None
         return lock
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no process moves the job on, and none has for a while."""
+        with contextlib.suppress(OSError):
+            # Whoever has just written it down is about to take the lock: that is not to be in its way.
+            if time.time() - self.journal_path.stat().st_mtime > A_REST:
+                lock = self.try_lock()
+                if lock is not None:
+                    lock.release()
+                    return True
+        return False
 
     def ask_cancel(self) -> None:
         """Ask whatever process moves the job to end it."""

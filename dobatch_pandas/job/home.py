@@ -43,7 +43,7 @@ from .index import Index
 from .journal import entry_of
 from .machine import Part, State, problem_of
 
-__all__ = ["Home", "JobRow", "scope_of", "status_of"]
+__all__ = ["Home", "JobRow", "left_alone", "scope_of", "status_of"]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 _AT_ONCE = 500_000  # keys a statement
@@ -230,9 +230,10 @@ class Home:
             f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", job_id
         )
 
-    def update(self, record: JobRecord, state: State) -> None:
-        """Show in the list of jobs how far one has come."""
-        self._put(_row(record, state))
+    def update(self, record: JobRecord, state: State, problem: str | None = None) -> None:
+        """Show in the list of jobs how far one has come, and what stands in its way."""
+        row = _row(record, state)
+        self._put(replace(row, problem=problem or row.problem))
 
     def _put(self, row: JobRow) -> None:
         names = ", ".join(f'"{name}" = :{name}' for name in _NAMES)
@@ -290,7 +291,7 @@ class Home:
             return replace(row, status="paused", problem=seen.problem)
         if seen.ended is not None:
             self._put(seen)
-        elif seen.problem is None and row.problem:
+        elif seen.problem is None and row.problem and not self.folder(row.id).at_rest:
             # What stands in a job's way is known to the process that moves it, and told by `update`.
             return replace(seen, problem=row.problem, status=row.status)
         return seen
@@ -299,7 +300,9 @@ class Home:
         """Return the row of a job as its folder has it; None where it has gone."""
         folder = self.folder(job_id)
         try:
-            return _row(folder.record(), folder.state())
+            state = folder.state()
+            row, words = _row(folder.record(), state), left_alone(folder, state)
+            return row if words is None else replace(row, status="paused", problem=words)
         except JobNotFound:
             return None
         except (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -456,6 +459,18 @@ def status_of(state: State) -> Status:
     ):
         return "queued"
     return "running"
+
+
+def left_alone(folder: JobFolder, state: State) -> str | None:
+    """Say that something is still to be sent or to be cancelled, and that no process does it; None where one does."""
+    unsent = not state.rendered or any(part.unsent for part in state.parts.values())
+    if (
+        state.ended is not None
+        or not (unsent or state.cancelled or folder.cancel_asked)
+        or not folder.at_rest
+    ):
+        return None
+    return f"No process moves it on, and not all of it is sent: dobatch.attach({folder.id!r}) goes on."
 
 
 _NOT_BEGUN = (None, "validating", "queued", "awaiting_processing")

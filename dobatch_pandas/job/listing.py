@@ -64,7 +64,7 @@ def jobs() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
-        cost (US dollars, null where unknown), batches. A notebook shows it for people, and its picture follows the
+        cost (US dollars, null where unknown), batches, problem (why it does not move or did not end well). A notebook shows it for people, and its picture follows the
         jobs that run; the frame itself stays as it was.
     """
     from dobatch_pandas.display.job_list import JobList
@@ -89,6 +89,7 @@ def _frame_of(found: list[JobRow]) -> pd.DataFrame:
             "into": pd.array([row.into for row in found], dtype="string"),
             "cost": pd.array(list(map(_cost, found)), dtype="Float64"),
             "batches": [row.batches for row in found],
+            "problem": pd.array([row.problem for row in found], dtype="string"),
         },
         index=pd.Index([row.id for row in found], name="id", dtype="object"),
     )

@@ -234,8 +234,7 @@ def _tell_what_is_left() -> None:
         if live.elsewhere or state.ended is not None or not unsent or live.id in _here.left:
             continue
         _here.left.add(live.id)
-        words = live.broken or live.disk or problem_of(state)[0]
-        why = f": {words}" if words else "."
+        why = f": {live.problem}" if live.problem else "."
         _tell(f"job {live.id} is not all sent{why} Come back with dobatch.attach({live.id!r}).")
 
 

@@ -17,7 +17,7 @@ from dobatch_pandas.questions.part_files import lines_of_part
 from .deadline import plan_in_words
 from .ending import notes_of
 from .folder import JobFolder, JobRecord
-from .home import status_of
+from .home import left_alone, status_of
 from .machine import Part, State, problem_of, problem_of_part
 from .work import OpenJob
 
@@ -57,9 +57,7 @@ def snapshot_of(
             never_run[_NEVER_RUN[part.status]] += part.failed
     known = _perhaps_known(folder.root)
     sending = sum(p.requests for p in parts if not p.round)
-    problem, _ = problem_of(state)
-    if live is not None:
-        problem = live.broken or live.disk or problem
+    problem = problem_of(state)[0] or left_alone(folder, state) if live is None else live.problem
     return Snapshot(
         job_id=record.id,
         state=word_of(state, live),

@@ -120,6 +120,7 @@ class OpenJob(Live):
         self.changed = threading.Condition(threading.RLock())
         self.listeners: list[Any] = []
         self.entered = 0.0
+        self.told_problem: str | None = None
 
     @cached_property
     def asker(self) -> Client:
@@ -182,8 +183,9 @@ class Workers:
     def told(self, job: OpenJob) -> None:
         now = time.monotonic()
         # The index serves lists; every change of a counter need not be in it at once. Who moves the job keeps it.
-        if not job.elsewhere and (job.gone or now - job.entered > 1.0):
-            job.entered = now
+        news = job.gone or now - job.entered > 1.0 or job.problem != job.told_problem
+        if not job.elsewhere and news:
+            job.entered, job.told_problem = now, job.problem
             self._pools["index"].put(partial(_enter, job))
         try:
             heard(job.home, job)  # first: whoever waits for the end may be a script that is over then
@@ -440,7 +442,7 @@ class _Pool:
 
 def _enter(job: OpenJob) -> None:
     try:
-        job.home.update(job.record, job.state)
+        job.home.update(job.record, job.state, job.problem)
     except DobatchError as error:
         # The index is only for finding things; it is brought up to the folders when it can be written again.
         log.warning("job %s is not up to date in the list of jobs: %s", job.id, error)

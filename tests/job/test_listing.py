@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from html import unescape
 from typing import Any
 
 import orjson
@@ -9,10 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import result_lines as lines
+from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.answers.result_lines import read_lines
+from dobatch_pandas.cli import main
 from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.job.process import close_home
 from dobatch_pandas.job.result_files import Tally
 
 FRAME = pd.DataFrame({"n": range(6)})
@@ -88,6 +93,30 @@ def test_what_a_forgotten_job_has_cost_stays_spent(home):
     spent = total()
     other.forget()
     assert total() == spent
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_that_no_process_moves_on_says_so(cancelled, home, server, capsys):
+    """
+    A kernel was killed in the middle of sending: the list says that nothing more is sent, and how to go on.
+    """
+    server.faults.add("create_file", status=503, times=None)
+    job = FRAME.dobatch.submit("Say {n}", model="paid", into="said")
+    eventually(lambda: "503" in str(dobatch.jobs()["problem"][job.id]))
+    close_home(home)
+    if cancelled:
+        (home / "jobs" / job.id / "cancel").touch()
+    assert "No process" not in str(dobatch.jobs()["problem"][job.id])  # it may be about to be taken up
+    os.utime(home / "jobs" / job.id / "journal.jsonl", (0, 0))
+    words = f"No process moves it on, and not all of it is sent: dobatch.attach('{job.id}') goes on."
+    assert dobatch.jobs().loc[job.id, ["status", "problem"]].tolist() == ["paused", words]
+    assert words in unescape(dobatch.jobs()._repr_html_())
+    assert job.snapshot().problem == words
+    assert main(["jobs"]) == 0
+    assert f"{job.id}: {words}\n" in capsys.readouterr().out
+    server.faults.clear()
+    dobatch.attach(job.id).wait()
+    assert dobatch.jobs()["problem"].isna().all()
 
 
 def test_a_price_that_nobody_knows_makes_its_sum_unknown(home):
