@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -245,9 +245,11 @@ def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:
         return "series", None, prompt
     if isinstance(prompt, (list, tuple)):
         problem = messages_problem(prompt, roles) if roles else None
+        if problem is None:
+            problem = next(_not_json_in(prompt), None)
         if problem is not None:
             raise InputError(f"The prompt is a list, and {problem}.")
-        return "messages", [dict(message) for message in prompt], None
+        return "messages", [_plain_json(message) for message in prompt], None
     if callable(prompt):
         return "callable", getattr(prompt, "__qualname__", type(prompt).__name__), prompt
     raise InputError(
@@ -255,6 +257,27 @@ def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:
         "'Sentiment of: {review}', a list of messages, a function of a row, a Series of prompts, or "
         "dobatch.col('column')."
     )
+
+
+def _not_json_in(value: Any) -> Iterator[str]:
+    """What JSON has no word for in a nested value, told one by one."""
+    if isinstance(value, Mapping):
+        yield from (
+            f"the key {key!r:.60} in a message is no text" for key in value if not isinstance(key, str)
+        )
+    if isinstance(value, (Mapping, list, tuple)):
+        try:
+            for inner in value.values() if isinstance(value, Mapping) else value:
+                yield from _not_json_in(inner)
+        except RecursionError:
+            yield "a message holds itself"
+    elif not isinstance(value, (str, Column)):
+        try:
+            orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+            if not all(map(math.isfinite, numbers_in(value))):
+                yield f"{value!r:.60} stands in a message: JSON has no word for nan or inf"
+        except TypeError:
+            yield f"{value!r:.60} stands in a message, and is not JSON"
 
 
 def _plain_json(value: Any) -> Any:

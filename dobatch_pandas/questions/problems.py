@@ -37,7 +37,7 @@ def frame_problems(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
             problems.append(
                 Problem(f"{name!r} stands for several columns of the frame: give each a name of its own.")
             )
-        elif not _is_name(name):
+        elif not _is_name(name) or (name is None and None not in list(frame.columns)):
             problems.append(
                 Problem(
                     f"A column whose name is {name!r} ({type(name).__name__}) cannot be asked by name; texts, numbers and "

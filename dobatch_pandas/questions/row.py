@@ -78,6 +78,15 @@ class Row(Mapping[Any, Any]):
     def __repr__(self) -> str:
         return f"<row of {', '.join(map(repr, self._rows.names[:10]))}>"
 
+    def __str__(self) -> str:
+        # As a prompt it would be the same for every row.
+        raise TypeError(
+            "a row has no text of its own: write row['column'], or dict(row) for all of its values"
+        )
+
+    def __format__(self, _: str) -> str:
+        return str(self)
+
 
 class _Method:
     """A method of a row, which is to be called; as a text it would be an address in memory."""

@@ -54,6 +54,35 @@ def test_a_column_that_is_not_json_is_named_by_rows():
     assert "no such number" in str(refused(infinite, "{text}", params={"seed": col("p")}))
 
 
+@pytest.mark.parametrize(
+    ("member", "says"),
+    [
+        (float("nan"), "nan or inf"),
+        ([1, {"deep": np.float32("inf")}], "nan or inf"),
+        (object(), "is not JSON"),
+        ({5: "x"}, "no text"),
+        ({"x", "y"}, "is not JSON"),
+    ],
+)
+def test_what_is_not_json_in_a_message_is_said(member, says):
+    """
+    A constant in a message is sent as it is, or refused in words.
+    """
+    with pytest.raises(InputError, match=says):
+        recipe_of([{"role": "user", "content": "{text}", "extra": member}])
+
+
+def test_numbers_of_numpy_may_stand_in_a_message():
+    """
+    A number that was computed is a number.
+    """
+    message = {"role": "user", "content": "{text}", "n": np.int64(3), "m": (np.float32(0.5), np.arange(2))}
+    recipe = recipe_of([message])
+    [frozen] = freeze(recipe, pd.DataFrame({"text": ["a"]}))
+    [body] = Renderer(recipe).bodies(frozen)
+    assert orjson.loads(body)["messages"] == [{"role": "user", "content": "a", "n": 3, "m": [0.5, [0, 1]]}]
+
+
 def test_the_order_of_parameters_does_not_matter():
     """
     The same question has the same body, however its parameters were typed.

@@ -191,6 +191,15 @@ def test_a_function_gets_the_row():
     assert asked(frame, lambda row: [{"role": "user", "content": row.text}]) == ["t"]
 
 
+def test_a_row_as_a_whole_is_no_prompt():
+    """
+    A row's own text would be the same question for all; that of its values is asked.
+    """
+    for prompt in (str, lambda row: f"Classify: {row}", lambda row: f"{row:>9}"):
+        assert "a row has no text of its own" in str(refused(FRAME, prompt))
+    assert asked(FRAME[["text", "n"]].head(1), lambda row: f"{dict(row)}") == ["{'text': 'a', 'n': 1.0}"]
+
+
 def test_a_system_text_reads_only_the_columns_that_it_names():
     """
     What a function's rows are known by later are the columns that were read: a format in the system text adds its own.

@@ -97,6 +97,17 @@ def test_a_name_that_no_later_session_could_read_is_said(name):
     assert not problems(frame, lambda row: row[name])
 
 
+def test_a_name_that_pandas_takes_for_a_missing_one_is_said():
+    """
+    Among names that are texts, pandas makes NaN of None, and finds no column by it.
+    """
+    frame = pd.DataFrame({None: ["said"], "b": ["x"]})
+    if None in list(frame.columns):
+        assert not problems(frame, col(None))
+    else:
+        assert "cannot be asked by name" in problems(frame, col(None))
+
+
 @pytest.mark.parametrize(
     "kind",
     [pa.string_view(), pa.binary_view(), pa.list_view(pa.int8()), pa.run_end_encoded(pa.int32(), pa.int8())],
