@@ -89,7 +89,7 @@ class DobatchAccessor:
             It may cost more than ``max_cost``; nothing has been sent.
         """
         asked, sending = sorted_out(options, "submit")
-        return self._planned(prompt, model, asked).submit(**sending.words())
+        return self._planned(prompt, model, asked).submit(**vars(sending))
 
     @door("max_cost")
     def trial(self, prompt: Any, *, model: str, n: int = 5, **options: Any) -> pd.DataFrame:

@@ -113,13 +113,7 @@ class DaskPlan:
         Job
         """
         _, sending = sorted_out(options, "submit of a Dask frame", ("fresh", "display", "max_cost"))
-        return submit_cluster(
-            self.frame,
-            self.recipe,
-            fresh=sending.fresh,
-            display=sending.display,
-            max_cost=sending.max_cost,
-        )
+        return submit_cluster(self.frame, self.recipe, sending)
 
 
 @register_dataframe_accessor("dobatch")  # type: ignore[no-untyped-call]

@@ -169,7 +169,7 @@ class Plan:
         -------
         Job
         """
-        return submit_frame(self.frame, self.recipe, **Sending(**options).words())
+        return submit_frame(self.frame, self.recipe, Sending(**options))
 
     def join(self, results: Results) -> pd.DataFrame:
         """

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from dobatch_pandas.arrow.keyset import HELD, Keys, mapped, mixed
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.questions.source import Source, located
+from dobatch_pandas.questions.source import Source, names_in
 
 from .folder import JobFolder, written_whole
 from .rows import contents_of
@@ -42,11 +41,7 @@ class Append:
 
 def earlier_output(target: str) -> Source | None:
     """Return the files of an output; None where there are none yet."""
-    filesystem, directory = located(target)
-    if filesystem.get_file_info(directory).type != pafs.FileType.Directory:
-        return None
-    files = filesystem.get_file_info(pafs.FileSelector(directory))
-    return Source.find(target) if any(info.base_name.endswith(".parquet") for info in files) else None
+    return Source.find(target) if any(name.endswith(".parquet") for name in names_in(target)) else None
 
 
 def appended(source: Source, earlier: Source, folder: Path) -> Append:

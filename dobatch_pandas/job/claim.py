@@ -18,10 +18,9 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.questions.source import located
+from dobatch_pandas.questions.source import located, names_in
 
 from .folder import JobRecord
 
@@ -70,7 +69,9 @@ class Place:
     def problems(self, but: str = "") -> list[str]:
         """Say which jobs write there, except for one."""
         with _explained(self.target):
-            claims = [name for name in _names(self.target) if name.startswith(".") and name.endswith(_ENDING)]
+            claims = [
+                name for name in names_in(self.target) if name.startswith(".") and name.endswith(_ENDING)
+            ]
             return [_told(self.target, name) for name in claims if _job_of(name) != but]
 
     def take(self, job_id: str, known: Callable[[], JobRecord | None]) -> JobRecord | None:
@@ -146,15 +147,8 @@ def _job_of(name: str) -> str:
     return name.removeprefix(".").removesuffix(_ENDING)
 
 
-def _names(target: str) -> list[str]:
-    filesystem, directory = located(target)
-    if filesystem.get_file_info(directory).type != pafs.FileType.Directory:
-        return []
-    return sorted(info.base_name for info in filesystem.get_file_info(pafs.FileSelector(directory)))
-
-
 def _files(target: str) -> tuple[str, ...]:
-    return tuple(name for name in _names(target) if name.endswith(".parquet") and not name.startswith("."))
+    return tuple(name for name in names_in(target) if name.endswith(".parquet") and not name.startswith("."))
 
 
 def _told(target: str, name: str) -> str:

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -75,29 +75,30 @@ def compute(*tasks: Any) -> list[Any]:
     """
     import dask
 
-    try:
+    with _in_words():
         return list(dask.compute(*tasks))  # type: ignore[attr-defined, no-untyped-call]
-    except DobatchError:
-        raise
-    except (Exception, asyncio.CancelledError) as error:
-        raise _in_words(error) from error
 
 
 def persisted(tasks: Sequence[Any]) -> list[Any]:
     """Have tasks computed, and return the names of what stays where it was computed."""
     import dask
 
-    if not tasks:
-        return []
+    with _in_words():
+        return list(dask.persist(*tasks)) if tasks else []  # type: ignore[attr-defined, no-untyped-call]
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Have what Dask raises told as an error of ours."""
     try:
-        return list(dask.persist(*tasks))  # type: ignore[attr-defined, no-untyped-call]
+        yield
     except DobatchError:
         raise
     except (Exception, asyncio.CancelledError) as error:
-        raise _in_words(error) from error
+        raise _meaning_of(error) from error
 
 
-def _in_words(error: BaseException) -> DobatchError:
+def _meaning_of(error: BaseException) -> DobatchError:
     lost: tuple[type[BaseException], ...] = (OSError, TimeoutError, asyncio.CancelledError)
     with suppress(ImportError):
         from distributed import KilledWorker
@@ -139,10 +140,8 @@ def look_at_workers(asker: Asker) -> None:
     cluster = _distributed()
     if cluster is None:
         return
-    try:
+    with _in_words():
         told = cluster.run(on_worker.checked, asker, on_error="return")
-    except (Exception, asyncio.CancelledError) as error:
-        raise _in_words(error) from error
     wrong: dict[str, list[str]] = {}
     for address, words in told.items():
         if words is not None:

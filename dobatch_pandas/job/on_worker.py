@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from hashlib import blake2b
@@ -232,19 +232,39 @@ def hex_of(ids: Ids) -> pa.Array:
 # -- asking: what a partition's rows ask, each question once
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Request lines, compressed: stay on the worker. ``length`` is of the text in bytes."""
+
+    data: bytes
+    length: int
+
+    @classmethod
+    def of(cls, lines: list[bytes]) -> Lines:
+        text = b"".join(line + b"\n" for line in lines)
+        return cls(pa.compress(text, CODEC, asbytes=True), len(text))
+
+    @property
+    def text(self) -> bytes:
+        found: bytes = pa.decompress(self.data, self.length, CODEC, asbytes=True) if self.length else b""
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.text.split(b"\n")[:-1])
+
+
 @dataclass
 class Asked:
     """
     What the rows of one partition ask, each question once: stays on the worker.
 
-    ``sizes`` are of the lines in bytes, newlines included; ``lines`` are compressed.
+    ``sizes`` are of the lines in bytes, newlines included.
     """
 
     told: Told
     ids: Ids
     sizes: npt.NDArray[np.int32]
-    lines: bytes
-    length: int
+    lines: Lines
 
 
 @dataclass(frozen=True)
@@ -301,13 +321,7 @@ def _sum(ids: Ids) -> Ids:
 
 def _asked(told: Told, ids: Ids, lines: list[bytes]) -> Asked:
     sizes = np.fromiter((len(line) + 1 for line in lines), np.int32, len(lines))
-    text = b"".join(line + b"\n" for line in lines)
-    return Asked(told, ids, sizes, pa.compress(text, CODEC, asbytes=True), len(text))
-
-
-def _lines(asked: Asked) -> list[bytes]:
-    text = pa.decompress(asked.lines, asked.length, CODEC, asbytes=True) if asked.length else b""
-    return text.split(b"\n")[:-1]
+    return Asked(told, ids, sizes, Lines.of(lines))
 
 
 def tell(asked: Asked) -> tuple[Told, Ids, npt.NDArray[np.int32]]:
@@ -318,7 +332,7 @@ def tell(asked: Asked) -> tuple[Told, Ids, npt.NDArray[np.int32]]:
 def only(asked: Asked, which: bytes) -> Asked:
     """Return some of a partition's requests: a bit for each of them."""
     taken = np.unpackbits(np.frombuffer(which, np.uint8), count=len(asked.ids)).astype(bool)
-    lines = [line for line, mine in zip(_lines(asked), taken.tolist(), strict=True) if mine]
+    lines = [line for line, mine in zip(asked.lines, taken.tolist(), strict=True) if mine]
     return _asked(asked.told, asked.ids[taken], lines)
 
 
@@ -329,19 +343,11 @@ def counted(asked: Asked, asker: Asker, *, exact: bool) -> Sums:
     """Count what some requests cost: at most, where `exact`, else in all likelihood."""
     recipe = asker.recipe
     estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=asker.prices, bound=exact)
-    estimator.add_all(_lines(asked))
+    estimator.add_all(asked.lines)
     return estimator.sums()
 
 
 # -- sending
-
-
-@dataclass
-class Lines:
-    """The request lines of one part, compressed: stays on the worker."""
-
-    data: bytes
-    length: int
 
 
 def mark_of(ids: Ids) -> bytes:
@@ -362,21 +368,20 @@ def part_of(pieces: Sequence[Asked], start: int, stop: int, mark: bytes) -> Line
     ids: list[Ids] = []
     for place, piece in enumerate(pieces):
         taken = slice(start if place == 0 else 0, stop if place == len(pieces) - 1 else None)
-        lines += _lines(piece)[taken]
+        lines += list(piece.lines)[taken]
         ids.append(piece.ids[taken])
     if mark_of(np.concatenate(ids)) != mark:
         raise ConnectionFailed(
             "The cluster has lost a partition's rows, and those computed again ask something else."
         )
-    text = b"".join(line + b"\n" for line in lines)
-    return Lines(pa.compress(text, CODEC, asbytes=True), len(text))
+    return Lines.of(lines)
 
 
 def bound_of_lines(lines: Lines, asker: Asker) -> float | None:
     """Return the most that a part can cost, in US dollars; None where nobody can say."""
     recipe = asker.recipe
     estimator = Estimator(recipe.model, recipe.provider, recipe.endpoint, overrides=asker.prices, bound=True)
-    estimator.add_all(pa.decompress(lines.data, lines.length, CODEC, asbytes=True).split(b"\n")[:-1])
+    estimator.add_all(lines)
     cost = estimator.finish().cost_batch
     return None if cost is None else cost[1]
 
@@ -387,7 +392,7 @@ def upload(lines: Lines, name: str, asker: Asker) -> str:
     with asker.client() as client, tempfile.TemporaryDirectory(prefix="dobatch-") as folder:
         path = Path(folder, name)
         with open(path, "wb", opener=_private) as file:
-            file.write(pa.decompress(lines.data, lines.length, CODEC))
+            file.write(lines.text)
         return client.send_file(path, file_name=name)
 
 

@@ -22,14 +22,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns
 from dobatch_pandas.arrow.keyset import Keys, keys_of, let_go, mapped
 from dobatch_pandas.endpoints import ENDPOINT_AT
 from dobatch_pandas.questions.recipe import Recipe
-from dobatch_pandas.questions.source import ROWS_AT_ONCE, Source, located
+from dobatch_pandas.questions.source import ROWS_AT_ONCE, Source, located, names_in
 
 from .append import earlier_output
 from .claim import give_up
@@ -68,22 +67,19 @@ def output_problems(
         if f"{target}/".startswith(f"{folder.rstrip('/')}/")
     ]
     filesystem, directory = located(target)
-    found = filesystem.get_file_info(directory)
-    if found.is_file:
+    if filesystem.get_file_info(directory).is_file:
         problems.append(f"output {target} is a file; it takes a folder.")
-    elif found.type == pafs.FileType.Directory:
-        inside = [info.base_name for info in filesystem.get_file_info(pafs.FileSelector(directory))]
-        inside = sorted(name for name in inside if not name.startswith("."))
-        if append:
-            inside = [name for name in inside if not name.endswith(".parquet")]
-        if inside:
-            more = f" and {len(inside) - 1:,} more" if len(inside) > 1 else ""
-            problems.append(
-                f"The output folder {target} holds what no job has written ({inside[0]}{more}): name another one."
-                if append
-                else f"The output folder {target} is not empty ({inside[0]}{more}): name a new one, empty it first, or add "
-                'to what is there with mode="append".'
-            )
+    inside = [name for name in names_in(target) if not name.startswith(".")]
+    if append:
+        inside = [name for name in inside if not name.endswith(".parquet")]
+    if inside:
+        more = f" and {len(inside) - 1:,} more" if len(inside) > 1 else ""
+        problems.append(
+            f"The output folder {target} holds what no job has written ({inside[0]}{more}): name another one."
+            if append
+            else f"The output folder {target} is not empty ({inside[0]}{more}): name a new one, empty it first, or add "
+            'to what is there with mode="append".'
+        )
     return problems + [
         f"Job {job.id}, which is not over, writes to {target}: name another folder, or cancel it."
         for job in jobs

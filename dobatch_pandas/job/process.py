@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from .account import is_ours
 from .engine import Engine, Loop
 from .folder import JobRecord, release_in_child
 from .home import Home
-from .machine import Event, Now, Woken, problem_of
+from .machine import Event, Woken, problem_of
 from .work import LockOfJob, OpenJob, Workers
 
 __all__ = ["close_home", "drop", "home_here", "keep_alive", "live_of", "post", "take_up", "tell", "wake"]
@@ -37,7 +36,7 @@ class _Process:
         self.lives: dict[tuple[Path, str], OpenJob] = {}
         self.workers = Workers(post)
         self.engine = Engine(self.workers)
-        self.loop = Loop(self.engine, lambda: Now(time.monotonic(), time.time()))
+        self.loop = Loop(self.engine, self.workers.now)
         self.keeper: threading.Thread | None = None
         self.left: set[str] = set()  # jobs of which it was told that they are not all sent
 

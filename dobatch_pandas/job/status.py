@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from functools import partial
 from itertools import islice
@@ -55,7 +54,7 @@ def snapshot_of(
         # Until the files are read the service's counter does not tell what failed from what was never run.
         if part.state != "read" and part.status in _NEVER_RUN:
             never_run[_NEVER_RUN[part.status]] += part.failed
-    known = _perhaps_known(folder.root)
+    known = _known.get(folder.root, False)
     sending = sum(p.requests for p in parts if not p.round)
     problem = problem_of(state)[0] or left_alone(folder, state) if live is None else live.problem
     return Snapshot(
@@ -165,12 +164,6 @@ def cost_of(record: JobRecord, parts: list[Part]) -> float | None:
 
 # Worked out once a process and job: dollars a request, or None where the price is unknown.
 _known: dict[Path, Expected | None] = {}
-_known_lock = threading.Lock()
-
-
-def _perhaps_known(root: Path) -> Expected | bool | None:
-    with _known_lock:
-        return _known.get(root, False)
 
 
 def _expect(folder: JobFolder, record: JobRecord, number: int) -> None:
@@ -190,8 +183,7 @@ def _expect(folder: JobFolder, record: JobRecord, number: int) -> None:
         count = estimator.requests
         least, most = costs
         found = Expected(least / count, None if most is None else most / count)
-    with _known_lock:
-        _known[folder.root] = found
+    _known[folder.root] = found
 
 
 def _expected(each: Expected, record: JobRecord, parts: list[Part], sending: int) -> Expected:

@@ -41,18 +41,7 @@ from .rows import RowRecord
 __all__ = ["answered_here", "salt_here", "submit_dataset", "submit_frame"]
 
 
-def submit_frame(
-    frame: pd.DataFrame,
-    recipe: Recipe,
-    *,
-    fresh: bool = False,
-    display: Any = None,
-    send_only: bool = False,
-    max_cost: float | None = None,
-    deadline: Any = None,
-    mode: str = "batch",
-    ask: str | None = None,
-) -> Job:
+def submit_frame(frame: pd.DataFrame, recipe: Recipe, sending: Sending) -> Job:
     """
     Freeze a frame's input to disk, record the job, and have it moved on.
 
@@ -61,28 +50,16 @@ def submit_frame(
     frame : pandas.DataFrame
         Checked already.
     recipe : Recipe
-    fresh : bool
-        Ask anew even what was asked before.
-    display : bool, "widget" or "bar", optional
-        False says nothing where the job is an old one.
-    send_only : bool
-        Leave the job once the service has all of it; another process waits for the answers.
-    max_cost : float, optional
-        US dollars that the job may cost at most.
-    deadline, mode : optional
-        When it is to be done, and whether it is asked in real time; see `Sending`.
-    ask : str, optional
-        Name of one fresh asking: whoever does the same submit again under this name finds its job.
+    sending : Sending
     """
-    schedule = scheduled(deadline, mode, len(frame) * recipe.samples)
+    schedule = scheduled(sending.deadline, sending.mode, len(frame) * recipe.samples)
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
-    max_cost = checked_max_cost(max_cost)
+    sending = replace(sending, max_cost=checked_max_cost(sending.max_cost))
     known: list[RowRecord] = []
     frozen: list[JobFolder] = []
 
     def freeze(folder: JobFolder) -> str:
-        salt = salt_here(home) if ask is None else f"{salt_here(home)} {ask}"
-        fingerprint, mine = write_input(frame, recipe, folder.input, salt=salt)
+        fingerprint, mine = write_input(frame, recipe, folder.input, salt=salt_here(home))
         mine.write(folder.rows)
         known.append(mine)
         frozen.append(folder)
@@ -95,13 +72,10 @@ def submit_frame(
         len(frame),
         freeze,
         # From disk: a prompt function is called once.
-        lambda: _most(home, recipe, frozen_in(frozen[0]), fresh),
-        fresh=fresh,
-        anew=fresh and ask is None,
-        display=display,
-        max_cost=max_cost,
-        schedule=schedule,
-        send_only=send_only,
+        lambda: _most(home, recipe, frozen_in(frozen[0]), sending.fresh),
+        sending,
+        schedule,
+        anew=sending.fresh,
     )
     if job.id != frozen[0].id:
         job.know(known[0])
@@ -200,12 +174,9 @@ def _submit_files(files: Source, recipe: Recipe, target: str, sending: Sending, 
         rows if added is None else int(added.new.sum()),
         freeze,
         lambda: _most(home, recipe, frozen(), sending.fresh),
-        fresh=sending.fresh,
-        display=sending.display,
-        max_cost=sending.max_cost,
-        schedule=schedule,
+        sending,
+        schedule,
         anew=anew,
-        send_only=False,
         source=record_of_source(files, target, added),
         place=place,
     )
@@ -223,19 +194,17 @@ def _submitted(
     rows: int,
     freeze: Callable[[JobFolder], str],
     most: Callable[[], Estimate | None],
-    *,
-    fresh: bool,
-    anew: bool,
-    display: Any,
-    max_cost: float | None,
+    sending: Sending,
     schedule: Schedule,
-    send_only: bool,
+    *,
+    anew: bool,
     source: str | None = None,
     place: Place | None = None,
     cluster: int | None = None,
     known: Callable[[JobRecord], None] | None = None,
 ) -> Job:
-    job_id = home.new_id()
+    job_id, max_cost = home.new_id(), sending.max_cost
+    says = sending.display is not False and settings().display is not False
 
     def find() -> JobRecord | None:
         return None if anew else home.find(fingerprint)
@@ -270,7 +239,7 @@ def _submitted(
                 rows=rows,
                 recipe=as_json(recipe.to_json()),
                 source=source,
-                reuse=not fresh and recipe.custom_id is None,
+                reuse=not sending.fresh and recipe.custom_id is None,
                 max_cost=max_cost,
                 cluster=cluster,
             )
@@ -292,16 +261,16 @@ def _submitted(
         if known is not None:
             known(record)
     job = Job(home, record.id, recipe)
-    if record.id != job_id and display is not False and settings().display is not False:
+    if record.id != job_id and says:
         print(
             f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
         )
     if record.id != job_id and max_cost is not None and job._state.max_cost != max_cost:
         job._limit(max_cost)  # the same question with another limit: whoever asks now decides
-    job.resume(send_only=send_only)
+    job.resume()
     if record.id != job_id and schedule.deadline is not None and not job.snapshot().over:
         job.finish_by(schedule.deadline)
-    if schedule.said and display is not False and settings().display is not False:
+    if schedule.said and says:
         print(schedule.said)
     return job
 
@@ -312,7 +281,7 @@ def _most(home: Home, recipe: Recipe, pieces: Iterable[pa.RecordBatch], fresh: b
     return most_of(recipe, pieces, home.path, answered=answered)
 
 
-def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max_cost: float | None) -> Job:
+def submit_cluster(frame: Any, recipe: Recipe, sending: Sending) -> Job:
     """
     Have the rows of a Dask frame rendered by its workers, record the job, and have it moved on.
 
@@ -321,14 +290,14 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
     frame : dask.dataframe.DataFrame
         Checked already, as far as its columns go.
     recipe : Recipe
-    fresh, display, max_cost
-        As `submit_frame` takes them.
+    sending : Sending
+        But for a deadline and a mode.
     """
     from .cluster import ClusterJob, look_at_workers, prepare, remember
     from .on_worker import Asker
 
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
-    max_cost = checked_max_cost(max_cost)
+    sending = replace(sending, max_cost=checked_max_cost(sending.max_cost))
     asker = Asker.here(recipe)
     look_at_workers(asker)
     prepared = prepare(frame, asker)
@@ -349,12 +318,9 @@ def submit_cluster(frame: Any, recipe: Recipe, *, fresh: bool, display: Any, max
         prepared.rows,
         freeze,
         prepared.most,
-        fresh=fresh,
-        anew=fresh,
-        display=display,
-        max_cost=max_cost,
-        schedule=Schedule(),
-        send_only=False,
+        sending,
+        Schedule(),
+        anew=sending.fresh,
         cluster=frame.npartitions,
         known=known,
     )

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dobatch_pandas.codes import ErrorGroup
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import DobatchError, is_no_room
 from dobatch_pandas.prices import usage_of, usage_of_sums
@@ -507,12 +506,9 @@ def _read(job: OpenJob, action: Read) -> ReadDone:
         failed=tally.failed,
         lines=tally.lines,
         cost=_measured(job, part, tally),
-        errors=_groups(tally.failures.values()),
+        errors=tuple(sorted(tally.failures.values(), key=lambda group: (-group.count, group.code))),
         rest=_rest(job, number) if action.carry else None,
-        prompt_tokens=tally.tokens["prompt_tokens"],
-        completion_tokens=tally.tokens["completion_tokens"],
-        cached_tokens=tally.tokens["cached_tokens"],
-        reasoning_tokens=tally.tokens["reasoning_tokens"],
+        **tally.tokens,
     )
 
 
@@ -529,10 +525,6 @@ def _rest(job: OpenJob, number: int) -> Part | None:
         return None
     [part] = copy_lines([folder.part(number)], ids, folder.parts, job.recipe, first_part=number + REST)
     return record_part(folder, record, part, bounded=True)
-
-
-def _groups(groups: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
-    return tuple(sorted(groups, key=lambda group: (-group.count, group.code)))
 
 
 def _measured(job: OpenJob, part: Part, tally: Tally) -> float | None:

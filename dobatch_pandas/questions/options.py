@@ -12,7 +12,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -52,10 +52,6 @@ class Sending:
     max_cost: float | None = None
     deadline: Any = None
     mode: str = "batch"
-
-    def words(self) -> dict[str, Any]:
-        """Return them as keywords."""
-        return asdict(self)
 
 
 _OF_BUILD = inspect.signature(build_recipe).parameters

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.errors import InputError, Problem
 
-__all__ = ["ROWS_AT_ONCE", "Source", "located"]
+__all__ = ["ROWS_AT_ONCE", "Source", "located", "names_in"]
 
 ROWS_AT_ONCE = 16_384
 CSV_BLOCK = 16 << 20  # a row of CSV may be as long as that
@@ -314,6 +314,14 @@ def located(path: str) -> tuple[pafs.FileSystem, str]:
         filesystem, inner = pafs.FileSystem.from_uri(path)
         return filesystem, inner
     return pafs.LocalFileSystem(), abspath(path)
+
+
+def names_in(path: str) -> list[str]:
+    """Return the names of what lies in a folder, sorted; none where there is no such folder."""
+    filesystem, inner = located(path)
+    if filesystem.get_file_info(inner).type != pafs.FileType.Directory:
+        return []
+    return sorted(info.base_name for info in filesystem.get_file_info(pafs.FileSelector(inner)))
 
 
 def _expand(path: str) -> list[tuple[str, dict[str, str | None]]]:

@@ -24,7 +24,6 @@ from dobatch_pandas.errors import (
     WaitTimeout,
 )
 from dobatch_pandas.job.process import close_home
-from dobatch_pandas.job.submit import submit_frame
 
 FRAME = pd.DataFrame({"word": [f"word {n}" for n in range(30)]})
 
@@ -521,20 +520,6 @@ def test_a_join_to_what_is_no_frame_is_told(server, frame):
     """
     with pytest.raises(dobatch.InputError, match="DataFrame"):
         ask().join(frame)
-
-
-def test_a_fresh_asking_that_is_done_again_under_its_name_is_one_job(server):
-    """
-    A worker that takes over from one that died does not pay again; another asking does.
-    """
-    plan = FRAME.dobatch.plan("Say {word}", model="echo", into="said")
-    jobs = [
-        submit_frame(FRAME, plan.recipe, fresh=True, ask=name, display=False).wait()
-        for name in ("one", "one", "two")
-    ]
-    assert jobs[0].id == jobs[1].id != jobs[2].id
-    assert set(server.executed.values()) == {2}
-    assert FRAME.dobatch.join(jobs[2])["said_error"].isna().all()
 
 
 @pytest.mark.parametrize(
