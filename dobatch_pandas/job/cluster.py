@@ -641,6 +641,7 @@ class ClusterJob:
     def read(self, client: Client, part: Part) -> Tally:
         """Return what the results of a part add up to."""
         self._lines.pop(part.number, None)  # of one that was never sent
+        self.folder.result(part.number).unlink(missing_ok=True)  # brought here when it was read before
         tally = self._tallies.pop(part.number, None)
         if tally is None and part.batch_id is not None and not part.provisional:
             self.fetch(client, part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from dobatch_pandas.errors import InputError
 
 from . import on_worker
 from .cluster import ClusterJob
+from .machine import Part
 from .on_worker import Asker
 from .row_answers import JobAnswers
 
@@ -55,24 +55,11 @@ class AnswersOfCluster(JobAnswers):
         options = {**self._answer_options(), "samples": 1}
         return response_columns(table["custom_id"], None, table, index=pd.RangeIndex(len(table)), **options)
 
-    def read(
-        self,
-        columns: list[str] | None,
-        known: dict[tuple[Path, int, int], pa.Table] | None = None,
-        parts: Collection[int] | None = None,
-    ) -> list[tuple[Path, pa.Table]]:
-        """Read the results of some parts, or of all; those that are not here are brought."""
-        numbers = [
-            part.number
-            for part in self._state.parts.values()
-            if part.final and (parts is None or part.number in parts)
-        ]
-        lacking = [number for number in numbers if not self._folder.result(number).exists()]
-        for stored in ClusterJob(self._folder, self._recipe).stored(self._state, lacking):
-            ids = self._folder.part_ids(stored.number)
-            asker = Asker.here(self._recipe)
-            on_worker.results_into(self._folder.result(stored.number), stored, ids, asker)
-        return super().read(columns, known, numbers)
+    def _make(self, part: Part) -> None:
+        """Bring what the workers read."""
+        [stored] = ClusterJob(self._folder, self._recipe).stored(self._state, [part.number])
+        ids = self._folder.part_ids(part.number)
+        on_worker.results_into(self._folder.result(part.number), stored, ids, Asker.here(self._recipe))
 
     def is_of(self, frame: pd.DataFrame) -> bool:
         """What the rows ask is computed: what was submitted is not on this machine."""

@@ -175,7 +175,7 @@ class JobAnswers:
         parts: Collection[int] | None = None,
     ) -> list[tuple[Path, pa.Table]]:
         """
-        Read every file of results, or of some parts; one that is gone or damaged is made again from its batch's files.
+        Read every file of results, or of some parts; one that is not there, or damaged, is made from what the batch left.
 
         What is in `known`, and of the file as it is now, is not read again; what is read is put there.
         """
@@ -195,10 +195,14 @@ class JobAnswers:
             except UNREADABLE:
                 if file not in of_part:
                     raise
-                read_results_of(self._folder, self._recipe, of_part[file], *why_missing(of_part[file]))
+                self._make(of_part[file])
                 table = _read(file, columns, known)
             found.append((file, table))
         return found
+
+    def _make(self, part: Part) -> None:
+        """Make a part's file of results."""
+        read_results_of(self._folder, self._recipe, part, *why_missing(part))
 
     def _answer_options(self) -> dict[str, Any]:
         # Without any result, a request is not rendered yet, or the job does not ask it.

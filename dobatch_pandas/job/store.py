@@ -112,7 +112,8 @@ class Store:
             content = self._files.cat_file(f"{self._root}/{_results(job_id, number)}")
         except Exception:  # noqa: BLE001  whatever the matter is, the service has them too
             return False
-        target.write_bytes(content)
+        with written_whole(target) as partial:
+            partial.write_bytes(content)
         return True
 
     # -- the job's own files

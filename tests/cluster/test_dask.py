@@ -15,7 +15,7 @@ import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import BudgetExceeded, ConfigurationError, DobatchError, InputError
-from dobatch_pandas.job import on_worker
+from dobatch_pandas.job import machine, on_worker
 from dobatch_pandas.service import limiter
 
 dask = pytest.importorskip("dask", reason="needs dobatch-pandas[dask]")
@@ -369,6 +369,23 @@ def test_a_retry_that_nobody_looked_before_sends_what_failed_alone(here, serve, 
     assert paid(server) - before == 28
     out = ddf.dobatch.join(job).compute()
     assert (out["response"] == "Say " + out["text"]).all()
+
+
+def test_results_that_come_late_or_are_damaged_here_are_shown(here, server, small_parts, monkeypatch):
+    """
+    What was brought to this machine is never more than a copy: of results that were given up and come after all, and of a file
+    that is broken, the answers are brought again.
+    """
+    monkeypatch.setattr(machine, "FEW", 0.2)
+    server.faults.add("get_results", status=410, times=None)
+    job = frame().dobatch.submit("Say {text}", model="echo").wait()
+    assert set(job.responses(wait=False)["error_code"]) == {"missing_result"}
+    server.faults.clear()
+    assert job.responses()["error_code"].isna().all()
+    copy = job._folder.result(0)
+    copy.write_bytes(copy.read_bytes()[:100])
+    assert job.responses()["text"].notna().sum() == DISTINCT
+    assert paid(server) == DISTINCT
 
 
 def test_cancel_ends_it_and_rows_say_so(here, serve):
