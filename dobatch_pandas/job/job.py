@@ -757,6 +757,11 @@ class Job:
         dict of str to dict
             An id that this job has not sent is left out.
         """
+        if self._record.cluster is not None:
+            raise InputError(
+                f"What job {self.id} asks lies with the workers of its Dask frame alone: ddf.dobatch.plan(...).preview() shows "
+                "requests as they are sent."
+            )
         parts = [self._folder.part(number) for number in self._state.parts]
         lines = find_lines([part for part in parts if part.exists()], custom_ids)
         bodies = {name: orjson.loads(line) for name, line in lines.items()}

@@ -245,7 +245,7 @@ class Workers:
                     metadata=job.recipe.metadata,
                 )
                 self._report(job, Seen(number, _seen(batch), "create"))
-                _pack(job, number)
+                compress_part(job.folder.part(number))
                 return None
             case Find(number, request_id):
                 found = next((b for b in job.client.iter_batches() if b.request_id == request_id), None)
@@ -483,18 +483,11 @@ def _words(batch: Batch) -> str | None:
     return "; ".join(found) or None
 
 
-def _pack(job: OpenJob, number: int) -> None:
-    """Compress what has been sent; a retry reads it again."""
-    path = job.folder.part(number)
-    if path.suffix != ".zst" and path.exists():
-        compress_part(path)
-
-
 def _read(job: OpenJob, action: Read) -> ReadDone:
     """Write a result for each request of a part, from whatever files are there."""
     number = action.number
     part = job.state.parts[number]
-    _pack(job, number)
+    compress_part(job.folder.part(number))
     tally: Tally
     if job.cluster is not None:
         tally = job.cluster.read(job.client, part)

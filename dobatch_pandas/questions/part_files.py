@@ -269,7 +269,9 @@ def _id_of(line: bytes) -> str:
 
 
 def compress_part(path: Path) -> Path:
-    """Replace a part by its compressed form, a fraction of the size; returns its path."""
+    """Replace a part by its compressed form, a fraction of the size, unless that is done; returns its path."""
+    if path.suffix == ".zst" or not path.exists():
+        return path
     target = path.with_name(path.name + ".zst")
     partial = target.with_name(target.name + ".partial")
     with open(path, "rb") as plain, pa.CompressedOutputStream(os.fspath(partial), "zstd") as packed:

@@ -331,6 +331,8 @@ def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, small_pa
     assert len(errors) == 28
     assert job.counts["failed"] == 28
     assert len(job.responses()) == DISTINCT
+    with pytest.raises(InputError, match="preview"):
+        job.requests(errors["custom_id"])
     failing = ddf.dobatch.join(job).compute()
     assert failing["response_error"].notna().sum() == sum(
         str(n % DISTINCT).endswith("7") for n in range(ROWS)
