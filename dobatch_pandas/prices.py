@@ -176,8 +176,7 @@ def cost(
     completion_tokens : int
         All output, reasoning included: it costs what other output costs.
     cached_tokens : int
-        The part of the input that the provider had cached. What Anthropic adds for writing to its cache (a
-        quarter of the input's price, where ``cache_control`` asks for it) is not in the sum.
+        The part of the input that the provider had cached. What is paid for writing to a cache is not in the sum.
     batch : bool
         At the batch price, or the real-time one.
 

@@ -56,6 +56,8 @@ class Provider(ABC):
     asks: str
     envelope: str
     answer: str
+    surcharged: re.Pattern[bytes] | None = None
+    """What stands in the lines of a result file that have a `surcharge`, and hardly elsewhere."""
 
     @abstractmethod
     def before_body(self, url: str) -> bytes:
@@ -89,6 +91,10 @@ class Provider(ABC):
         columns : dict of pyarrow.Array
             What was read, right for those rows.
         """
+
+    def surcharge(self, line: dict[str, Any]) -> float:
+        """Return what one line of a result file says was paid beside its tokens, as so many tokens of input."""
+        return 0.0
 
 
 def reported(error: Any) -> Any:

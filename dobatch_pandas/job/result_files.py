@@ -21,9 +21,12 @@ import pyarrow.parquet as pq
 from dobatch_pandas.answers.join import outcome
 from dobatch_pandas.answers.result_lines import RESULTS, iter_results, merge_results
 from dobatch_pandas.arrow.columns import one_array
+from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened
 from dobatch_pandas.arrow.keyset import Keys, KeySet, Places, keys_of
 from dobatch_pandas.codes import NO_SUCCESS, ErrorGroup
+from dobatch_pandas.endpoints import PROVIDERS
 from dobatch_pandas.endpoints.answer import true
+from dobatch_pandas.endpoints.provider import Provider
 from dobatch_pandas.errors import NotReady, ObjectGone
 from dobatch_pandas.questions.part_files import sync_folder
 from dobatch_pandas.questions.recipe import Recipe
@@ -50,6 +53,7 @@ STORED = RESULTS.append(pa.field("batch_id", pa.string()))
 # What repeats; to look for repeats in texts and ids takes longer than to write them.
 _REPEATED = ["status", "status_code", "finish_reason", "model", "error_code", "error_message", "batch_id"]
 ROW_GROUP_BYTES = 16_000_000
+BLOCK_BYTES = 8_000_000
 TOKENS = ["prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"]
 
 
@@ -62,13 +66,15 @@ class Tally:
     """
     What results add up to: requests by outcome and with a line in the files, tokens, and failures by code.
 
-    ``unmetered`` counts those that may have been run, and whose tokens nobody has told.
+    ``unmetered`` counts those that may have been run, and whose tokens nobody has told, ``surcharge`` what
+    was paid beside the tokens, as so many of input.
     """
 
     completed: int = 0
     failed: int = 0
     lines: int = 0
     unmetered: int = 0
+    surcharge: float = 0.0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
     failures: dict[str, ErrorGroup] = field(default_factory=dict)
 
@@ -234,10 +240,22 @@ def read_part_into(
         tally = Tally()
         try:
             pieces = read_part(files, ids, recipe, doubled=doubled, tally=tally, **options)
-            return write_results(pieces, target, tally)
+            write_results(pieces, target, tally)
+            tally.surcharge = sum(_surcharge(file, PROVIDERS[recipe.provider]) for file in files)
+            return tally
         except Doubled:
             continue
     raise AssertionError("lines that are merged are not doubled")
+
+
+def _surcharge(file: Path, provider: Provider) -> float:
+    """Add up what was paid beside the tokens."""
+    if provider.surcharged is None:
+        return 0.0
+    with opened(file) as stream:
+        lines = (line for block in blocks(stream, BLOCK_BYTES) for line in Lines(block))
+        entries = (entry for line in filter(provider.surcharged.search, lines) for entry in load(line)[0])
+        return sum(map(provider.surcharge, entries))
 
 
 def write_results(tables: Iterable[pa.Table], target: Path, tally: Tally | None = None) -> Tally:

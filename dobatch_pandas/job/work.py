@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import DobatchError, is_no_room
-from dobatch_pandas.prices import usage_of, usage_of_sums
+from dobatch_pandas.prices import MILLION, usage_of, usage_of_sums
 from dobatch_pandas.questions.part_files import compress_part, copy_lines
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
@@ -532,4 +532,5 @@ def _measured(job: OpenJob, part: Part, tally: Tally) -> float | None:
         used = usage_of(tokens, *asked, overrides=settings().prices)
     if used.price is None:
         return None
-    return (used.cost_realtime if part.live else used.cost) or 0.0
+    paid, rates = (used.cost_realtime, used.price.realtime) if part.live else (used.cost, used.price.batch)
+    return (paid or 0.0) + tally.surcharge * rates.input / MILLION

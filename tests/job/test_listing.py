@@ -19,6 +19,7 @@ from dobatch_pandas.cli import main
 from dobatch_pandas.errors import ConfigurationError
 from dobatch_pandas.job.process import close_home
 from dobatch_pandas.job.result_files import Tally
+from dobatch_pandas.server import shapes
 
 FRAME = pd.DataFrame({"n": range(6)})
 PRICES = {"paid": dobatch.Prices(input=1.0, output=2.0), "dear": dobatch.Prices(input=10.0, output=20.0)}
@@ -166,6 +167,28 @@ def test_long_requests_cost_their_own_price(server):
     assert job.snapshot().cost == pytest.approx(job.usage().cost)
     assert job.usage().cost > 280_000 * 2.4e-6  # twice what is asked for up to 272,000
     assert dobatch.jobs()["cost"][job.id] == pytest.approx(job.usage().cost)
+
+
+@pytest.mark.parametrize("mode", ["batch", "now"])
+def test_writing_to_a_cache_is_paid(server, monkeypatch, mode):
+    """
+    Anthropic takes a quarter more for what it writes to its cache, and twice the price for an hour: that is spent, too.
+    """
+    made = shapes.messages_body
+
+    def cached(*arguments: Any, **options: Any) -> dict[str, Any]:
+        body = made(*arguments, **options)
+        written = {"cache_creation_input_tokens": 5000, "cache_creation": {"ephemeral_1h_input_tokens": 1000}}
+        return {**body, "usage": {**body["usage"], **written}}
+
+    monkeypatch.setattr(shapes, "messages_body", cached)
+    job = ask(model="claude-haiku-4-5", max_tokens=5, mode=mode)
+    usage = job.usage()
+    assert usage.prompt_tokens > 6 * 5000
+    price = usage.price.batch if mode == "batch" else usage.price.realtime
+    plain = (usage.prompt_tokens * price.input + usage.completion_tokens * price.output) / 1e6
+    assert usage.cost == pytest.approx(plain + 6 * (4000 * 0.25 + 1000) * price.input / 1e6)
+    assert total() == pytest.approx(usage.cost)
 
 
 @pytest.mark.parametrize("kind", ["chat", "responses", "embeddings", "message"])
