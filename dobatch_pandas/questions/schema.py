@@ -193,7 +193,8 @@ def answer_schema_of(schema: Any) -> AnswerSchema | None:
     if model is not None:
         name = f"{model.__module__}:{model.__qualname__}"
         _models[_key(name, given)] = model
-    return AnswerSchema(given, given if loose else sent, loose, name, model)
+    # Services want to be told that it is an object, however loosely it is decoded.
+    return AnswerSchema(given, {"type": "object", **given} if loose else sent, loose, name, model)
 
 
 def _is_model(schema: Any) -> bool:

@@ -62,6 +62,7 @@ _CANNOT = (
     *("$dynamicRef", "$anchor", "$recursiveRef"),
 )
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+_KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 _DECIMAL = r"^(?!^[-+.]*$)[+-]?0*"  # how the pattern of a Decimal begins in schemas that pydantic wrote
 
 
@@ -155,7 +156,15 @@ def _rewritten(
             _rewritten(part, root, f"{path}.anyOf[{number}]", loose, within)
             for number, part in enumerate(kept["anyOf"])
         ]
-    if not any(word in kept for word in ("type", "anyOf", "enum", "const", "properties")):
+    if "type" not in kept and "anyOf" not in kept and ("enum" in kept or "const" in kept):
+        choices = [kept["const"]] if "const" in kept else kept["enum"]
+        # Strict decoding wants the type of every part said.
+        found = list(dict.fromkeys(_KINDS.get(type(choice), "") for choice in choices))
+        if found and all(found):
+            kept["type"] = found[0] if len(found) == 1 else found
+        else:
+            loose.append(f"{path} has choices of no simple type")
+    elif not any(word in kept for word in ("type", "anyOf", "properties")):
         loose.append(f"{path} may be anything")
     kinds = kept.get("type", "object" if "properties" in kept else ())
     kinds = kinds if isinstance(kinds, list) else [kinds]
@@ -175,7 +184,7 @@ def _close(
     """Require every field of an object and allow no other."""
     fields = kept.get("properties")
     others = kept.get("additionalProperties", True)
-    if isinstance(fields, Mapping):
+    if isinstance(fields, Mapping) and (fields or others is False):
         kept["properties"] = {
             name: _rewritten(part, root, f"{path}.{name}", loose, within) for name, part in fields.items()
         }

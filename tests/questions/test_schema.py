@@ -209,8 +209,9 @@ def test_fields_may_be_called_like_keywords():
     fields = {"anyOf": str, "enum": [int], "$ref": bool, "type": float}
     inner = json_schema_of({"a": fields})["properties"]["a"]
     assert list(inner["properties"]) == list(fields)
-    for asked in ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"enum": ["a", "b"]}):
+    for asked in ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "string", "enum": ["a", "b"]}):
         assert json_schema_of({"a": asked})["properties"]["a"] == asked
+    assert json_schema_of({"a": {"enum": ["a", "b"]}})["properties"]["a"]["enum"] == ["a", "b"]
 
 
 WORDS = st.sampled_from(["anyOf", "enum", "$ref", "type", "properties", "items"])
@@ -343,12 +344,49 @@ def test_a_class_that_makes_no_schema_says_why():
             answer_schema_of(model)
 
 
+@pytest.mark.parametrize(
+    ("field", "kind"),
+    [
+        ({"enum": ["x", "y"]}, "string"),
+        ({"enum": ["x", None, 1]}, ["string", "null", "integer"]),
+        ({"const": 5}, "integer"),
+        ({"const": True}, "boolean"),
+        ({"anyOf": [{"const": 1.5}, {"type": "null"}]}, None),
+    ],
+)
+def test_choices_say_their_type(field, kind):
+    """
+    Strict decoding refuses a part whose type is not said, though its choices show it.
+    """
+    schema = answer_schema_of({"properties": {"a": field}})
+    assert schema.strict
+    sent = schema.sent["properties"]["a"]
+    assert sent.get("type") == kind
+    assert all("type" in part for part in sent.get("anyOf", []))
+
+
+def test_what_is_sent_loosely_is_an_object_all_the_same():
+    """
+    Where strict decoding has no form for a schema it goes out as it was given, and says that it is an object.
+    """
+    for field in ({}, {"enum": [["x"]]}, {"type": "object", "properties": {}}):
+        schema = answer_schema_of({"properties": {"a": field}})
+        assert not schema.strict
+        assert schema.sent == {"type": "object", "properties": {"a": field}}
+    closed = {"type": "object", "properties": {}, "additionalProperties": False}
+    assert answer_schema_of({"properties": {"a": closed}}).strict
+
+
 def test_numbers_of_numpy_and_sets_stand_in_a_schema():
     """
     A limit or choices that were computed are what they say.
     """
-    schema = {"type": "object", "properties": {"n": {"minimum": np.int64(3)}, "c": {"enum": {"y", "x"}}}}
-    assert fields_of(schema) == {"n": {"minimum": 3}, "c": {"enum": ["x", "y"]}}
+    number = {"type": "integer", "minimum": np.int64(3)}
+    schema = {"type": "object", "properties": {"n": number, "c": {"enum": {"y", "x"}}}}
+    assert fields_of(schema) == {
+        "n": {"type": "integer", "minimum": 3},
+        "c": {"type": "string", "enum": ["x", "y"]},
+    }
 
 
 @pytest.mark.parametrize(
