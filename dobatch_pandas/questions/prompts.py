@@ -328,7 +328,7 @@ def _is_json(text: str) -> bool:
 def messages_problem(messages: Any, roles: Collection[str]) -> str | None:
     """Say what is wrong with a list of messages, or None."""
     if not isinstance(messages, (list, tuple)) or not messages:
-        return "messages are a list of {'role': ..., 'content': ...}"
+        return f"messages are a list of {{'role': ..., 'content': ...}}, not {type(messages).__name__} {messages!r:.60}"
     for message in messages:
         if not isinstance(message, Mapping):
             return f"{message!r:.80} is not a message: it needs 'role' and 'content'"
@@ -343,6 +343,10 @@ def messages_problem(messages: Any, roles: Collection[str]) -> str | None:
             content is None and "tool_calls" in message
         ):
             return f"the content of a message is {content!r:.60}; it takes a text or a list of parts"
+        if isinstance(content, (list, tuple)):
+            for part in content:
+                if not isinstance(part, (str, Mapping, Column)):
+                    return f"a part of a message's content is {part!r:.60}; it takes {{'type': 'text', 'text': ...}}"
     if all(message.get("role") in ("system", "developer") for message in messages):
         return "there is no message but the system's"
     return None

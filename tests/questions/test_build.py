@@ -72,6 +72,20 @@ def test_what_is_not_json_in_a_message_is_said(member, says):
         recipe_of([{"role": "user", "content": "{text}", "extra": member}])
 
 
+def test_a_list_of_texts_is_no_prompt_at_any_endpoint():
+    """
+    Prompts of all rows in a list are none for each of them: a Series is.
+    """
+    for options in ({}, {"model": "text-embedding-3-small", "endpoint": "embeddings"}):
+        with pytest.raises(InputError, match="'a' is not a message"):
+            recipe_of(["a", "b"], **options)
+    frame = pd.DataFrame({"text": ["a"]})
+    assert "not int 5" in str(refused(frame, lambda row: 5))
+    assert "a part of a message's content is 5" in str(
+        refused(frame, lambda row: [{"role": "user", "content": [5]}])
+    )
+
+
 def test_numbers_of_numpy_may_stand_in_a_message():
     """
     A number that was computed is a number.
