@@ -204,21 +204,33 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
         changes["home"] = None if _is_nothing(changes["home"]) else _folder(changes["home"])
     if "store" in changes:
         changes["store"] = _store(changes["store"])
-    if "display" in changes and not (
-        changes["display"] is None
-        or isinstance(changes["display"], bool)
-        or (isinstance(changes["display"], str) and changes["display"] in ("widget", "bar"))
-    ):
-        raise ConfigurationError(
-            f'display is {changes["display"]!r}; it takes True, False, None, "widget" or "bar".'
-        )
+    if "display" in changes:
+        changes["display"] = checked_display(changes["display"])
+    if not isinstance(changes.get("allow_http"), (bool, type(None))):
+        raise ConfigurationError(f"allow_http is {changes['allow_http']!r:.80}; it takes True or False.")
     if changes.get("on_end") is not None:
         changes["on_end"] = checked_on_end(changes["on_end"], bool(changes.get("allow_http")))
     if "on_end_key" in changes and not isinstance(changes["on_end_key"], (str, type(None))):
         raise ConfigurationError("on_end_key takes a text, or None.")
     if "prices" in changes:
-        changes["prices"] = dict(changes["prices"] or {})
+        prices = {} if changes["prices"] is None else changes["prices"]
+        if not isinstance(prices, Mapping) or not all(isinstance(model, str) for model in prices):
+            raise ConfigurationError(
+                f"prices is {prices!r:.80}; it takes a dict of a model's name to its Prices."
+            )
+        changes["prices"] = dict(prices)
     return changes
+
+
+def checked_display(display: Any) -> Any:
+    """Return what may be shown of a job; raise ConfigurationError where it is no such word."""
+    if (
+        display is None
+        or isinstance(display, bool)
+        or (isinstance(display, str) and display in ("widget", "bar"))
+    ):
+        return display
+    raise ConfigurationError(f'display is {display!r:.80}; it takes True, False, None, "widget" or "bar".')
 
 
 def checked_token(token: str | None) -> str | None:
@@ -302,6 +314,7 @@ def _folder(path: Any) -> Path:
         text = os.fspath(path)
         if not isinstance(text, str) or "\0" in text:
             raise ValueError("a path of text is needed")
+        os.fsencode(text)
         return Path(os.path.abspath(os.path.expanduser(text)))
     except (TypeError, ValueError, OSError) as error:
         raise ConfigurationError(f"home is {path!r}, which names no folder: {error}.") from error

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
+from dobatch_pandas import config
 
 
 @pytest.fixture
@@ -84,3 +85,55 @@ def test_a_good_frame_makes_a_plan(frame):
     Nothing is found where nothing is wrong.
     """
     assert len(frame.dropna().dobatch.plan("Say {review}", model="gpt-4.1-mini").frame) == 1
+
+
+WRONG = [None, "no", "\ud800", 10**400, float("nan"), float("inf"), pd.NA, pd.NaT, {}, [None], int, np.array([1, 2]), pd.DataFrame({"n": [1]})]  # fmt: skip
+CALLS = {
+    "result": lambda job, value: job.result(wait=value),
+    "errors": lambda job, value: job.errors(wait=value),
+    "join": lambda job, value: pd.DataFrame().dobatch.join(job, wait=value),
+    "wait": lambda job, value: job.wait(display=value),
+    "requests": lambda job, value: job.requests(value),
+    "subscribe": lambda job, value: job.subscribe(value),
+    "retry": lambda job, value: job.retry(value),
+    "finish_by": lambda job, value: job.finish_by(value),
+    "allow": lambda job, value: job.allow(value),
+    "stream": lambda job, value: next(job.stream(value), None),
+    "on_end": lambda job, value: job.on_end(value),
+    "attach": lambda job, value: dobatch.attach(value),
+    "spending": lambda job, value: dobatch.spending(value),
+    "batches": lambda job, value: dobatch.batches(value),
+    "status of batches": lambda job, value: dobatch.batches(status=value),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_wrong_value_is_told_in_our_words(call, server):
+    """
+    Whatever I give by mistake, no exception of another library reaches me.
+    """
+    job = pd.DataFrame({"n": [1]}).dobatch.submit("row {n}", model="echo", into="a").wait()
+    refused = 0
+    for value in WRONG:
+        try:
+            CALLS[call](job, value)
+        except dobatch.errors.DobatchError:
+            refused += 1
+    assert refused > 4
+
+
+@pytest.mark.parametrize("name", ["token", "base_url", "home", "display", "allow_http", "prices", "account", "on_end", "store"])  # fmt: skip
+def test_a_wrong_setting_changes_nothing(name, home, monkeypatch):
+    """
+    What cannot hold is refused in words, and everything goes on as it was set before.
+    """
+    monkeypatch.chdir(home.parent)
+    before = config.settings()
+    for value in WRONG:
+        try:
+            dobatch.configure(**{name: value})
+        except dobatch.errors.ConfigurationError:
+            assert config.settings() == before
+        else:
+            dobatch.configure(**{name: getattr(before, name)})
+    dobatch.jobs()

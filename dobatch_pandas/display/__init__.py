@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from dobatch_pandas.config import settings
+from dobatch_pandas.config import checked_display, settings
 
 __all__ = ["FrontEnd", "front_end", "progress", "say", "show"]
 
@@ -26,7 +26,7 @@ def front_end(display: Any = None) -> FrontEnd:
         False is silence. None and True follow ``dobatch.configure(display=...)``, which by default means a
         panel in a notebook and a bar elsewhere, jupyter-console included.
     """
-    if display is None or display is True:
+    if checked_display(display) is None or display is True:
         display = settings().display if display is None else None
     if display is False:
         return "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time as clock
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ _TAKES = 'it takes a time of today ("18:00", datetime.time), one of tomorrow ("t
 _TYPED = re.compile(r"(?:(today|tomorrow)\s+)?(\d{1,2})[:.](\d{2})(?::(\d{2}))?", re.IGNORECASE)
 
 
-def moment_of(deadline: Any, now: datetime | None = None) -> float:
+def moment_of(deadline: Any, now: datetime | None = None, *, seconds: bool = False) -> float:
     """
-    Return a deadline in Unix seconds; what has no zone is local time.
+    Return a deadline in Unix seconds; what has no zone is local time. With `seconds` it may be a number of those, too.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def moment_of(deadline: Any, now: datetime | None = None) -> float:
     '2026-11-27T06:00:00'
     """
     now = datetime.now().astimezone() if now is None else now.astimezone()
-    found = _moment(deadline, now)
+    found = _moment(deadline, now, seconds)
     if found <= now:
         hint = ""
         if isinstance(deadline, time) or (isinstance(deadline, str) and "tomorrow" not in deadline.lower()):
@@ -59,8 +59,10 @@ def moment_of(deadline: Any, now: datetime | None = None) -> float:
     return found.timestamp()
 
 
-def _moment(deadline: Any, now: datetime) -> datetime:
+def _moment(deadline: Any, now: datetime, seconds: bool) -> datetime:
     try:
+        if seconds and isinstance(deadline, (int, float)) and not isinstance(deadline, bool):
+            return datetime.fromtimestamp(deadline, timezone.utc).astimezone()
         if isinstance(deadline, timedelta):
             # Seconds that pass, also where the clocks change meanwhile.
             return datetime.fromtimestamp(now.timestamp() + deadline.total_seconds()).astimezone()

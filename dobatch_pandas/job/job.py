@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -191,6 +190,8 @@ class Job:
         callable
             Ends the subscription.
         """
+        if not callable(callback):
+            raise InputError(f"callback is {callback!r:.80}; it takes a function without arguments.")
         live = self._live
         if live is None:
             return lambda: None
@@ -328,18 +329,11 @@ class Job:
             self._wait_until(lambda live, read=read: _read_so_far(live) > read or _is_still(live), None)  # type: ignore[misc]
 
     def _wait_until(self, enough: Callable[[OpenJob], bool], timeout: float | None) -> None:
-        if timeout is not None and (
-            isinstance(timeout, bool)
-            or not isinstance(timeout, (int, float, np.integer, np.floating))
-            or timeout != timeout
-        ):
-            raise InputError(
-                f"timeout is {timeout!r}; it takes seconds, or None to wait as long as it takes."
-            )
+        timeout = _seconds(timeout)
         live = self.resume()
         if live is None:
             return
-        deadline = None if timeout is None else time.monotonic() + float(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
         with live.changed:
             while not enough(live):
                 left = None if deadline is None else deadline - time.monotonic()
@@ -528,10 +522,7 @@ class Job:
             )
         moment = None
         if deadline is not None:
-            given = deadline
-            if isinstance(deadline, (int, float)) and not isinstance(deadline, bool):
-                given = datetime.fromtimestamp(deadline, timezone.utc)
-            moment = moment_of(given)
+            moment = moment_of(deadline, seconds=True)
         live = take_up(self._home, self.id)
         if live is None:
             return self
@@ -762,8 +753,14 @@ class Job:
                 f"What job {self.id} asks lies with the workers of its Dask frame alone: ddf.dobatch.plan(...).preview() shows "
                 "requests as they are sent."
             )
+        given = [custom_ids] if isinstance(custom_ids, str) else custom_ids
+        ids = list(given) if isinstance(given, Iterable) else [None]
+        if not all(isinstance(custom_id, str) for custom_id in ids):
+            raise InputError(
+                f"custom_ids is {custom_ids!r:.80}; it takes ids of requests, as job.responses() has them."
+            )
         parts = [self._folder.part(number) for number in self._state.parts]
-        lines = find_lines([part for part in parts if part.exists()], custom_ids)
+        lines = find_lines([part for part in parts if part.exists()], ids)
         bodies = {name: orjson.loads(line) for name, line in lines.items()}
         return {name: body.get("body", body.get("params")) for name, body in bodies.items()}
 
@@ -842,6 +839,7 @@ class Job:
             raise InputError(
                 f"The rows of job {self.id} lie in a Dask frame: ddf.dobatch.join(job, wait=False) has what is there."
             )
+        timeout = _seconds(timeout)
         began, arrivals = time.monotonic(), Arrivals()
         while True:
             live = self.resume()
@@ -869,6 +867,8 @@ class Job:
 
     def _ready(self, wait: bool, early: Early | None = None) -> None:
         """See to it that the answers can be read: all of them, or with `wait` False those that are there."""
+        if not isinstance(wait, (bool, int, np.bool_)):
+            raise InputError(f"wait is {wait!r:.80}; it takes True or False.")
         if wait:
             try:
                 self._waited(_is_still, early=early)
@@ -915,6 +915,16 @@ class _Listener:
 def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
         loop.call_soon_threadsafe(news.set)
+
+
+def _seconds(timeout: Any) -> float | None:
+    number = isinstance(timeout, (int, float, np.integer, np.floating)) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout == timeout):
+        raise InputError(
+            f"timeout is {timeout!r:.80}; it takes seconds, or None to wait as long as it takes."
+        )
+    # An int may be longer than a float goes.
+    return None if timeout is None else float(min(timeout, threading.TIMEOUT_MAX))
 
 
 def _is_still(live: OpenJob) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -280,6 +281,7 @@ class Client:
         status : str, optional
             Only batches of this status. A page may then be short, or empty, and not the last.
         """
+        _check_list(limit, status)
         if not 1 <= limit <= 100:
             raise InputError(f"limit is {limit}; a page has 1 to 100 batches.")
         query = {"limit": str(limit), "after": after, "status": status}
@@ -308,6 +310,7 @@ class Client:
         status : str, optional
             Only batches of this status.
         """
+        _check_list(0 if limit is None else limit, status)
         seen: set[str] = set()
         cursors: set[str] = set()
         after: str | None = None
@@ -454,6 +457,15 @@ def _path(batch_id: str, rest: str = "") -> str:
     if not batch_id or batch_id in (".", ".."):
         raise InputError(f"{batch_id!r} is no batch id.")
     return f"/v1/batches/{quote(batch_id, safe='')}{rest}"
+
+
+def _check_list(limit: Any, status: Any) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 0:
+        raise InputError(f"limit is {limit!r:.80}; it takes how many batches.")
+    if status is not None and not (isinstance(status, str) and status.isascii() and status.isprintable()):
+        raise InputError(
+            f"status is {status!r:.80}; it takes a word of the service's such as 'completed', or None."
+        )
 
 
 def _known(batch: Batch, operation: str) -> Batch:
