@@ -504,7 +504,7 @@ def stay_within(max_cost: float, model: str, estimate: Estimate | None, *, now: 
         )
     if most > max_cost:
         raise BudgetExceeded(
-            f"This may cost up to {most:.4f} US dollars, and max_cost is {max_cost:g}. Nothing was sent. "
+            f"This may cost up to {most:.4g} US dollars, and max_cost is {max_cost:g}. Nothing was sent. "
             "plan.estimate() shows what it is made of."
         )
 

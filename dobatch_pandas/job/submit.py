@@ -122,7 +122,14 @@ def submit_dataset(
     sending = replace(sending, max_cost=checked_max_cost(sending.max_cost))
     schedule = scheduled(sending.deadline, "batch" if sending.mode == "append" else sending.mode, None)
     recipe = build_recipe(prompt, model=model, **asked)
+    if recipe.kind in ("callable", "series"):
+        raise InputError(
+            f"The prompt is a {'function' if recipe.kind == 'callable' else 'Series'}. Rows of files are asked by what can be "
+            "kept on disk: a template, a list of messages or dobatch.col. With a function, read the files and submit the frame."
+        )
     files = Source.find(source)
+    if not isinstance(output, (str, os.PathLike)):
+        raise InputError(f"output is {output!r:.80}; it takes the path of a folder, or of a file.")
     target = os.fspath(output)
     target = target if "://" in target else os.path.abspath(target)
     while True:

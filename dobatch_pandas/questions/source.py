@@ -63,20 +63,27 @@ class Source:
         """
         if isinstance(source, ds.Dataset):
             return _of_dataset(source)
+        if hasattr(source, "iterrows"):
+            raise InputError(
+                "source is a frame, and takes files: df.dobatch.submit(...) asks the rows of a frame."
+            )
         try:
             given = [fspath(one) for one in ([source] if isinstance(source, (str, PathLike)) else source)]
         except TypeError:
             raise InputError(
                 f"source is {source!r:.80}; it takes a path, several, or a pyarrow Dataset."
             ) from None
-        found = [pair for one in given for pair in _expand(one)]
+        found = []
+        for one in given:
+            with _explained(one):
+                found += _expand(one)
         if not found:
             raise InputError(f"No file matches {source!r}.")
         formats = {_format(path) for path, _ in found}
         if len(formats) > 1 or None in formats:
-            raise InputError(
-                f"The files' names must all end in .parquet or all in .csv; these are {sorted(set(map(str, formats)))}."
-            )
+            other = next((path for path, _ in found if _format(path) is None), None)
+            said = "there are both" if other is None else f"{other} does not"
+            raise InputError(f"The files' names must all end in .parquet or all in .csv; {said}.")
         folders = [name if "://" in name else abspath(name) for name in given]
         return cls(
             [path for path, _ in found], str(formats.pop()), _typed([keys for _, keys in found]), folders

@@ -240,6 +240,11 @@ def test_what_is_wrong_with_a_source_is_told_at_once(server, files, tmp_path):
         dobatch.submit_dataset(tmp_path / "none.parquet", "{x}", model="echo", output=tmp_path / "out")
     with pytest.raises(InputError, match=r"no column 'txet'. Did you mean 'text'"):
         dobatch.submit_dataset(files, "{txet}", model="echo", output=tmp_path / "out")
+    for prompt in (lambda row: "Say it", pd.Series(["Say it"] * 2000)):
+        with pytest.raises(InputError, match="submit the frame"):
+            dobatch.submit_dataset(files, prompt, model="echo", output=tmp_path / "out")
+    with pytest.raises(InputError, match="output is None"):
+        dobatch.submit_dataset(files, "{text}", model="echo", output=None)
     frame = pd.DataFrame({"text": ["a", None] * 500})
     frame.to_parquet(tmp_path / "holes.parquet")
     with pytest.raises(InputError, match="missing"):

@@ -189,7 +189,9 @@ def test_what_is_no_source_of_ours_is_refused(tmp_path):
         (ds.dataset(pa.table({"n": [1]})), "in memory"),
         (filtered, "has a filter"),
         (5, "source is 5; it takes a path"),
-        (tmp_path / "a.feather", "must all end in"),
+        (tmp_path / "a.feather", "must all end in .*a.feather does not"),
+        (FIRST, "source is a frame"),
+        ("nowhere-of-this-name://a/b", "cannot be read"),
         (tmp_path.glob("none*"), "No file matches"),
     ):
         with pytest.raises(InputError, match=says):
