@@ -18,11 +18,13 @@ import pyarrow as pa
 from .answers.join import joined
 from .endpoints import ENDPOINTS
 from .errors import DobatchError, InputError, JobError, JobFailed, WaitTimeout
+from .estimate import checked_max_cost
 from .exit_codes import Exit, exit_of_error, exit_of_status
 from .job.ending import facts_of
 from .job.job import Job, attach, follow
 from .job.listing import jobs
 from .job.process import home_here
+from .job.submit import scheduled
 from .questions.options import SENDING, Typed, typed_options
 from .questions.prompts import plain
 from .questions.source import Source
@@ -50,6 +52,22 @@ The service needs a token in the environment variable DIGITALOCEAN_TOKEN.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, one of `Exit`."""
+    try:
+        code = _command(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError)  # as after `| head`
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if not gone:
+                print(f"dobatch: {error}", file=sys.stderr)
+            # Python flushes once more at its end, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.UNREAD if gone else Exit.ERROR
+    return code
+
+
+def _command(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.run is None:
@@ -238,7 +256,10 @@ def _demo(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return seconds
@@ -251,10 +272,9 @@ def _version() -> str:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)  # argparse says what a ValueError means
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than one row")
-    return number
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rows, from 1 on")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
@@ -268,7 +288,7 @@ def _run(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     given = {option.name: getattr(arguments, option.name) for option in typed_options()}
     for option in typed_options():
         if option.kind == "JSON" and given[option.name] is not None:
-            given[option.name] = _json(given[option.name], option.flag)
+            given[option.name] = _json_or_file(given[option.name], option.flag)
     body = dict(_param(text) for text in arguments.param)
     twice = sorted(set(body) & set(given))
     if twice:
@@ -276,6 +296,8 @@ def _run(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     sending = {name: given.pop(name) for name in SENDING if name in given}
     plan = frame.dobatch.plan(arguments.prompt, **given, **body)
     if arguments.estimate:
+        checked_max_cost(sending["max_cost"])
+        scheduled(sending["deadline"], sending["mode"], None)
         estimate = plan.estimate()
         print(estimate.summary())
         told["estimate"] = dataclasses.asdict(estimate)
@@ -395,6 +417,17 @@ def _json(text: str, name: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InputError(f"{name} is not JSON: {error}") from error
+
+
+def _json_or_file(text: str, name: str) -> Any:
+    """JSON, or the name of a file that holds it."""
+    path = Path(text)
+    if path.suffix.lower() == ".json":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name} {path} cannot be read: {error}.") from error
+    return _json(text, name)
 
 
 def _jobs(arguments: argparse.Namespace, told: dict[str, Any]) -> int:

@@ -42,6 +42,7 @@ import inspect
 import linecache
 import os
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -142,12 +143,15 @@ def _message_lines(error: BaseException) -> list[str]:
 
 def _own_line(trace: TracebackType | None) -> str:
     """The last line of the caller's own code before ours; empty where there is none to show."""
+    libraries = (os.path.dirname(os.__file__) + os.sep, sysconfig.get_path("purelib") + os.sep)
     own = None
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if os.path.abspath(name).startswith(_HERE):
             break
-        own = (name, trace.tb_lineno)
+        # What a library does on the way, such as `copy.deepcopy`, is no line that the caller wrote.
+        if own is None or not os.path.abspath(name).startswith(libraries):
+            own = (name, trace.tb_lineno)
         trace = trace.tb_next
     if own is None:
         return ""

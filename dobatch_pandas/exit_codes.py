@@ -16,6 +16,7 @@ status  name         meaning
 82      CANCELLED    the job was cancelled; what was answered before is kept
 83      EXPIRED      the 24 hours ended first; what was answered is kept, and ``retry`` sends the rest
 130     STOPPED      Ctrl+C; the job goes on
+141     UNREAD       whoever read the output has gone, as after ``| head``; the job goes on
 ======  ===========  ================================================================================
 
 75 and 77 are those of ``sysexits.h`` (EX_TEMPFAIL, EX_NOPERM), and so are 66 and 69.
@@ -58,6 +59,7 @@ class Exit(IntEnum):
     CANCELLED = 82
     EXPIRED = 83
     STOPPED = 130
+    UNREAD = 141
 
 
 _OF_ERROR: tuple[tuple[type[DobatchError], Exit], ...] = (
@@ -78,7 +80,7 @@ def exit_of_error(error: DobatchError) -> Exit:
     for kind, code in _OF_ERROR:
         if isinstance(error, kind):
             return code
-    if isinstance(error, ConfigurationError) and not settings().token:
+    if isinstance(error, ConfigurationError) and not settings().token and "token" in str(error):
         return Exit.NO_TOKEN
     return Exit.ERROR
 

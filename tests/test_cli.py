@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pandas as pd
 import pytest
 
 import dobatch_pandas as dobatch
+from dobatch_pandas import config
 from dobatch_pandas.cli import main
+from dobatch_pandas.exit_codes import Exit
 
 
 @pytest.fixture
@@ -283,3 +286,116 @@ def test_the_summary_says_what_failed_and_what_to_do(serve, tmp_path, capsys):
     assert re.search(r"A retry sends \d+ of them again", said)
     job_id = dobatch.jobs().index[0]
     assert f"dobatch retry {job_id}" in said
+
+
+@pytest.mark.parametrize("command", [["jobs"], ["jobs", "--json"]])
+def test_a_reader_that_has_gone_gets_no_traceback(home, command):
+    """
+    ``dobatch jobs | head``: the status says that nobody reads any more, and nothing else is said.
+    """
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "dobatch_pandas.cli", *command],
+            stdout=out, stderr=subprocess.PIPE, text=True, timeout=240,
+            env={**os.environ, "DOBATCH_HOME": str(home)},
+        )  # fmt: skip
+    assert done.returncode == Exit.UNREAD
+    assert done.stderr in ("", "No job yet. `dobatch demo` makes one.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_cannot_be_written_is_a_sentence(home):
+    """
+    The disk that stdout goes to is full: one line, and status 1.
+    """
+    with open("/dev/full", "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "dobatch_pandas.cli", "jobs"],
+            stdout=out, stderr=subprocess.PIPE, text=True, timeout=240,
+            env={**os.environ, "DOBATCH_HOME": str(home)},
+        )  # fmt: skip
+    assert done.returncode == Exit.ERROR
+    assert done.stderr.splitlines() == ["dobatch: [Errno 28] No space left on device"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["wait", "261127-aaaaaa", "--timeout", "soon"], "soon is not a number of seconds"),
+        (["wait", "261127-aaaaaa", "--timeout", "nan"], "nan is not a number of seconds"),
+        (["run", "x.csv", "--prompt", "p", "--model", "m", "--limit", "few"], "few is not a number of rows"),
+        (["run", "x.csv", "--prompt", "p", "--model", "m", "--limit", "0"], "0 is not a number of rows"),
+    ],
+)
+def test_a_number_that_is_none_is_told_in_words(words, said, capsys):
+    """
+    No name of a function of ours, as argparse would have it.
+    """
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == Exit.USAGE
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--max-cost", "-1", "max_cost is -1"),
+        ("--deadline", "25:00", "deadline"),
+        ("--deadline", "soon", "deadline"),
+    ],
+)
+def test_an_estimate_refuses_what_a_run_would(home, table, option, value, said, capsys):
+    """
+    What the job would be refused for is told when one asks what it costs.
+    """
+    asked = ["run", str(table), "--prompt", "Say {text}", "--model", "gpt-4.1-mini", "--estimate"]
+    assert main([*asked, option, value]) == Exit.ERROR
+    assert said in capsys.readouterr().err
+
+
+def test_a_schema_may_be_in_a_file(server, table, tmp_path, capsys):
+    """
+    A schema of some size is no argument to type; a file that is not there is named.
+    """
+    schema, out = tmp_path / "schema.json", tmp_path / "out.parquet"
+    asked = [
+        "run",
+        str(table),
+        "--prompt",
+        "{text}",
+        "--model",
+        "m",
+        "--out",
+        str(out),
+        "--schema",
+        str(schema),
+    ]
+    assert main(asked) == Exit.ERROR
+    assert f"--schema {schema} cannot be read" in capsys.readouterr().err
+    schema.write_text('{"label": ["pos", "neg"]}', encoding="utf-8")
+    assert main(asked) == Exit.DONE
+    assert set(pd.read_parquet(out)["label"]) <= {"pos", "neg"}
+
+
+def test_a_table_whose_columns_have_no_readable_names_is_told(home, tmp_path, capsys):
+    """
+    A CSV file in another encoding than UTF-8 is named, with what to do.
+    """
+    source = tmp_path / "latin.csv"
+    source.write_bytes("größe,text\n1,a\n".encode("latin-1"))
+    assert run_csv(source, tmp_path / "out.csv") == Exit.ERROR
+    assert re.search(r"latin\.csv cannot be read: .* not UTF-8", capsys.readouterr().err)
+
+
+def test_a_home_that_cannot_be_is_no_want_of_a_token(tmp_path, monkeypatch, capsys):
+    """
+    A scheduler that reads 77 would look for a token, where the folder is what is wrong.
+    """
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(config, "_chosen", config._chosen)
+    dobatch.configure(home=tmp_path / "file")
+    assert main(["jobs"]) == Exit.ERROR
+    assert "Cannot write to the home folder" in capsys.readouterr().err

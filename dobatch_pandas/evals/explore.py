@@ -149,9 +149,15 @@ def _check(
 ) -> None:
     problems = []
     for name in dict.fromkeys(named):
-        if int((frame.columns == name).sum()) != 1:
-            there = ", ".join(map(repr, frame.columns))
-            problems.append(Problem(f"There is not one column {name!r}. The columns are: {there}."))
+        if not (frame.columns == name).any():
+            there = ", ".join(map(repr, frame.columns)) or "none at all"
+            problems.append(Problem(f"There is no column {name!r}. The columns are: {there}."))
+    repeated = frame.columns[frame.columns.duplicated()].unique()
+    if len(repeated):
+        words = ", ".join(map(repr, repeated))
+        problems.append(
+            Problem(f"Several columns have one name: {words}. Rename them, or leave some of them out.")
+        )
     if isinstance(prompt, pd.Series) and len(prompt) != len(frame):
         problems.append(Problem(f"prompt= has {len(prompt):,} values for {len(frame):,} rows."))
     if responses is not None and len(_first_samples(responses)) != len(frame):

@@ -344,6 +344,12 @@ def disk_in_words(folder: Path) -> Iterator[None]:
     except DobatchError:
         raise  # one of ours is a TimeoutError too, and so an OSError
     except UNREADABLE as error:
+        if not folder.exists():
+            raise JobNotFound(
+                f"The folder of job {folder.name} is no longer there: {folder}. It was deleted or moved; put it back to go "
+                "on with the job.",
+                folder.name,
+            ) from error
         raise ConfigurationError(
             f"This machine cannot read or write the files in {folder}: {error}"
         ) from error

@@ -225,10 +225,12 @@ class Home:
             raise ConfigurationError(f"Cannot read {folder.root}: {error.strerror or error}.") from error
         with suppress(ConfigurationError):
             near = [row.id for row in self.rows()[:5]]
-            known = f" The newest ones are {', '.join(near)}." if near else " There is no job in it."
-        raise JobNotFound(
-            f"No job {job_id!r} in {self.path}.{known} dobatch.jobs() lists all of them.", job_id
-        )
+            known = (
+                f". The newest ones are {', '.join(near)}; dobatch.jobs() lists all of them."
+                if near
+                else ": there is no job in it yet."
+            )
+        raise JobNotFound(f"No job {job_id!r} in {self.path}{known or '.'}", job_id)
 
     def update(self, record: JobRecord, state: State, problem: str | None = None) -> None:
         """Show in the list of jobs how far one has come, and what stands in its way."""

@@ -73,8 +73,12 @@ class _Formatter(string.Formatter):
 def _steady(value: Any, text: Any) -> Any:
     """The text of a value, unless it is an address in memory, which is another one in the next kernel."""
     if isinstance(text, str) and not isinstance(value, str) and _ADDRESS.fullmatch(text):
-        raise TypeError(f"a {type(value).__name__} has no text of its own")
+        raise _no_text(type(value))
     return text
+
+
+def _no_text(kind: type) -> TypeError:
+    return TypeError(f"a value of type {kind.__name__} has no text of its own")
 
 
 class Missing(ValueError):
@@ -237,11 +241,11 @@ def plain(value: Any) -> str:
         except TypeError as error:
             raise TypeError(str(error.__cause__ or error)) from error
     if callable(value) or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):
-        raise TypeError(f"a {kind.__name__} has no text of its own")
+        raise _no_text(kind)
     text = str(value)
     # An address in memory is another one in the next kernel, and a frame is cut to what fits a screen.
     if _ADDRESS.fullmatch(text) or hasattr(value, "iterrows"):
-        raise TypeError(f"a {kind.__name__} has no text of its own")
+        raise _no_text(kind)
     return text
 
 

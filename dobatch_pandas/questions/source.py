@@ -272,7 +272,13 @@ def _schema_of_csv(filesystem: Any, inner: str) -> pa.Schema:
     """Numbers where they say all that the file says, else text: 007, 12345678901234567890, true and dates are."""
     with _open_csv(filesystem, inner) as file:
         schema = file.schema
-    with _open_csv(filesystem, inner, dict.fromkeys(schema.names, pa.string())) as file:
+    try:
+        names = schema.names
+    except UnicodeDecodeError as error:  # only here does Arrow look at the names
+        raise InputError(
+            f"{inner} cannot be read: the names of its columns are not UTF-8 ({error.reason}). Write it anew in UTF-8."
+        ) from None
+    with _open_csv(filesystem, inner, dict.fromkeys(names, pa.string())) as file:
         first = next(iter(file), None)
     for place, field in enumerate(schema):
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):

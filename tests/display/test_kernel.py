@@ -355,6 +355,16 @@ def test_an_error_of_a_call_names_the_users_line(kernel: Kernel) -> None:
     shown = "\n".join(error["traceback"])
     assert "line 3: frame.dobatch.plan" in shown
     assert "questions/" not in shown
+    # Through a library's code it is still the user's line: copying asks for the job by its id.
+    code = (
+        "import copy\nfrom dobatch_pandas.errors import JobNotFound\nclass Gone:\n"
+        "    def __reduce__(self): import dobatch_pandas; return dobatch_pandas.attach, ('261127-zzzzzz',)\n"
+        "copy.deepcopy(Gone())"
+    )
+    (error,) = of(
+        "error", kernel.run(f"import tempfile\ndobatch_pandas.configure(home=tempfile.mkdtemp())\n{code}")
+    )
+    assert "line 7: copy.deepcopy(Gone())" in "\n".join(error["traceback"])
 
 
 def test_what_draws_is_chosen_by_who_asks(tmp_path: Path) -> None:

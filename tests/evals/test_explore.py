@@ -454,3 +454,16 @@ def test_a_model_without_a_price_has_tokens_and_no_cost(serve):
     assert "tokens" in names
     assert "cost" not in names
     assert "$" not in view.row(0)["spent"]
+
+
+def test_columns_of_one_name_are_told() -> None:
+    """
+    A frame after a merge or a concat has two columns of one name: which, and what to do, instead of a pandas error.
+    """
+    frame = pd.DataFrame(
+        [["a", "x", "x", "t"], ["b", "y", "x", "t"]], columns=["text", "label", "told", "text"]
+    )
+    with pytest.raises(InputError, match="Several columns have one name: 'text'"):
+        explore(frame, predicted="told", actual="label")
+    with pytest.raises(InputError, match="The columns are: none at all"):
+        explore(pd.DataFrame(index=[1, 2]), predicted="told")

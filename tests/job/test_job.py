@@ -543,3 +543,21 @@ def test_a_running_job_in_a_folder_that_may_only_be_read_is_looked_at(server, mo
     assert seen.status == "running"
     assert "1 of 2" in repr(seen)
     assert list(frame.dobatch.join(seen, wait=False)["response_error"]) == ["pending", "pending"]
+
+
+def test_a_job_whose_folder_is_gone_says_so(server, home):
+    """
+    The home was deleted or moved while the job is on the page: what asks for its files names the folder, and the repr stays.
+    """
+    server.hold(after=1)
+    frame = pd.DataFrame({"word": ["a", "b"]})
+    job = frame.dobatch.submit("{word}", model="m")
+    eventually(lambda: job.snapshot().completed == 1)
+    home.rename(home.parent / "elsewhere")
+    try:
+        for ask in (lambda: frame.dobatch.join(job, wait=False), job.cancel):
+            with pytest.raises(JobNotFound, match="is no longer there"):
+                ask()
+        assert repr(job).startswith(f"<Job {job.id}: running")
+    finally:
+        (home.parent / "elsewhere").rename(home)
