@@ -140,6 +140,7 @@ class Job:
             kind = AnswersOfCluster
         return kind(self._folder, self._record, self.recipe, state or self._state, self._rows)
 
+    @_in_words
     def know(self, rows: RowRecord) -> None:
         """Answer for the rows of the frame that was submitted now, of which this job is one of an earlier submit."""
         self._rows = rows

@@ -16,7 +16,7 @@ from dobatch_pandas.service.client import Client
 
 from .account import is_ours
 from .engine import Engine, Loop
-from .folder import JobRecord, release_in_child
+from .folder import JobRecord, disk_in_words, release_in_child
 from .home import Home
 from .machine import Event, Woken, problem_of
 from .work import LockOfJob, OpenJob, Workers
@@ -78,9 +78,10 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
     Raises
     ------
     ConfigurationError
-        The job belongs to another service than the one that is set, or to another account.
+        The job belongs to another service than the one that is set, or to another account; or its folder cannot be
+        read.
     """
-    with _here.lock:
+    with _here.lock, disk_in_words(home.folder(job_id).root):
         live = live_of(home, job_id)
         if live is not None and live.broken is None and (send_only or not live.send_only):
             return live
@@ -102,7 +103,11 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
         # What is over and done with takes no memory.
         _here.lives = {key: other for key, other in _here.lives.items() if not other.gone}
         _here.lives[home.path, job_id] = new
-        _here.loop.ask(lambda: _here.engine.take_up(new, send_only=send_only))
+        try:
+            _here.loop.ask(lambda: _here.engine.take_up(new, send_only=send_only))
+        except BaseException:
+            new.gone = True  # nobody moves it: the next call tries again
+            raise
         keep_alive()
         return None if new.gone else new
 

@@ -144,6 +144,43 @@ def test_a_folder_that_cannot_be_locked_is_told(server, monkeypatch):
     assert list(job.result()["answer"]) == SAID
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"), [(folder_module.JobFolder, "try_lock"), (folder_module.DiskFile, "read")]
+)
+def test_a_disk_that_cannot_be_read_for_a_moment_leaves_no_job_standing(
+    owner, name, server, home, monkeypatch
+):
+    """
+    Whoever takes up a job just then is told, and whoever tries again moves it.
+    """
+    server.hold()
+    job = ask()
+    process.close_home(home)
+
+    def broken(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, broken)
+        for again in (ask, lambda: dobatch.attach(job.id)):
+            with pytest.raises(ConfigurationError, match="Input/output error"):
+                again()
+    server.release()
+    assert list(dobatch.attach(job.id).wait(timeout=240).result()["answer"]) == SAID
+
+
+def test_a_submit_that_finds_its_job_is_told_what_cannot_be_written(server, home):
+    """
+    The labels of the frame that asks again cannot be kept: an error in words.
+    """
+    job = ask().wait()
+    rows = home / "jobs" / job.id / "rows.parquet"
+    rows.unlink()
+    rows.mkdir()
+    with pytest.raises(ConfigurationError, match=r"rows\.parquet"):
+        ask()
+
+
 def test_a_limit_that_is_set_after_the_end_holds_for_a_retry(server):
     """
     ``job.allow`` of a job that is over is not passed over: what a retry sends keeps to it.
