@@ -237,6 +237,8 @@ def _tell_what_is_left() -> None:
         unsent = not state.rendered or any(part.unsent for part in state.parts.values())
         if live.elsewhere or state.ended is not None or not unsent or live.id in _here.left:
             continue
+        if not live.folder.exists:
+            continue  # forgotten, by whatever process
         _here.left.add(live.id)
         why = f": {live.problem}" if live.problem else "."
         _tell(f"job {live.id} is not all sent{why} Come back with dobatch.attach({live.id!r}).")

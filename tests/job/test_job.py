@@ -23,6 +23,7 @@ from dobatch_pandas.errors import (
     JobNotReady,
     WaitTimeout,
 )
+from dobatch_pandas.job import process
 from dobatch_pandas.job.process import close_home
 
 FRAME = pd.DataFrame({"word": [f"word {n}" for n in range(30)]})
@@ -269,6 +270,18 @@ job = pd.DataFrame({{"n": range(3)}}).dobatch.submit("row {{n}}", model="echo", 
     )
     assert ended.stderr.count("is not all sent") == 1
     assert f"Come back with dobatch.attach({job_id!r})." in ended.stderr
+
+
+def test_a_job_that_is_forgotten_is_not_left_either(server, home, capsys):
+    """
+    Nothing is said at the end of a script of a job that somebody has deleted.
+    """
+    server.faults.add("create_file", status=401, times=None)
+    job = ask()
+    eventually(lambda: job.status == "paused")
+    (home / "jobs" / job.id / "job.json").unlink()
+    process._tell_what_is_left()
+    assert "is not all sent" not in capsys.readouterr().err
 
 
 def test_wait_can_be_limited(server):
