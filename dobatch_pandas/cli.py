@@ -50,6 +50,21 @@ The service needs a token in the environment variable DIGITALOCEAN_TOKEN.
 """
 
 
+# What Python's words for an option do not say in a terminal.
+HELP = {
+    "endpoint": "the kind of call; follows from the model's name where it is left out",
+    "provider": "openai or anthropic; follows from the model's name where it is left out",
+    "schema": 'what the answer looks like, as JSON: {"label": ["pos", "neg"]} or a JSON Schema; or the name of a .json file. '
+    "Its fields become typed columns",
+    "dedupe": "send equal requests as often as rows ask them, not once",
+    "metadata": 'kept by the service with each batch, as JSON: {"team": "search"}; or the name of a .json file',
+    "fresh": "ask again what was submitted or answered before",
+    "max_cost": "US dollars that the job may cost at most: what may cost more is not sent",
+    "deadline": 'when the answers are needed: "18:00" or "tomorrow 6:00". A batch is sent first; what it has not answered at the '
+    "last safe moment is asked in real time, at the real-time price",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, one of `Exit`."""
     try:
@@ -137,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a parameter of the request's body, such as temperature=0; may be repeated",
     )
-    run.add_argument("--limit", type=_at_least_one, default=None, help="ask for the first so many rows only")
+    run.add_argument("--limit", type=_at_least_one, default=None, help="ask only the first LIMIT rows")
     run.add_argument(
         "--estimate", action="store_true", help="say what it would send and cost, and send nothing"
     )
@@ -151,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         ("wait", _wait, "the same for scripts: without a bar, and with a status that says how it stands"),
         ("cancel", _cancel, "cancel a job; what has been answered stays"),
         ("retry", _retry, "send again what failed for a reason that can change"),
-        ("allow", _allow, "set what a job may cost; what was held for it goes on"),
+        ("allow", _allow, "set what a job may cost; what waited for that continues"),
         ("forget", _forget, "delete a job with everything it has on disk"),
     ):
         command = commands.add_parser(name, help=text)
@@ -162,10 +177,12 @@ def _parser() -> argparse.ArgumentParser:
                 type=_seconds,
                 default=None,
                 metavar="SECONDS",
-                help="stop waiting then, with status 75; 0 does what can be done now. The job goes on",
+                help="stop waiting after so long, with status 75; the job continues. 0 does what can be done now",
             )
         if name == "allow":
-            command.add_argument("max_cost", type=float, metavar="DOLLARS", help="US dollars, all told")
+            command.add_argument(
+                "max_cost", type=float, metavar="DOLLARS", help="US dollars that the whole job may cost"
+            )
         if name in ("cancel", "retry", "allow"):
             _add_no_wait(command)
         command.set_defaults(run=action)
@@ -189,12 +206,12 @@ def _add_no_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait",
         action="store_true",
-        help="do what can be done now and end, with status 75 where the job is not over; the same command goes on later",
+        help="do what can be done now and end, with status 75 while the job is not over; the same command continues later",
     )
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Typed) -> None:
-    words = option.words.replace("%", "%%")
+    words = HELP.get(option.name, option.words[:1].lower() + option.words[1:].rstrip(".")).replace("%", "%%")
     if option.kind == "switch":
         action = "store_false" if option.default else "store_true"
         parser.add_argument(option.flag, dest=option.name, action=action, help=words)
@@ -536,7 +553,7 @@ def _moved(
             # Why it does not move may be that the service is away, or the token: then that is the answer.
             _need_service()
     elif no_wait and not now.over:
-        print(f"Job {job.id} is not over ({now.state}): the same command goes on later.", file=sys.stderr)
+        print(f"Job {job.id} is not over ({now.state}): the same command continues later.", file=sys.stderr)
     return exit_of_status(now.state, answered=bool(now.completed + now.reused) or not now.requests)
 
 

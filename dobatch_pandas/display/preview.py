@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from . import html
 
-__all__ = ["Preview", "last_words", "preview_html"]
+__all__ = ["Preview", "last_words", "preview_html", "preview_text"]
 
 MOST_TEXT = 4_000  # characters of a message
 MOST_ROWS = 20
@@ -26,10 +27,18 @@ class Preview(pd.DataFrame):
     def _constructor(self) -> Callable[..., pd.DataFrame]:
         return pd.DataFrame
 
+    def __repr__(self) -> str:
+        return repr(pd.DataFrame(self)) if self._changed else preview_text(self)
+
     def _repr_html_(self) -> str:
-        if "custom_id" not in self.columns or not self.columns.is_unique:  # changed in place
+        if self._changed:
             return str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]
         return preview_html(self)
+
+    @property
+    def _changed(self) -> bool:
+        """Whether somebody has made another frame of it in place."""
+        return "custom_id" not in self.columns or not self.columns.is_unique
 
 
 def preview_html(frame: pd.DataFrame, caption: str = "") -> str:
@@ -45,10 +54,58 @@ def preview_html(frame: pd.DataFrame, caption: str = "") -> str:
     """
     title = f'<div style="font-weight:600">{html.plain(caption)}</div>' if caption else ""
     requests = [_request(row) for row in frame.to_dict("records")]
+    first, constant, varying = _taken_apart(requests)
+    if not first:
+        return html.words_html(caption or NOTHING)
+    blocks = "".join(_message_html(role, words) for role, words in _messages(first))
+    rows = [
+        {"row": str(label), "asks": last_words(request), **{n: request.get(n) for n in varying},
+         "custom_id": html.Code(_short_id(request))}
+        for label, request in zip(frame.index[:MOST_ROWS], requests, strict=False)
+    ]  # fmt: skip
+    more = f"<div>and {len(requests) - MOST_ROWS:,} more rows</div>" if len(requests) > MOST_ROWS else ""
+    table = html.table_html(rows, ["row", "asks", *varying, "custom_id"], caption="What differs between rows")
+    return (
+        f'<div style="{html.FRAME};max-width:960px">{title}'
+        f'<div style="margin-top:4px;{html.SOFT}">The first request, as it is sent</div>{blocks}'
+        f"{_parameters_html(constant)}{table}{more}</div>"
+    )
+
+
+def preview_text(frame: pd.DataFrame) -> str:
+    """The same for a terminal: the first request as messages, then a line a row."""
+    requests = [_request(row) for row in frame.to_dict("records")]
+    first, constant, varying = _taken_apart(requests)
+    if not first:
+        return NOTHING
+    lines = ["The first request, as it is sent:"]
+    for role, words in _messages(first):
+        shown = words if len(words) <= MOST_TEXT else words[:MOST_TEXT] + "..."
+        lines += [f"  {role}:", textwrap.indent(_printable(shown), "    ")]
+    parameters = [f"{name} {_json(value)}" for name, value in constant.items()]
+    table = pd.DataFrame(
+        {
+            "asks": [_printable(last_words(request)) for request in requests],
+            **{name: [request.get(name, "") for request in requests] for name in varying},
+            "custom_id": [_short_id(request) for request in requests],
+        },
+        index=frame.index,
+    )
+    width = pd.get_option("display.width")
+    rows = table.to_string(max_rows=MOST_ROWS, max_colwidth=50, line_width=width)
+    return "\n".join([*lines, "Parameters: " + " · ".join(parameters), "", rows])
+
+
+NOTHING = "No request: none of these rows would be sent."
+
+
+def _taken_apart(
+    requests: Sequence[Mapping[str, Any]],
+) -> tuple[Mapping[str, Any], dict[str, Any], list[str]]:
+    """The first request that is sent, what all have in common beside their texts, and what else differs."""
     asked = [request for request in requests if len(request) > 1]
     if not asked:
-        return html.words_html(caption or "No request: none of these rows would be sent.")
-    blocks = "".join(_message_html(role, words) for role, words in _messages(asked[0]))
+        return {}, {}, []
     constant = {
         name: value
         for name, value in asked[0].items()
@@ -59,18 +116,20 @@ def preview_html(frame: pd.DataFrame, caption: str = "") -> str:
         for name in dict.fromkeys(name for request in asked for name in request)
         if name not in ("custom_id", *_SPOKEN, *constant)
     ]
-    rows = [
-        {"row": str(label), "asks": last_words(request), **{n: request.get(n) for n in varying},
-         "custom_id": html.Code(str(request.get("custom_id") or "not sent")[:ID])}
-        for label, request in zip(frame.index[:MOST_ROWS], requests, strict=False)
-    ]  # fmt: skip
-    more = f"<div>and {len(requests) - MOST_ROWS:,} more rows</div>" if len(requests) > MOST_ROWS else ""
-    table = html.table_html(rows, ["row", "asks", *varying, "custom_id"], caption="What differs between rows")
-    return (
-        f'<div style="{html.FRAME};max-width:960px">{title}'
-        f'<div style="margin-top:4px;{html.SOFT}">The first request, as it is sent</div>{blocks}'
-        f"{_parameters_html(constant)}{table}{more}</div>"
-    )
+    return asked[0], constant, varying
+
+
+def _short_id(request: Mapping[str, Any]) -> str:
+    return str(request.get("custom_id") or "not sent")[:ID]
+
+
+def _printable(words: str) -> str:
+    """No control characters: a terminal would obey them."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in words)
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _request(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -125,7 +184,7 @@ def _parameters_html(parameters: Mapping[str, Any]) -> str:
     """Short parameters in a line; long ones, such as schemas, folded."""
     short, long = [], []
     for name, value in parameters.items():
-        words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        words = _json(value)
         if len(words) <= 60:
             short.append(f"{name} {words}")
             continue

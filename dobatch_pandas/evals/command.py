@@ -23,30 +23,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predicted", required=True, action="append", help="column of answers; may be repeated"
     )
     parser.add_argument(
-        "--actual", required=True, action="append", help="column of gold, as often as --predicted"
+        "--actual", required=True, action="append", help="column of gold labels, one for each --predicted"
     )
-    parser.add_argument("--kind", default=None, choices=KINDS, help="default: told from the gold column")
-    parser.add_argument("--match", default=None, choices=list(MATCHES), help="when a text is correct")
+    parser.add_argument(
+        "--kind",
+        default=None,
+        choices=KINDS,
+        help="how values are compared (default: judged by the gold column)",
+    )
+    parser.add_argument("--match", default=None, choices=list(MATCHES), help="when a text counts as correct")
     parser.add_argument("--tolerance", type=float, default=None, help="how far a number may be off")
     parser.add_argument(
-        "--failed", default="wrong", choices=["wrong", "exclude"], help="rows without an answer"
+        "--failed",
+        default="wrong",
+        choices=["wrong", "exclude"],
+        help="how rows without an answer count (default: wrong)",
     )
-    parser.add_argument("--samples", type=int, default=None, help="answers to each request, in NAME_2 and on")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=None,
+        help="how many answers each row has: PREDICTED, PREDICTED_2 and so on",
+    )
     parser.add_argument("--by", action="append", default=[], help="column to slice by; may be repeated")
-    parser.add_argument("--cluster", default=None, help="column of what rows belong together")
-    parser.add_argument("--key", default=None, help="column that tells rows apart, to pair runs by")
+    parser.add_argument("--cluster", default=None, help="column that says which rows belong together")
+    parser.add_argument("--key", default=None, help="column that names rows, by which two runs are paired")
     parser.add_argument(
         "--require", action="append", default=[], metavar="METRIC=VALUE",
-        help="what a metric must reach, such as accuracy=0.9; errors such as mae must not be above; may be repeated",
+        help="what a metric must reach, such as accuracy=0.9; an error such as mae=2 must not be larger; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--against", default=None, help="saved evaluation that this one must not be worse than"
     )
     parser.add_argument(
-        "--margin", type=float, default=None, help="how much worse it may be, with its interval"
+        "--margin", type=float, default=None, help="how much worse it may be, its interval included"
     )
     parser.add_argument(
-        "--save", default=None, metavar="NAME", help="keep it under a name, where nothing falls short"
+        "--save",
+        default=None,
+        metavar="NAME",
+        help="save the evaluation under a name, unless something falls short",
     )
     parser.add_argument("--html", type=Path, default=None, help="write a report to this file")
     parser.epilog = (

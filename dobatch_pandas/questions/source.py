@@ -276,7 +276,7 @@ def _schema_of_csv(filesystem: Any, inner: str) -> pa.Schema:
         names = schema.names
     except UnicodeDecodeError as error:  # only here does Arrow look at the names
         raise InputError(
-            f"{inner} cannot be read: the names of its columns are not UTF-8 ({error.reason}). Write it anew in UTF-8."
+            f"{inner} cannot be read: the names of its columns are not UTF-8 ({error.reason}). Save it as UTF-8."
         ) from None
     with _open_csv(filesystem, inner, dict.fromkeys(names, pa.string())) as file:
         first = next(iter(file), None)

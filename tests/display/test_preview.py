@@ -42,6 +42,33 @@ def test_one_request_is_read_as_messages_and_constants_stand_once(home: Path) ->
     assert plan.preview()["custom_id"].iloc[0][:8] in shown
 
 
+def test_a_terminal_shows_the_same_within_its_width(home: Path) -> None:
+    """
+    Messages of the first request, what all have in common once, a line a row; no escape of a text reaches the terminal.
+    """
+    frame = pd.DataFrame(
+        {"review": ["fine\x1b[31m", "b" * 300, None], "heat": [0.0, 0.5, 1.0]}, index=["x", "y", "z"]
+    )
+    plan = frame.dobatch.plan(
+        "Of {review}",
+        model="gpt-4.1-mini",
+        system="Be terse.",
+        temperature=dobatch.col("heat"),
+        missing="skip",
+    )
+    shown = repr(plan.preview(3))
+    message, table = shown.split("\n\n")
+    assert message.splitlines()[1:5] == ["  system:", "    Be terse.", "  user:", "    Of fine\ufffd[31m"]
+    assert message.endswith("Parameters: model gpt-4.1-mini")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["x", "y", "z"]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "not sent" in table
+    assert plan.preview(3)["custom_id"].iloc[0][:8] in table
+    assert repr(frame.iloc[2:].dobatch.plan("{review}", model="m", missing="skip").preview()).startswith(
+        "No request"
+    )
+
+
 def test_a_preview_is_an_ordinary_frame_otherwise(home: Path) -> None:
     """
     Filtered, copied or joined, it is a plain frame.
