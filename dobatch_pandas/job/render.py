@@ -217,7 +217,11 @@ class Known(KeySet):
 def record_part(
     folder: JobFolder, record: JobRecord, part: part_files.Part, *, bounded: bool, again: int = 0
 ) -> Part:
-    """Write down which requests are in a file, before anything relies on it, and return it as a part; its bounds if `bounded`."""
+    """
+    Write down which requests are in a file, before anything relies on it, and return the file as a part.
+
+    Where it is `bounded`, what it can cost at most is counted; `again` is the round of a retry.
+    """
     folder.write_part_ids(part.number, part.ids)
     part_files.sync_folder(part.path.parent)
     batch = now = None

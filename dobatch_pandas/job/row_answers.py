@@ -29,7 +29,10 @@ from .machine import Part, State, why_missing
 from .result_files import TOKENS, Tally, failed_results, read_part_into
 from .rows import RowRecord, index_of, lacking
 
-__all__ = ["Arrivals", "JobAnswers", "read_results_of"]
+__all__ = ["Arrivals", "Early", "JobAnswers", "read_results_of"]
+
+Tables = dict[tuple[Path, int, int], pa.Table]
+"""Results that were read, by the file as it was then: its path, inode and time."""
 
 
 def read_results_of(folder: JobFolder, recipe: Recipe, part: Part, code: str, message: str) -> Tally:
@@ -58,14 +61,13 @@ class Early:
     ----------
     same : bool or None
         Whether its rows are those that were submitted; None while nobody has looked.
-    tables : dict
-        Results that were read, by the file as it was then.
+    tables : Tables
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
         self.same: bool | None = None
-        self.tables: dict[tuple[Path, int, int], pa.Table] = {}
+        self.tables: Tables = {}
 
     def look(self, answers: JobAnswers) -> None:
         """Find out what can be known by now."""
@@ -171,7 +173,7 @@ class JobAnswers:
     def read(
         self,
         columns: list[str] | None,
-        known: dict[tuple[Path, int, int], pa.Table] | None = None,
+        known: Tables | None = None,
         parts: Collection[int] | None = None,
     ) -> list[tuple[Path, pa.Table]]:
         """
@@ -213,7 +215,7 @@ class JobAnswers:
         self,
         columns: list[str] | None = None,
         parts: Collection[int] | None = None,
-        known: dict[Any, pa.Table] | None = None,
+        known: Tables | None = None,
     ) -> pa.Table:
         """One result for each request that was sent, is to be sent, or was reused; of some parts only, where they are given."""
         awaited = [part.number for part in self._state.parts.values() if not part.final and parts is None]
@@ -379,7 +381,7 @@ def _awaited(table: pa.Table) -> pa.Table:
     return table
 
 
-def _read(file: Path, columns: list[str] | None, known: dict[tuple[Path, int, int], pa.Table] | None) -> Any:
+def _read(file: Path, columns: list[str] | None, known: Tables | None) -> Any:
     if known is None:
         return pq.read_table(file, columns=columns)
     is_now = file.stat()
