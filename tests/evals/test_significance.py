@@ -362,7 +362,7 @@ def test_equal_runs_are_told_apart_in_5_percent_at_most(told):
         assert cell <= 5.0 + 2 * noise(0.05, times), (name, rows)
     mean = np.mean(list(simulated.values()))
     assert mean <= 5.0
-    words = f"({max(simulated.values())} % at most, and {mean:.1f} % on average)"
+    words = f"(at most {max(simulated.values())} %, on average {mean:.1f} %)"
     assert words in DOCS.read_text(encoding="utf-8")
 
 
