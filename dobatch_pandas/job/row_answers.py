@@ -309,7 +309,7 @@ class JobAnswers:
             why = (
                 f"the column {', '.join(map(repr, missing[:5]))} is gone, or stands there twice"
                 if missing
-                else "their contents are not what they were at submit"
+                else "their contents are not what they were at submit, or are objects without a text to know them by"
                 if self._rows() is not None
                 else "the job keeps no contents of its rows"
             )

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
+from fractions import Fraction
+from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, cast
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ __all__ = ["LABEL", "RowRecord", "contents_of", "index_of", "labels_of", "lackin
 LABEL = "index_"  # prefix of the columns that hold index levels
 _KEYS = ("dobatch contents", "contents, dobatch"[:16])
 _EXACT = 2**53
+_VAGUE = "without a text"
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -105,9 +107,10 @@ class RowRecord:
         """
         if self.hashes is None or self.columns is None:
             return np.full(len(frame), -1)
-        now = contents_of(frame, self.columns)
-        if len(now) == len(self.hashes) and (now == self.hashes).all() and _same(frame.index, self.index):
-            return np.arange(len(now))
+        now, vague = _contents(frame, self.columns)
+        same = len(now) == len(self.hashes) and bool((now == self.hashes).all())
+        if same and _same(frame.index, self.index):
+            return np.where(vague, -1, np.arange(len(now)))
         known: dict[tuple[int, int], list[int]] = {}
         for place, key in enumerate(map(tuple, self.hashes.tolist())):
             known.setdefault(key, []).append(place)
@@ -121,7 +124,7 @@ class RowRecord:
                 places[rows] = there[0]
             elif there:
                 self._break_ties(frame.index, rows, there, places)
-        return places
+        return np.where(vague, -1, places)
 
     def _break_ties(
         self, labels: pd.Index, rows: list[int], there: list[int], places: npt.NDArray[np.int64]
@@ -150,14 +153,21 @@ def _same(one: pd.Index, other: pd.Index) -> bool:
 
 def contents_of(frame: pd.DataFrame, columns: Sequence[Any]) -> Hashes:
     """Return two numbers a row that follow from its values in some columns, each of which stands once."""
+    return _contents(frame, columns)[0]
+
+
+def _contents(frame: pd.DataFrame, columns: Sequence[Any]) -> tuple[Hashes, npt.NDArray[np.bool_]]:
+    """As `contents_of`, and which rows hold a value without a text of its own, by which none can be known again."""
     found = np.zeros((len(frame), 2), np.uint64)
+    vague = np.zeros(len(frame), bool)
     for name in columns:
         content = _content(frame[name])
+        vague |= content == _VAGUE
         for number, key in enumerate(_KEYS):
             with np.errstate(over="ignore"):
                 found[:, number] *= np.uint64(1_000_003)
                 found[:, number] ^= hash_array(content, hash_key=key, categorize=True)
-    return found
+    return found, vague
 
 
 def _content(values: pd.Series) -> Any:
@@ -180,11 +190,23 @@ def _content(values: pd.Series) -> Any:
         "integer",
         "floating",
     ):
-        return _unified([None if no else _number(v) for v, no in zip(values.tolist(), gone, strict=True)])
+        return _unified(
+            [None if no else _told(_number, v) for v, no in zip(values.tolist(), gone, strict=True)]
+        )
     if isinstance(kind, pd.DatetimeTZDtype):
         values = values.dt.tz_convert("UTC")
     strict = inferred.startswith("mixed")
-    return _unified([None if no else _text(v, strict) for v, no in zip(values.tolist(), gone, strict=True)])
+    return _unified(
+        [None if no else _told(_text, v, strict) for v, no in zip(values.tolist(), gone, strict=True)]
+    )
+
+
+def _told(text: Callable[..., str], *value: Any) -> str:
+    """The text of a value; one word for all that have none, or raise something when they are asked for it."""
+    try:
+        return text(*value)
+    except Exception:  # noqa: BLE001  an object of the user's may raise anything, and is no part of the question
+        return _VAGUE
 
 
 def _unified(texts: list[str | None]) -> Any:
@@ -215,11 +237,7 @@ def _text(value: Any, strict: bool) -> str:
         value = value.item()
     if not strict and isinstance(value, (int, float)):
         return _number(value)
-    try:
-        return f"{type(value).__name__} {plain(value)!a}"
-    except (TypeError, ValueError):
-        # Without a text of its own it cannot be known again.
-        return f"unknown {os.urandom(16).hex()}"
+    return f"{type(value).__name__} {plain(value)!a}"
 
 
 # Labels ---------------------------------------------------------------------------------------------------
@@ -296,7 +314,9 @@ def _level_to_arrow(values: pd.Index) -> tuple[Any, dict[str, Any]]:
         return values.array, {"string": [values.dtype.storage, values.dtype.na_value is pd.NA]}
     if isinstance(values.dtype, pd.ArrowDtype):
         return values.array, {"arrow": True}
-    return values.array, {"dtype": "object"} if values.dtype == object else {}
+    # Parquet has no seconds, and would bring back milliseconds.
+    exact = values.dtype == object or getattr(values, "unit", None) == "s"
+    return values.array, {"dtype": str(values.dtype)} if exact else {}
 
 
 def _level_from_arrow(values: pd.Series, kind: dict[str, Any]) -> pd.Index:
@@ -340,7 +360,12 @@ def _label_to_json(value: Any) -> Any:
     for kind, (word, write, _) in _LABELS.items():
         if type(value) is kind:
             return {word: write(value)}
-    return {"NA": None} if value is pd.NA else {"NaT": None} if value is pd.NaT else {"repr": repr(value)}
+    if value is pd.NA or value is pd.NaT:
+        return {"NA" if value is pd.NA else "NaT": None}
+    try:
+        return {"repr": repr(value)}
+    except Exception:  # noqa: BLE001  a label of the user's may raise anything
+        return {"repr": object.__repr__(value)}
 
 
 def _label_from_json(kept: Any) -> Any:
@@ -359,6 +384,10 @@ _LABELS: dict[Any, tuple[str, Any, Any]] = {
     complex: ("complex", repr, complex),
     bytes: ("bytes", bytes.hex, bytes.fromhex),
     Decimal: ("Decimal", str, Decimal),
+    Fraction: ("Fraction", str, Fraction),
+    UUID: ("UUID", str, UUID),
+    PosixPath: ("Path", str, Path),
+    WindowsPath: ("Path", str, Path),
     datetime.date: ("date", str, datetime.date.fromisoformat),
     datetime.datetime: ("datetime", str, datetime.datetime.fromisoformat),
     datetime.time: ("time", str, datetime.time.fromisoformat),

@@ -7,9 +7,11 @@ import json
 import pickle
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from dobatch_pandas.answers.result_lines import RESULTS
 from dobatch_pandas.job.folder import JobFolder, JobRecord
 from dobatch_pandas.job.input import frozen_in, write_input
 from dobatch_pandas.job.row_answers import JobAnswers
-from dobatch_pandas.job.rows import RowRecord, index_of, labels_of
+from dobatch_pandas.job.rows import RowRecord, contents_of, index_of, labels_of
 from dobatch_pandas.questions.build import build_recipe
 from dobatch_pandas.questions.prompts import col
 from dobatch_pandas.questions.recipe import Recipe
@@ -447,6 +449,32 @@ def test_a_column_that_stands_twice_is_no_column(kind: str, jobs: dict[str, list
             assert set(answers.for_frame(frame)["out_error"]) == {"row_changed"}
 
 
+class Hostile:
+    def __str__(self) -> str:
+        raise RuntimeError("no text today")
+
+    __repr__ = object.__repr__
+
+
+def test_a_value_beside_the_question_may_be_anything(tmp_path: Path) -> None:
+    """
+    Objects without a text, lists within themselves and endless numbers stop no job: their rows are not known again.
+    """
+    circle: list[Any] = []
+    circle.append(circle)
+    beside = [Hostile(), circle, object(), [{"deep": Hostile()}], "a text"]
+    frame = pd.DataFrame({"text": list("abcde"), "beside": pd.Series(beside, dtype=object)})
+    job = ask(frame, frame["text"] + "!", tmp_path)
+    for answers in job.answers:
+        for now, last in ((frame, 4), (frame.iloc[::-1].reset_index(drop=True), 0)):
+            with pytest.warns(UserWarning, match="4 of 5 rows .* objects without a text"):
+                columns = answers.for_frame(now)
+            assert columns["out"].dropna().to_dict() == {last: "e!"}
+            assert set(columns["out_error"].dropna()) == {"row_changed"}
+    # A number that Python does not write.
+    assert contents_of(pd.DataFrame({"n": [10**5000]}), ["n"]).shape == (1, 2)
+
+
 def test_own_ids_tell_rows_apart(tmp_path: Path) -> None:
     """
     Where the user has given ids, they decide, whatever else of a row has changed.
@@ -483,6 +511,9 @@ INDEXES = [
     pd.Index(["a", "b", "c"], dtype=pd.ArrowDtype(pa.string())),
     pd.MultiIndex.from_arrays([[1, 1, "x"], pd.Categorical(["b", "a", "b"])], names=["n", None]),
     pd.MultiIndex.from_product([["a"], [1, 2, 3]], names=[("two", "parts"), 7]),
+    pd.Index([UUID(int=7), Fraction(1, 3), Path("a", "b")]),
+    pd.DatetimeIndex(["2026-01-01", "2026-01-03", "2026-01-09"], dtype="datetime64[s]"),
+    pd.DatetimeIndex(["2026-01-01", "2026-01-03", "2026-01-09"], dtype="datetime64[s, UTC]"),
 ]
 
 
@@ -498,6 +529,18 @@ def test_labels_come_back_as_they_were(index: pd.Index, tmp_path: Path) -> None:
     assert getattr(again, "freq", None) == getattr(index, "freq", None)
     assert list(again.names) == list(index.names)
     assert index_of(labels_of(index)).equals(index)
+
+
+def test_a_label_may_be_anything() -> None:
+    """
+    A label that cannot even be shown stops no job; where it is needed again, it has a name like others of its kind.
+    """
+
+    class Nameless:
+        def __repr__(self) -> str:
+            raise RuntimeError("no name today")
+
+    assert "Nameless" in index_of(labels_of(pd.Index([Nameless(), 1])))[0]
 
 
 def codes_after(job: Asked, frame: pd.DataFrame) -> list[Any]:
