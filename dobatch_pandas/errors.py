@@ -295,7 +295,14 @@ class ApiError(DobatchError):
         Seconds to wait, where the service said so.
     operation : str, optional
         What was being done, in words: ``"create a batch"``.
+
+    Attributes
+    ----------
+    page : bool
+        It is a page, as those in between answer: nobody knows what the service itself says, or has done.
     """
+
+    page = False
 
     def __init__(
         self,

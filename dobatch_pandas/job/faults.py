@@ -88,6 +88,8 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def _kind_of_status(error: ApiError) -> FaultKind:
+    if error.page and error.status < 500 and _BY_STATUS.get(error.status, "gone") == "gone":
+        return "strange"
     if error.status in _BY_STATUS:
         return _BY_STATUS[error.status]
     if error.status >= 500:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dobatch_pandas.config import settings
-from dobatch_pandas.errors import DobatchError, is_no_room
+from dobatch_pandas.errors import ApiError, DobatchError, is_no_room
 from dobatch_pandas.prices import MILLION, usage_of, usage_of_sums
 from dobatch_pandas.questions.part_files import compress_part, copy_lines
 from dobatch_pandas.questions.recipe import Recipe
@@ -353,7 +353,8 @@ class Workers:
                     break
         except DobatchError as error:
             # A key may be allowed to look at its batches and not to list them.
-            if fault_of(error).kind not in ("token", "refused", "unknown"):
+            refused = fault_of(error).kind in ("token", "refused", "unknown")
+            if not refused and not (isinstance(error, ApiError) and 400 <= error.status < 500 and error.page):
                 return fail(error)
         except BaseException as error:  # noqa: BLE001  told to the machine
             return fail(error)

@@ -243,7 +243,7 @@ class Caller:
             message = f"not JSON, so not the service itself: {text}"
         request_id = request_id or response.headers.get("x-request-id")
         kind = _KINDS.get(status, ServerError if status >= 500 else ApiError)
-        return kind(
+        error = kind(
             scrub(message or text, token) or scrub(response.reason or "", token) or "no explanation",
             status=status,
             id=scrub(id, token) if id else None,
@@ -251,6 +251,8 @@ class Caller:
             retry_after=retry_after,
             operation=operation,
         )
+        error.page = text.lstrip().startswith("<")
+        return error
 
 
 def _out_of_turns(delay: float, operation: str) -> TooManyRequests:

@@ -263,6 +263,22 @@ def test_a_batch_that_failed_for_want_of_room_and_ran_all_the_same_is_not_paid_t
     check(job, server)
 
 
+@pytest.mark.parametrize("operation", ["create_file", "create_batch", "list_batches", "get_results"])
+@pytest.mark.parametrize("status", [400, 405, 410, 413, 421])
+def test_a_page_is_not_the_services_own_refusal(operation, status, server, three_parts):
+    """
+    A proxy's page, whatever status it has, costs time and neither a row nor a second payment.
+    """
+    server.hold()
+    page = "<!DOCTYPE html><html><body>Blocked by policy</body></html>"
+    server.faults.add(operation, status=status, body=page, times=2, skip=int(operation == "list_batches"))
+    job = ask()
+    if operation != "get_results":
+        eventually(lambda: not server.faults._calls)
+    server.release()
+    check(job, server)
+
+
 def test_a_batch_that_fails_validation_fails_the_job_with_the_services_words(serve):
     """
     The service refuses the file: the job says why, and each row has a code.
