@@ -128,13 +128,13 @@ def wake(live: OpenJob) -> None:
 
 
 def drop(home: Home, job_id: str) -> None:
-    """Leave a job alone, as the end of the process would; returns when no thread is at its files any more."""
+    """Leave a job alone, as the end of the process would; returns when its files and its lock are free."""
     live = live_of(home, job_id)
     if live is None:
         return
     _here.loop.ask(lambda: _here.engine.drop(live))
     with live.changed:
-        live.changed.wait_for(lambda: live.at_work == 0, timeout=30)
+        live.changed.wait_for(lambda: live.at_work == 0 and not live.locked, timeout=30)
     with _here.lock:
         _here.lives.pop((home.path, job_id), None)
 

@@ -107,6 +107,8 @@ class OpenJob(Live):
         Told whenever something of the job has changed.
     at_work : int
         Threads of ours that are at its files.
+    locked : bool
+        This process has the lock of its folder.
     """
 
     def __init__(self, home: Home, record: JobRecord, client: Client) -> None:
@@ -114,6 +116,7 @@ class OpenJob(Live):
         self.folder = home.folder(record.id)
         super().__init__(record.id, self.folder.journal())
         self.rows_rendered = self.at_work = 0
+        self.locked = False
         self.shares: dict[int, float] = {}
         self.asked: dict[int, int] = {}
         self.changed = threading.Condition(threading.RLock())
@@ -389,19 +392,26 @@ class LockOfJob:
 
     def __init__(self, held: Any, job: OpenJob) -> None:
         self.held, self._job = held, job
+        with job.changed:
+            job.locked = True
 
     def release(self) -> None:
         with self._job.changed:
             if self._job.at_work == 0:
-                self.held.release()
+                self._free()
                 return
 
         def later() -> None:
             with self._job.changed:
                 self._job.changed.wait_for(lambda: self._job.at_work == 0)
-            self.held.release()
+                self._free()
 
         threading.Thread(target=later, name="dobatch-unlock", daemon=True).start()
+
+    def _free(self) -> None:
+        self.held.release()
+        self._job.locked = False
+        self._job.changed.notify_all()
 
 
 class _Pool:

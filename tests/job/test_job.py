@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import filelock
 import pandas as pd
@@ -574,3 +576,32 @@ def test_a_job_whose_folder_is_gone_says_so(server, home):
         assert repr(job).startswith(f"<Job {job.id}: running")
     finally:
         (home.parent / "elsewhere").rename(home)
+
+
+def test_a_job_that_is_left_alone_is_free_at_once(server):
+    """
+    Who forgets a job right after this process was at its files is not told that another process moves it.
+    """
+    server.hold()
+    job = ask().sent()
+    home = process.home_here()
+    live = process.live_of(home, job.id)
+    release = live.lock.held.release
+
+    def slowly():
+        time.sleep(0.3)  # as on a busy machine
+        release()
+
+    live.lock.held.release = slowly
+    with live.changed:
+        live.at_work += 1
+    leaving = threading.Thread(target=process.drop, args=(home, job.id))
+    leaving.start()
+    eventually(lambda: live.gone)
+    with live.changed:
+        live.at_work -= 1
+        live.changed.notify_all()
+    leaving.join()
+    lock = home.folder(job.id).try_lock()
+    assert lock is not None
+    lock.release()
