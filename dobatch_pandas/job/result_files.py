@@ -90,7 +90,10 @@ class Tally:
         refused |= true(
             pc.or_(pc.equal(table["status_code"], 0), pc.greater_equal(table["status_code"], 400))
         )
-        self.unmetered += int(np.count_nonzero(true(pc.is_null(table["prompt_tokens"])) & ~refused))
+        told = true(pc.is_valid(table["prompt_tokens"]))
+        for name in TOKENS:
+            told &= ~true(pc.less(table[name], 0))
+        self.unmetered += int(np.count_nonzero(~told & ~refused))
         groups = failed.group_by("error_code").aggregate([("error_code", "count"), ("error_message", "min")])
         for group in groups.to_pylist():
             code, message = group["error_code"] or "unknown", group["error_message_min"] or ""

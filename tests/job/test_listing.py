@@ -212,7 +212,8 @@ def test_answers_whose_tokens_nobody_has_told_are_not_free(kind):
             lines.result("c", "expired"),
         ]
         unsaid[0] = lines.result("d", message=silent)
-    for told, missing in ((whole, 0), (unsaid, 2), (whole + unsaid, 2)):
+    below = orjson.loads(orjson.dumps(whole[:1]).replace(b":11", b":-11").replace(b":3", b":-3"))
+    for told, missing in ((whole, 0), (unsaid, 2), (whole + unsaid, 2), (below, 1)):
         table, *_ = read_lines(map(orjson.dumps, told))
         tally = Tally()
         tally.add(pa.Table.from_batches([table]))
