@@ -89,10 +89,10 @@ def heard(home: Home, live: Live) -> None:
     with _ends.lock:
         general = key in _ends.open and key not in _ends.told
         _ends.told.add(key)
-        _ends.open.discard(key)
     if general and (configured := settings().on_end) is not None:
         chosen.append(configured)
     _fire(home, live.id, chosen)
+    _ends.open.discard(key)
 
 
 def notes_of(folder: Path) -> tuple[str, ...]:
@@ -106,12 +106,14 @@ def _waiting(key: Key) -> list[OnEnd]:
 
 
 def _fire(home: Home, job_id: str, chosen: list[OnEnd]) -> None:
-    for on_end in chosen:
-        thread = threading.Thread(
-            target=_told, args=(home, job_id, on_end), name=f"dobatch-on-end-{job_id}", daemon=True
-        )
-        with _ends.lock:
-            _ends.under_way.add(thread)
+    name = f"dobatch-on-end-{job_id}"
+    threads = {
+        threading.Thread(target=_told, args=(home, job_id, on_end), name=name, daemon=True): on_end
+        for on_end in chosen
+    }
+    with _ends.lock:
+        _ends.under_way.update(threads)
+    for thread, on_end in threads.items():
         try:
             thread.start()
         except RuntimeError:  # the interpreter ends: there are no threads any more

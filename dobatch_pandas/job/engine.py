@@ -429,6 +429,14 @@ class Loop:
             raise outcome[1]
         return outcome[0]
 
+    def settle(self, timeout: float) -> None:
+        """Wait until whatever happens in the loop at this moment has been told, for so many seconds at most."""
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            done = threading.Event()
+            self.call(done.set)
+            done.wait(timeout)
+
     def _run(self) -> None:
         while True:
             with self._news:

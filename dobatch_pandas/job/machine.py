@@ -919,7 +919,8 @@ def _seen(state: State, part: Part, batch: BatchSeen, operation: Operation, now:
     asked = operation == "cancel" or ending
     near = ending or part.to_now or batch.completed + batch.failed >= 0.95 * max(part.requests, 1)
     part = replace(_looked_at(part, near, now), cancel_asked=asked, last_ask=False, reads=0)
-    return replace(part, due=now.ticks) if part.to_now and not asked else part
+    ends = part.to_now or state.cancelled
+    return replace(part, due=now.ticks) if ends and not asked else part
 
 
 def _looked_at(part: Part, near: bool, now: Now) -> Part:

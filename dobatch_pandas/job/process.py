@@ -232,6 +232,7 @@ def _keep() -> None:
 
 def _tell_what_is_left() -> None:
     """Say which jobs this process leaves before all of them is sent, and why."""
+    _here.loop.settle(5.0)  # a job whose end was just seen tells of it now: `ending` waits for that
     for live in list(_here.lives.values()):
         state = live.state
         unsent = not state.rendered or any(part.unsent for part in state.parts.values())

@@ -20,7 +20,7 @@ from waiting import eventually
 import dobatch_pandas as dobatch
 from dobatch_pandas.errors import ConfigurationError
 from dobatch_pandas.job import ending
-from dobatch_pandas.job.process import close_home
+from dobatch_pandas.job.process import close_home, home_here
 
 
 class Receiver:
@@ -83,8 +83,9 @@ def submit(n=2, **options):
 
 
 def settled():
-    """Return when everybody has been told."""
-    eventually(lambda: not ending._ends.under_way)
+    """Return when everybody has been told of whatever is over."""
+    home = home_here().path
+    eventually(lambda: all(path != home for path, _ in ending._ends.open) and not ending._ends.under_way)
 
 
 def test_a_function_hears_of_the_end_once(server, receive):

@@ -314,7 +314,13 @@ def test_a_process_that_ends_takes_the_cancel_along() -> None:
     state, _ = m.step(doing("look"), m.Cancel(), NOW)
     state, _ = m.step(state, m.SendOnly(), NOW)
     state, actions = m.step(state, m.Seen(0, m.BatchSeen("b", "in_progress"), "look"), NOW)
-    _, actions = m.step(state, m.Tick(), m.Now(state.parts[0].due, NOW.wall))
+    assert actions == [m.CancelBatch(0, "b")]
+
+
+def test_a_cancel_that_comes_during_a_look_does_not_wait_for_the_next() -> None:
+    """Of a batch of twenty minutes the next look is a minute away, and it would run all that time."""
+    state, _ = m.step(doing("look"), m.Cancel(), NOW)
+    _, actions = m.step(state, m.Seen(0, m.BatchSeen("b", "in_progress"), "look"), NOW)
     assert actions == [m.CancelBatch(0, "b")]
 
 

@@ -357,6 +357,5 @@ def _just(asked: Asked, number: int) -> bool:
         or again >= 4
         or storage >= 4
         or times.get("enqueued", 0) >= 8
-        or times.get("fetch", 0)
-        >= 50  # for hours nobody could say whether it has results: whoever has looked may retry it
+        or times.get("vain", 0) >= 50  # for hours nobody could say what became of it: `retry` sends it again
     )

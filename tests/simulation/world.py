@@ -739,8 +739,8 @@ class Process:
         sim.faults[f"{operation}/{kind}"] += 1
         if number is not None and operation in ("upload", "create"):
             sim.asked[live.id].refusals[number, kind] += 1
-        if number is not None and operation == "fetch" and kind not in m._SAID:
-            sim.asked[live.id].refusals[number, "fetch"] += 1
+        if number is not None and (operation == "look" or (operation == "fetch" and kind not in m._SAID)):
+            sim.asked[live.id].refusals[number, "vain"] += 1
         words = f"{operation}: {kind}."
         retry_after = sim.random.choice((None, 2.0, 30.0)) if kind == "busy" else None
         match kind:
