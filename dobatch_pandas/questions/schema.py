@@ -15,6 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,7 +182,8 @@ def answer_schema_of(schema: Any) -> AnswerSchema | None:
     if "properties" not in given and given.keys() & {"$ref", "allOf"}:
         # A model that refers to itself stands among its own definitions.
         kept: dict[str, Any] = {name: given[name] for name in ("$defs", "definitions") if name in given}
-        given = {**resolve(given, given), **kept}
+        # A copy, as it is after a round trip to disk too: what is one object decides how deep it becomes columns.
+        given = {**deepcopy(resolve(given, given)), **kept}
     if given.get("type", "object") != "object" or not isinstance(given.get("properties"), Mapping):
         raise InputError(
             f"The schema describes {given.get('type', 'no object')!r} without fields. An answer is an object of named "

@@ -18,7 +18,7 @@ from dobatch_pandas.answers import typed
 from dobatch_pandas.answers.join import answer_columns
 from dobatch_pandas.answers.judge import candidates
 from dobatch_pandas.answers.typed import parse_answers, shape_of
-from dobatch_pandas.questions.schema import answer_schema_of
+from dobatch_pandas.questions.schema import AnswerSchema, answer_schema_of
 
 
 def results_of(texts: list[Any], codes: list[Any] | None = None) -> pa.Table:
@@ -348,6 +348,8 @@ def test_a_tree_is_typed_in_no_time() -> None:
     columns, _, _ = parsed([json.dumps(deep)], Tree, flatten=True)
     assert list(columns) == schema.names(flatten=True)
     assert columns["left.value"] == [7]
+    again = AnswerSchema.from_json(json.loads(json.dumps(schema.to_json())))
+    assert again.names(flatten=True) == schema.names(flatten=True)
 
 
 @pytest.mark.parametrize(
