@@ -1,7 +1,7 @@
 """
 What every live panel does, whatever draws it: one thread keeps a job's drawing true, and buttons act in others.
 
-A panel of a front end says how a drawing gets onto its page: Jupyter's is in `panel`, marimo's in `marimo`.
+A panel of a front end says how a drawing gets onto its page: Jupyter's is in `panel`, marimo's in `marimo_panel`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ class Drawing:
     end: dict[str, str]
 
 
-class Follower:
+class Follower(ABC):
     """
     One job's panel without the page that it is on.
 
@@ -106,16 +107,19 @@ class Follower:
 
     # -- what a page is asked for
 
+    @abstractmethod
     def _put(self, drawing: Drawing) -> None:
         """Show a drawing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _focus(self, button: str) -> None:
         """Put the keyboard on a button."""
 
+    @abstractmethod
     def _keep_picture(self) -> None:
         """Take anew the picture that a saved notebook shows."""
 
+    @abstractmethod
     def _withdraw(self) -> None:
         """Leave the page; what stays is a picture."""
 
@@ -123,6 +127,7 @@ class Follower:
         """Whether there are so many panels that each is a line."""
         return False
 
+    @abstractmethod
     def _leave(self) -> None:
         """The thread has ended."""
 

@@ -131,6 +131,9 @@ class MarimoPanel(Follower):
     def _focus(self, button: str) -> None:
         self.widget.send({"kind": "focus", "button": button})
 
+    def _keep_picture(self) -> None:
+        """There is no picture beside the widget."""
+
     def _leave(self) -> None:
         if _live.get(self.job.id) is self:
             del _live[self.job.id]

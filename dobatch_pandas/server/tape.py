@@ -16,6 +16,7 @@ import re
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta, timezone
@@ -127,7 +128,7 @@ class TapeServer:
         self.stop()
 
 
-class _Tape:
+class _Tape(ABC):
     """What recording and playing share: reading a call, and answering it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,10 +146,11 @@ class _Tape:
             return
         await response(scope, receive, send)
 
+    @abstractmethod
     async def answer(self, request: Request, body: bytes) -> Response:
         """What a call is answered."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self) -> None:
         """Let go of what is held."""
 
@@ -348,6 +350,9 @@ class _Player(_Tape):
                 self._file_of[str(made.get("upload_url")).removeprefix(_HERE)] = made.get("file_id")
             if call["method"] == "PUT":
                 self._place_of.setdefault(call["key"], call["path"])
+
+    async def close(self) -> None:
+        """See `_Tape.close`: nothing is."""
 
     async def answer(self, request: Request, body: bytes) -> Response:
         """See `_Tape.answer`."""
