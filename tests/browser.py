@@ -140,10 +140,12 @@ class Page:
               const notebook = window.jupyterapp.shell.currentWidget.content;
               notebook.deselectAll();
               notebook.activeCellIndex = number;
-              const prompt = notebook.widgets[number].node.querySelector(".jp-InputPrompt");
+              const frame = () => new Promise(requestAnimationFrame);
+              let prompt;  // a page that was just loaded draws its cells one after the other
+              while (!(prompt = notebook.widgets[number].node.querySelector(".jp-InputPrompt"))) await frame();
               const before = prompt.textContent;
               window.jupyterapp.commands.execute("notebook:run-cell");
-              while (prompt.textContent === before) await new Promise(requestAnimationFrame);
+              while (prompt.textContent === before) await frame();
             }""",
             number,
         )
