@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dobatch_pandas.arrow.jsonl import load, mended, opened
+from dobatch_pandas.arrow.jsonl import is_utf8, load, mended, opened
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.codes import NEVER_ASKED
 from dobatch_pandas.errors import InputError, outside
@@ -53,7 +53,7 @@ def read_results(*paths: FilePath) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A file holds no result at all. Where only some lines are none, a warning counts them.
+        A file holds no result at all. Where only some lines are none, or are not in UTF-8, a warning counts them.
     """
     table, notes = _read(paths)
     for note in notes:
@@ -81,6 +81,11 @@ def _read(paths: Iterable[Any], answers_only: bool = False) -> tuple[Any, list[s
         if bad and bad[0][257:262] == b"ustar":
             problems.append(f"{path} cannot be read: it is a tar archive: unpack it first.")
             continue
+        garbled = _only_garbled(bad)
+        if garbled:
+            notes.append(_garbled(path, garbled))
+            unread = set(bad).difference(garbled)
+            bad = [line for line in bad if line in unread]
         if not len(found) and bad:
             found = _of_objects(path)
             if len(found):
@@ -103,6 +108,22 @@ def _note(path: Any, bad: list[bytes]) -> str:
     return (
         f"{path} has {count:,} line{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} no result, the first: "
         f"{bad[0][:120].decode(errors='replace')!r}. Rows that nothing else answers have the code missing_result."
+    )
+
+
+def _only_garbled(lines: list[bytes]) -> list[bytes]:
+    """Lines that are results but for bytes that are no UTF-8."""
+    odd = {line: line.decode(errors="replace").encode() for line in lines if not is_utf8(line)}
+    none = set(read_lines(odd.values())[2])
+    return [line for line in lines if line in odd and odd[line] not in none]
+
+
+def _garbled(path: Any, lines: list[bytes]) -> str:
+    count = len(lines)
+    return (
+        f"{path} has {count:,} line{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not in UTF-8, the first: "
+        f"{lines[0][:120].decode(errors='replace')!r}. Characters that cannot be read are \ufffd in its answers: download the "
+        "file again, or convert it from the encoding in which it was saved."
     )
 
 

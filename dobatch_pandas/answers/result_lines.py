@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.columns import WORKERS, gather, mingled, one_array, packed_tables
-from dobatch_pandas.arrow.jsonl import Lines, blocks, load, opened, parsed
+from dobatch_pandas.arrow.jsonl import Lines, blocks, is_utf8, load, opened, parsed
 from dobatch_pandas.arrow.keyset import keys_of
 from dobatch_pandas.arrow.threads import Threads
 from dobatch_pandas.endpoints import ENDPOINT_AT, PROVIDERS, claimed_by, read_body
@@ -96,7 +96,7 @@ def read_lines(lines: Iterable[bytes]) -> tuple[Any, Any, list[bytes]]:
     numbers : numpy.ndarray
         For each row, which of ``lines`` it stands on.
     bad : list of bytes
-        Lines that are torn, or that name no request.
+        Lines that are torn, that name no request, or that hold bytes which are no UTF-8.
     """
     rows: list[tuple[Any, ...]] = []
     numbers: list[int] = []
@@ -110,7 +110,7 @@ def read_lines(lines: Iterable[bytes]) -> tuple[Any, Any, list[bytes]]:
             else:
                 rows.append(row)
                 numbers.append(number)
-        if torn:
+        if torn or not is_utf8(line):
             bad.append(line)
     columns = zip(*rows, strict=True) if rows else [()] * len(RESULTS)
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, RESULTS, strict=True)]
@@ -234,7 +234,8 @@ def iter_results(
     answers_only : bool
         Leave out what stands beside an answer, as a rule: the model's name and the tokens.
     on_bad_line : callable, optional
-        Called with every line that is torn or names no request. Such lines are passed over.
+        Called with every line that is torn or names no request, which is passed over, and with every one whose bytes are
+        not all UTF-8, which is read as far as they are.
     """
     pending: deque[Future[tuple[Any, list[bytes]]]] = deque()
     pool = Threads(WORKERS, "dobatch-read")

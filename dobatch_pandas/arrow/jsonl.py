@@ -20,7 +20,7 @@ import pyarrow.json as pj
 
 from .columns import scratch
 
-__all__ = ["Lines", "blocks", "load", "mended", "opened", "parsed"]
+__all__ = ["Lines", "blocks", "is_utf8", "load", "mended", "opened", "parsed"]
 
 _NEWLINE = ord("\n")
 _BLANK = b" \t\r\f\v\0"  # NULs stand where a file was given its size before its bytes
@@ -136,6 +136,15 @@ def load(line: bytes) -> tuple[list[Any], bool]:
             values.append(mended(value))
         except (ValueError, RecursionError):
             return values, True
+
+
+def is_utf8(line: bytes) -> bool:
+    """Whether every byte of a line belongs to a character."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _whole(digits: str) -> int | float:

@@ -47,7 +47,7 @@ from dobatch_pandas.service.client import Client
 
 from . import on_worker
 from .faults import FaultSeen
-from .folder import UNREADABLE, JobFolder, written_whole
+from .folder import UNREADABLE, JobFolder, read_table, written_whole
 from .input import as_json
 from .machine import Fault, Part, State, next_number, why_missing
 from .on_worker import Asker, Fetched, Ids, Stored, Told, hex_of, keys_of_hex
@@ -704,7 +704,7 @@ class ClusterJob:
             They are gone, and nobody brings them back by waiting.
         """
         try:
-            return keys_of_hex(pq.read_table(self.folder.part_manifest(number))["custom_id"])
+            return keys_of_hex(read_table(self.folder.part_manifest(number))["custom_id"])
         except FileNotFoundError as error:
             raise JobError(
                 f"{self.folder.part_manifest(number)} is gone, so nobody knows what part {number} of job {self.folder.id} "
@@ -722,7 +722,7 @@ class ClusterJob:
 
     def _missing_ids(self, number: int) -> bytes:
         try:
-            return keys_of_hex(pq.read_table(self._missing(number))["custom_id"]).tobytes()
+            return keys_of_hex(read_table(self._missing(number))["custom_id"]).tobytes()
         except UNREADABLE:
             return self.ids_of(number).tobytes()
 

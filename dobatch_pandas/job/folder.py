@@ -29,6 +29,7 @@ moved there in one step. Neither a token nor a signed address is ever stored.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -52,7 +53,15 @@ from .machine import Allow, State
 
 A_REST = 5.0  # seconds in which a job that is written down is taken up
 
-__all__ = ["UNREADABLE", "JobFolder", "JobRecord", "disk_in_words", "release_in_child", "written_whole"]
+__all__ = [
+    "UNREADABLE",
+    "JobFolder",
+    "JobRecord",
+    "disk_in_words",
+    "read_table",
+    "release_in_child",
+    "written_whole",
+]
 
 UNREADABLE = (OSError, pa.ArrowException)
 """What reading a file raises that is damaged, gone or not to be had."""
@@ -197,7 +206,7 @@ class JobFolder:
     def part_ids(self, number: int) -> pa.Array:
         """Return the ids of a part's requests."""
         with contextlib.suppress(*UNREADABLE):
-            manifest = pq.read_table(self.part_manifest(number))
+            manifest = read_table(self.part_manifest(number))
             return manifest["custom_id"].combine_chunks().cast(pa.string())
         # A job of version 0.1.0 has them in the part alone, and so has one whose file is damaged.
         return ids_of_part(self.part(number))
@@ -353,6 +362,13 @@ def disk_in_words(folder: Path) -> Iterator[None]:
         raise ConfigurationError(
             f"This machine cannot read or write the files in {folder}: {error}"
         ) from error
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file; a folder that stands in its place is no dataset of ours, and cannot be read."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder stands where a file should be", str(path))
+    return pq.read_table(path, columns=columns)
 
 
 def sync_file(path: Path) -> None:

@@ -32,13 +32,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dobatch_pandas.arrow.keyset import Keys, keys_of
 from dobatch_pandas.display.snapshot import State as Status
 from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, JobNotFound
 
-from .folder import DiskFile, JobFolder, JobRecord, disk_in_words
+from .folder import DiskFile, JobFolder, JobRecord, disk_in_words, read_table
 from .index import Index
 from .journal import entry_of
 from .machine import Part, State, problem_of
@@ -546,7 +545,7 @@ def _answered_in(folder: JobFolder) -> Keys:
     for file in folder.result_files():
         # A file that cannot be read has no answer to give; reading the job says so.
         with suppress(pa.ArrowInvalid, OSError):
-            table = pq.read_table(file, columns=["custom_id", "status"])
+            table = read_table(file, columns=["custom_id", "status"])
             ids = table["custom_id"].filter(pc.equal(table["status"], "succeeded"))
             keys.append(keys_of(ids.combine_chunks()))
     return np.unique(np.concatenate(keys))

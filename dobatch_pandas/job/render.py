@@ -18,7 +18,7 @@ from dobatch_pandas.questions import part_files
 from dobatch_pandas.questions.request_lines import RequestWriter
 
 from .budget import bounds_of
-from .folder import JobFolder, JobRecord, written_whole
+from .folder import JobFolder, JobRecord, read_table, written_whole
 from .home import Home, scope_of
 from .input import read_input
 from .machine import PARTS_AHEAD, Event, Part, PartRendered, Rendered, next_number
@@ -96,7 +96,7 @@ def _wait_for_room(job: OpenJob, number: int) -> None:
 
 def _rendered_before(job: OpenJob) -> Rendered:
     """Tell from the manifest what a process had rendered that died before it could say so."""
-    manifest = pq.read_table(job.folder.manifest, columns=["custom_id", "fate"])
+    manifest = read_table(job.folder.manifest, columns=["custom_id", "fate"])
     reused = pc.count_distinct(manifest["custom_id"].filter(pc.equal(manifest["fate"], Fate.REUSED))).as_py()
     sent = sum(part.requests for part in job.state.parts.values())
     return Rendered(sent + reused, reused, _count(pc.greater(manifest["fate"], Fate.REUSED)))

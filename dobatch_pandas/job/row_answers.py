@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns, response_columns
 from dobatch_pandas.answers.result_lines import merge_results
@@ -23,7 +22,7 @@ from dobatch_pandas.questions.freeze import freeze, id_texts
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.questions.request_lines import ids_of
 
-from .folder import UNREADABLE, JobFolder, JobRecord
+from .folder import UNREADABLE, JobFolder, JobRecord, read_table
 from .input import fingerprint, read_labels
 from .machine import Part, State, why_missing
 from .result_files import TOKENS, Tally, failed_results, read_part_into
@@ -248,7 +247,7 @@ class JobAnswers:
             nothing = pa.nulls(len(index) * every, pa.string())
             return nothing, pa.array([int(Fate.SENT)] * len(nothing), pa.int8()), index
         columns = None if rows is None else ["custom_id", "fate"]
-        manifest = pq.read_table(self._folder.manifest, columns=columns)
+        manifest = read_table(self._folder.manifest, columns=columns)
         if rows is not None:
             return manifest["custom_id"], manifest["fate"], rows.index
         labels = manifest.take(pa.array(range(0, len(manifest), every))) if every > 1 else manifest
@@ -383,9 +382,9 @@ def _awaited(table: pa.Table) -> pa.Table:
 
 def _read(file: Path, columns: list[str] | None, known: Tables | None) -> Any:
     if known is None:
-        return pq.read_table(file, columns=columns)
+        return read_table(file, columns=columns)
     is_now = file.stat()
     this = (file, is_now.st_ino, is_now.st_mtime_ns)
     if this not in known:
-        known[this] = pq.read_table(file, columns=columns)
+        known[this] = read_table(file, columns=columns)
     return known[this]

@@ -29,7 +29,7 @@ from dobatch_pandas.questions.freeze import missing_in
 from dobatch_pandas.questions.prompts import plain
 from dobatch_pandas.questions.recipe import Recipe
 
-from .folder import written_whole
+from .folder import read_table, written_whole
 
 __all__ = ["LABEL", "RowRecord", "contents_of", "index_of", "labels_of", "lacking"]
 
@@ -86,7 +86,7 @@ class RowRecord:
     @classmethod
     def read(cls, path: Path) -> RowRecord:
         """Read what `write` wrote."""
-        table = pq.read_table(path)
+        table = read_table(path)
         metadata = table.schema.metadata or {}
         if b"contents" not in metadata:
             return cls(index_of(table))

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dobatch_pandas.config import settings
 from dobatch_pandas.errors import ApiError, DobatchError, is_no_room
@@ -34,7 +33,7 @@ from .deadline import remember_pace
 from .ending import heard
 from .engine import Live, Lock
 from .faults import fault_of
-from .folder import JobRecord
+from .folder import JobRecord, read_table
 from .home import Home
 from .machine import (
     CARRIED,
@@ -519,7 +518,7 @@ def _read(job: OpenJob, action: Read) -> ReadDone:
 def _rest(job: OpenJob, number: int) -> Part | None:
     """Put what a batch has not run into a part of its own, on disk."""
     folder, record = job.folder, job.record
-    results = pq.read_table(folder.result(number), columns=["custom_id", "status", "error_code"])
+    results = read_table(folder.result(number), columns=["custom_id", "status", "error_code"])
     left = pc.and_(
         pc.equal(results["status"], "failed"),
         pc.is_in(results["error_code"], value_set=pa.array(sorted(CARRIED), pa.string())),
@@ -539,7 +538,7 @@ def _measured(job: OpenJob, part: Part, tally: Tally) -> float | None:
     if job.cluster is not None:
         used = usage_of_sums(part.requests, tally.tokens, *asked, overrides=settings().prices)
     else:
-        tokens = pq.read_table(job.folder.result(part.number), columns=TOKENS)
+        tokens = read_table(job.folder.result(part.number), columns=TOKENS)
         used = usage_of(tokens, *asked, overrides=settings().prices)
     if used.price is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,26 @@ def test_lines_of_many_kinds_in_one_file_keep_their_codes(tmp_path: Path) -> Non
         "empty_response",
         "missing_result",
     }
+
+
+@pytest.mark.parametrize("coding", ["latin-1", "cp1252", "mac-roman"])
+def test_files_in_another_encoding_are_read_with_a_warning(tmp_path: Path, coding: str) -> None:
+    """
+    A program that saved a file in the encoding of its machine has cost me characters: I am told of how many lines.
+    """
+    path = tmp_path / "output.jsonl"
+    said = ["café", "plain", "naïve", "\ufffd"]
+    lines = [json.dumps(answered(f"k{n}", chat(text)), ensure_ascii=n == 3) for n, text in enumerate(said)]
+    path.write_bytes("\n".join([*lines, '{"custom_id": "torné']).encode(coding))
+    keyed = pd.DataFrame({"key": [f"k{n}" for n in range(4)]})
+    for read in (dobatch.read_results, lambda it: keyed.dobatch.join(it, custom_id="key", into="text")):
+        with pytest.warns(UserWarning) as told:
+            assert read(path)["text"].tolist() == ["caf\ufffd", "plain", "na\ufffdve", "\ufffd"]
+        words = [str(one.message) for one in told]
+        assert ["2 lines that are not in UTF-8" in words[0], "1 line that is no result" in words[1]] == [
+            True
+        ] * 2
+        assert len(words) == 2
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,23 @@ def test_a_damaged_list_of_rows_is_told(server, name, how):
             look()
 
 
+@pytest.mark.parametrize("name", ["result", "manifest", "rows"])
+def test_a_folder_in_the_place_of_a_file_is_told(server, name):
+    """
+    Whatever has made a folder of that name: it is an error in words at every look, and no answer on a wrong row.
+    """
+    job = ask().wait()
+    path = job._folder.result(0) if name == "result" else getattr(job._folder, name)
+    path.unlink()
+    path.mkdir()
+    for look in (job.result, job.responses, job.errors):
+        with pytest.raises(ConfigurationError, match=path.name):
+            look()
+    path.rmdir()
+    if name == "result":
+        assert list(job.result()["answer"]) == SAID
+
+
 @pytest.mark.parametrize("how", ["gone", "empty", "zeros", "noise"])
 def test_a_lost_journal_is_told_and_nothing_sent_again(server, how):
     """
