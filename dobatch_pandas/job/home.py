@@ -40,7 +40,8 @@ from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, 
 from .folder import DiskFile, JobFolder, JobRecord, disk_in_words, read_table
 from .index import Index
 from .journal import entry_of
-from .machine import Part, State, problem_of
+from .machine import State, problem_of
+from .spent import Spent
 
 __all__ = ["Home", "JobRow", "left_alone", "scope_of", "status_of"]
 
@@ -52,8 +53,8 @@ _JOBS_AT_ONCE = 100  # whose answers are entered in one transaction
 @dataclass(frozen=True)
 class JobRow:
     """
-    One job as a list of jobs shows it, and as the index has it. Counts are of requests, and of tokens paid for; ``now_`` are
-    those among them that were paid at the real-time price.
+    One job as a list of jobs shows it, and as the index has it. Counts are of requests, and of tokens paid for; what these
+    have cost is in the fields of `Spent`.
 
     ``output`` is where a dataset's answers go. A job that cannot be read has no ``fingerprint``.
     """
@@ -69,11 +70,14 @@ class JobRow:
     batches: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cached_tokens: int = 0
-    now_prompt_tokens: int = 0
-    now_completion_tokens: int = 0
-    now_cached_tokens: int = 0
     cost: float | None = None
+    open_prompt_tokens: int = 0
+    open_completion_tokens: int = 0
+    open_cached_tokens: int = 0
+    open_now_prompt_tokens: int = 0
+    open_now_completion_tokens: int = 0
+    open_now_cached_tokens: int = 0
+    untold: int = 0
     provider: str = ""
     model: str = ""
     into: str = ""
@@ -86,6 +90,10 @@ class JobRow:
     ended: float | None = None
 
     @property
+    def spent(self) -> Spent:
+        return Spent(*(getattr(self, name) for name in _COSTS))
+
+    @property
     def over(self) -> bool:
         """Whether nothing more happens without a person asking for it."""
         return self.ended is not None
@@ -93,17 +101,8 @@ class JobRow:
 
 _NAMES = [f.name for f in fields(JobRow)]
 _ROW = ", ".join(f'"{name}"' for name in _NAMES)
-_SPENT = [
-    "completed",
-    "failed",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "now_prompt_tokens",
-    "now_completion_tokens",
-    "now_cached_tokens",
-    "cost",
-]
+_COSTS = [f.name for f in fields(Spent)]
+_SPENT = ["completed", "failed", "prompt_tokens", "completion_tokens", *_COSTS]
 
 
 class Home:
@@ -492,11 +491,7 @@ def _row(record: JobRecord, state: State) -> JobRow:
         batches=sum(not part.live for part in parts),
         prompt_tokens=sum(part.prompt_tokens for part in parts),
         completion_tokens=sum(part.completion_tokens for part in parts),
-        cached_tokens=sum(part.cached_tokens for part in parts),
-        now_prompt_tokens=sum(part.prompt_tokens for part in parts if part.live),
-        now_completion_tokens=sum(part.completion_tokens for part in parts if part.live),
-        now_cached_tokens=sum(part.cached_tokens for part in parts if part.live),
-        cost=_measured(parts),
+        **vars(Spent.of(parts)),
         provider=record.provider,
         model=record.model,
         into=record.into,
@@ -508,13 +503,6 @@ def _row(record: JobRecord, state: State) -> JobRow:
         problem=problem_of(state)[0],
         ended=state.ended,
     )
-
-
-def _measured(parts: list[Part]) -> float | None:
-    """Return what answers cost by the prices of the time, in US dollars; None where one of them was not known."""
-    costs = [part.cost for part in parts if part.prompt_tokens + part.completion_tokens]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if known and len(known) == len(costs) else None
 
 
 def _insert(db: sqlite3.Connection, row: JobRow) -> None:

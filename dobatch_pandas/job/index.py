@@ -26,7 +26,7 @@ __all__ = ["VERSION", "Index"]
 
 T = TypeVar("T")
 
-VERSION = 3
+VERSION = 4
 """Of the tables. One higher for each change of them: an index of a lower one is made again from the folders."""
 
 PATIENCE = 60.0  # seconds that another process's transaction is waited for; ours last milliseconds
@@ -37,8 +37,9 @@ _TABLES = (
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, created REAL NOT NULL,"
     " fingerprint TEXT, scope TEXT, ended REAL, entered REAL, status TEXT NOT NULL, rows INTEGER, requests INTEGER,"
     " reused INTEGER, completed INTEGER, failed INTEGER, batches INTEGER,"
-    " prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER, now_prompt_tokens INTEGER,"
-    " now_completion_tokens INTEGER, now_cached_tokens INTEGER, cost REAL, provider TEXT, model TEXT, \"into\" TEXT,"
+    " prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, open_prompt_tokens INTEGER,"
+    " open_completion_tokens INTEGER, open_cached_tokens INTEGER, open_now_prompt_tokens INTEGER,"
+    " open_now_completion_tokens INTEGER, open_now_cached_tokens INTEGER, untold INTEGER, provider TEXT, model TEXT, \"into\" TEXT,"
     " base_url TEXT, account TEXT, output TEXT, problem TEXT)",
     "CREATE INDEX jobs_fingerprint ON jobs (fingerprint, created)",
     "CREATE INDEX jobs_unfinished ON jobs (id) WHERE ended IS NULL",

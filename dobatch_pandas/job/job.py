@@ -51,7 +51,8 @@ from .render import record_part
 from .result_files import TOKENS
 from .row_answers import Arrivals, Early, JobAnswers
 from .rows import RowRecord
-from .status import cost_of, snapshot_of, word_of
+from .spent import Spent
+from .status import snapshot_of, word_of
 from .store import Store
 from .work import OpenJob
 
@@ -778,7 +779,8 @@ class Job:
         usage = self._usage()
         if self._state.ended is None:
             return usage
-        return replace(usage, cost=cost_of(self._record, list(self._state.parts.values())))
+        spent = Spent.of(list(self._state.parts.values()))
+        return replace(usage, cost=spent.dollars(self._record.model, self._record.provider))
 
     def _usage(self) -> Usage:
         if self._record.cluster is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from dobatch_pandas.config import settings
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.prices import cost, price_of
 from dobatch_pandas.service.client import Client
 
 from .home import JobRow
@@ -133,6 +132,7 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
     )
     # What nobody knows the price of makes a sum unknown, unless nothing was paid at all.
     paid = frame["prompt_tokens"] + frame["completion_tokens"] > 0
+    paid |= np.array([row.untold > 0 for row in found], bool)
     frame.loc[~paid, "cost"] = 0.0
     sums = ["jobs", "requests", "prompt_tokens", "completion_tokens"]
     groups = frame.groupby(by, sort=True)
@@ -142,14 +142,4 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
 
 
 def _cost(row: JobRow) -> float | None:
-    if not row.prompt_tokens + row.completion_tokens:
-        return None
-    if row.cost is not None:
-        return row.cost
-    price = price_of(row.model, row.provider, overrides=settings().prices)
-    if price is None:
-        return None
-    now = row.now_prompt_tokens, row.now_completion_tokens, row.now_cached_tokens
-    every = row.prompt_tokens, row.completion_tokens, row.cached_tokens
-    in_batches = [all_of_it - live for all_of_it, live in zip(every, now, strict=True)]
-    return cost(price, *in_batches) + cost(price, *now, batch=False)
+    return row.spent.dollars(row.model, row.provider)

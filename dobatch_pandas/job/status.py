@@ -18,9 +18,10 @@ from .ending import notes_of
 from .folder import JobFolder, JobRecord
 from .home import left_alone, status_of
 from .machine import Part, State, problem_of, problem_of_part
+from .spent import Spent
 from .work import OpenJob
 
-__all__ = ["cost_of", "snapshot_of", "word_of"]
+__all__ = ["snapshot_of", "word_of"]
 
 
 COUNTED = 2_000  # requests whose tokens are counted before the first dollar is shown
@@ -83,7 +84,7 @@ def snapshot_of(
         eta=_eta(started, completed + failed, requests - state.reused, state),
         prompt_tokens=sum(p.prompt_tokens for p in parts) or None,
         completion_tokens=sum(p.completion_tokens for p in parts) or None,
-        cost=cost_of(record, parts) if priced else None,
+        cost=Spent.of(parts).dollars(record.model, record.provider) if priced else None,
         expected=_expected(known, record, parts, sending) if isinstance(known, Expected) else None,
         expect=None if known is not False or not parts else partial(_expect, folder, record, parts[0].number),
         dataset=record.source is not None,
@@ -140,26 +141,6 @@ def _eta(started: float | None, ended: int, total: int, state: State) -> float |
     if state.ended is not None or started is None or ended <= 0 or not state.rendered:
         return None
     return max(0.0, (time.time() - started) * (total - ended) / ended)
-
-
-def cost_of(record: JobRecord, parts: list[Part]) -> float | None:
-    """Return what answers have cost, in US dollars: as it was measured, else by the prices of now; None where nobody knows."""
-    paid = [p for p in parts if p.prompt_tokens + p.completion_tokens]
-    unknown = [p for p in paid if p.cost is None]
-    if not paid:
-        return None
-    measured = sum(p.cost for p in paid if p.cost is not None)
-    if not unknown:
-        return measured
-    from dobatch_pandas.prices import cost, price_of
-
-    price = price_of(record.model, record.provider, overrides=settings().prices)
-    if price is None:
-        return None
-    return measured + sum(
-        cost(price, p.prompt_tokens, p.completion_tokens, cached_tokens=p.cached_tokens, batch=not p.live)
-        for p in unknown
-    )
 
 
 # Worked out once a process and job: dollars a request, or None where the price is unknown.

@@ -128,7 +128,7 @@ def test_files_in_another_encoding_are_read_with_a_warning(tmp_path: Path, codin
     path.write_bytes("\n".join([*lines, '{"custom_id": "torné']).encode(coding))
     keyed = pd.DataFrame({"key": [f"k{n}" for n in range(4)]})
     for read in (dobatch.read_results, lambda it: keyed.dobatch.join(it, custom_id="key", into="text")):
-        with pytest.warns(UserWarning) as told:
+        with pytest.warns(UserWarning, match="line") as told:
             assert read(path)["text"].tolist() == ["caf\ufffd", "plain", "na\ufffdve", "\ufffd"]
         words = [str(one.message) for one in told]
         assert ["2 lines that are not in UTF-8" in words[0], "1 line that is no result" in words[1]] == [

@@ -157,6 +157,51 @@ def test_a_cost_stays_what_it_was_when_prices_change(home):
     assert total() == spent
 
 
+@pytest.mark.parametrize("mode", ["batch", "now"])
+def test_what_was_measured_in_part_is_one_sum_everywhere(home, mode):
+    """
+    My price list knew the model when the first answers came, and not when a retry's did: every view adds up the same.
+    """
+    job = ask("Say one two three four five six {n}", max_tokens=5, mode=mode)
+    was = job.snapshot().cost
+    dobatch.configure(prices={})
+    assert job.retry(["length"]) == 6
+    job.wait()
+    assert [total(), job.snapshot().cost, job.usage().cost] == [0.0, None, None]
+    assert dobatch.spending()["cost"].isna().all()
+    dobatch.configure(prices={"paid": dobatch.Prices(input=1000.0, output=2000.0)})
+    spent = total()
+    assert spent > 100 * was
+    for look in (job.snapshot().cost, job.usage().cost, dobatch.jobs()["cost"][job.id]):
+        assert look == pytest.approx(spent, rel=1e-9)
+    retried = job._state.parts[1]
+    rate = 500.0 if mode == "batch" else 1000.0
+    later = (retried.prompt_tokens + 2 * retried.completion_tokens) * rate / 1e6
+    assert spent == pytest.approx(was + later)
+    (home / "index.sqlite").unlink()
+    job.forget()
+    assert total() == pytest.approx(spent)
+
+
+def test_a_service_that_tells_no_tokens_was_not_free(monkeypatch):
+    """
+    Answers came and nobody has said what they took: their cost is unknown in every list, and not nothing.
+    """
+    made = shapes.chat_body
+    monkeypatch.setattr(
+        shapes, "chat_body", lambda *given, **options: {**made(*given, **options), "usage": None}
+    )
+    job, now = ask(), ask("Now {n}", mode="now")
+    for each in (job, now):
+        assert [each.snapshot().cost, each.usage().cost] == [None, None]
+    assert dobatch.jobs()["cost"].isna().all()
+    for forgotten in (False, True):
+        for by in ("day", "model", "job"):
+            assert dobatch.spending(by)["cost"].isna().all()
+        if not forgotten:
+            job.forget()
+
+
 def test_long_requests_cost_their_own_price(server):
     """
     Models that take more for long prompts do so a request: what a job has cost, and its limit, is not told from the sums.
