@@ -202,6 +202,14 @@ def again(job: Any, server: Any) -> int:
     return sum(server.executed.values()) - before
 
 
+def again_held(job: Any, server: Any) -> int:
+    """Wait for a job that is held, and return how many requests went out."""
+    before = sum(server.executed.values())
+    with pytest.raises(BudgetExceeded):
+        job.wait()
+    return sum(server.executed.values()) - before
+
+
 @pytest.mark.parametrize("limit", [True, "1", float("nan"), -1, 10**400, [1]])
 def test_what_is_no_sum_of_money_is_told(server, limit):
     """
@@ -343,6 +351,42 @@ else:
     assert job._state.max_cost == 1.0  # it held before the other process went on
     assert job.wait().errors().empty
     assert not job._folder.limit_waits
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_price_that_is_told_later_lets_a_held_job_go_on(server, home, failed, elsewhere):
+    """
+    A terminal that knew no price of my model has retried the job, which is held for that: with the price, ``allow`` counts
+    what is left, and lets go what the limit bears, from whatever process.
+    """
+    job, most = failed(1.0)
+    dobatch.configure(prices={})
+    assert again(job, server) == 0
+    assert "Give the price of the model with dobatch.configure(prices=...)" in job.snapshot().problem
+    job.allow(2.0)
+    assert again_held(job, server) == 0
+    if elsewhere:
+        script = f"""
+import importlib, dobatch_pandas as dobatch
+importlib.import_module("dobatch_pandas.job.job").TAKEN_IN = 240.0
+dobatch.configure(
+    base_url={server.url!r}, token={server.token!r}, home={str(home)!r}, display=False,
+    prices={{"paid": dobatch.Prices(input=1.0, output=1.0)}},
+)
+dobatch.attach({job.id!r}).allow({0.5 * most})
+"""
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
+        assert again_held(job, server) == 0
+        subprocess.run(
+            [sys.executable, "-c", script.replace(str(0.5 * most), "1.0")], check=True, timeout=240
+        )
+    else:
+        dobatch.configure(prices=PRICES)
+        job.allow(0.5 * most)
+        assert again_held(job, server) == 0
+        job.allow(1.0)
+    assert job.wait().errors().empty
+    assert sum(server.executed.values()) == 2 * len(FRAME)
 
 
 def test_a_limit_that_its_process_does_not_take_in_waits_for_the_next(server, home, failed, monkeypatch):

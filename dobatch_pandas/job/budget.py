@@ -29,6 +29,8 @@ def bounds_of(path: Path, model: str, provider: str, endpoint: str) -> tuple[flo
     None where nobody can say: the price is unknown, or nothing limits the answers.
     """
     estimator = Estimator(model, provider, endpoint, overrides=settings().prices, bound=True)
+    if estimator.price is None:
+        return None, None
     estimator.add_all(lines_of_part(path))
     found = estimator.finish()
     batch, now = found.cost_batch, found.cost_realtime

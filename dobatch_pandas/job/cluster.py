@@ -40,6 +40,7 @@ from dobatch_pandas.errors import (
     JobError,
     Problem,
 )
+from dobatch_pandas.prices import price_of
 from dobatch_pandas.questions.part_files import Filling
 from dobatch_pandas.questions.problems import NO_ROWS
 from dobatch_pandas.questions.recipe import Recipe
@@ -567,16 +568,23 @@ class ClusterJob:
         bounded: bool,
         again: int = 0,
     ) -> Part:
-        from dask.delayed import delayed
-
         lines = prepared.lines_of(run)
-        bound = None
-        if bounded:
-            [bound] = compute(delayed(on_worker.bound_of_lines, pure=False)(lines, prepared.asker))
+        bound = _bound_of(lines, prepared.asker) if bounded else None
         ids = prepared.ids_of(run)
         self.folder.write_part_ids(number, hex_of(ids))
         self._lines[number] = lines
         return Part(number, len(ids), prepared.bytes_of(run), round=again, bound=bound)
+
+    def bound_of(self, number: int) -> float | None:
+        """Return the most that a part can cost, in US dollars, by the prices of now; None where nobody can say."""
+        asker = Asker.here(self.recipe)
+        if price_of(asker.recipe.model, asker.recipe.provider, overrides=asker.prices) is None:
+            return None
+        with self._lock:
+            lines = self._lines.get(number)
+            if lines is None:
+                lines = self._lines_again(number)
+        return _bound_of(lines, asker)
 
     def upload(self, client: Client, number: int, parts: Mapping[int, Part]) -> str:
         """Have a worker send a part; returns the file's id."""
@@ -725,6 +733,13 @@ class ClusterJob:
             return keys_of_hex(read_table(self._missing(number))["custom_id"]).tobytes()
         except UNREADABLE:
             return self.ids_of(number).tobytes()
+
+
+def _bound_of(lines: Any, asker: Asker) -> float | None:
+    from dask.delayed import delayed
+
+    [bound] = compute(delayed(on_worker.bound_of_lines, pure=False)(lines, asker))
+    return None if bound is None else float(bound)
 
 
 def _good(told: Any, client: Client) -> Any:

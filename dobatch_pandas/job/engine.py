@@ -38,6 +38,7 @@ from .machine import (
     State,
     Tick,
     Woken,
+    allowed,
     next_due,
     problem_of,
     step,
@@ -237,7 +238,7 @@ class Engine(Generic[L]):
             cancelled = lock is not None and not over and self._world.cancel_asked(live)
             # Before anything more is sent; a second one may have been asked for while the first was being taken in.
             while lock is not None and (limit := self._world.limit_asked(live)) is not None:
-                after = replace(live.state, max_cost=limit.max_cost)
+                after = allowed(live.state, limit)
                 live.journal.record(live.state, after)
                 live.state = after
                 self._world.limit_heeded(live)

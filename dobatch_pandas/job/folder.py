@@ -265,10 +265,10 @@ class JobFolder:
     def cancel_asked(self) -> bool:
         return self.cancel_path.exists()
 
-    def ask_limit(self, max_cost: float | None) -> None:
+    def ask_limit(self, limit: Allow) -> None:
         """Ask whatever process moves the job to set another limit of cost; who asks last decides."""
         with written_whole(self.limit_path) as partial:
-            partial.write_bytes(orjson.dumps(max_cost))
+            partial.write_bytes(orjson.dumps(limit))
 
     @property
     def limit_waits(self) -> bool:
@@ -284,8 +284,9 @@ class JobFolder:
             except FileNotFoundError:
                 return None
         try:
-            return Allow(orjson.loads(self._taken_limit_path.read_bytes()))
-        except orjson.JSONDecodeError:  # a damaged disk: nobody can tell what it was
+            asked = orjson.loads(self._taken_limit_path.read_bytes())
+            return Allow(asked["max_cost"], tuple(map(tuple, asked["bounds"])))
+        except (LookupError, TypeError, ValueError):  # a damaged disk: nobody can tell what it was
             self.limit_heeded()
             return None
 

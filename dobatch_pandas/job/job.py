@@ -39,13 +39,27 @@ from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
 from .account import account_here
+from .budget import bounds_of
 from .claim import give_up
 from .deadline import margin_until, moment_of
 from .ending import tell_at_the_end
 from .folder import disk_in_words
 from .home import Home
 from .journal import Journal
-from .machine import Allow, AskAgain, Cancel, FinishBy, Part, Retried, State, next_number, problem_of, retried
+from .machine import (
+    Allow,
+    AskAgain,
+    Cancel,
+    FinishBy,
+    Part,
+    Retried,
+    State,
+    allowed,
+    next_number,
+    problem_of,
+    retried,
+    unbounded,
+)
 from .process import drop, home_here, keep_alive, live_of, post, take_up, tell, wake
 from .render import record_part
 from .result_files import TOKENS
@@ -468,15 +482,16 @@ class Job:
                 f"Job {self.id} was submitted without max_cost, so nobody has counted what its parts may cost. Cancel "
                 "it, and submit it again with max_cost."
             )
+        limit = Allow(max_cost, () if max_cost is None else self._bounds_found(self._state))
         live = self._live
         if live is not None and live.broken is not None:
             drop(self._home, self.id)  # it takes nothing in any more
         elif live is not None and not live.elsewhere:
-            tell(live, Allow(max_cost))
+            tell(live, limit)
             if not live.gone:
                 return
         # On disk first: whichever process moves the job looks here, now or when it takes it up.
-        self._folder.ask_limit(max_cost)
+        self._folder.ask_limit(limit)
         end = time.monotonic() + TAKEN_IN
         while self._folder.limit_waits:
             lock = self._folder.try_lock()
@@ -494,12 +509,25 @@ class Job:
             else:
                 time.sleep(0.05)  # of another process nothing is heard
 
+    def _bounds_found(self, state: State) -> tuple[tuple[int, float | None, float | None], ...]:
+        """Count what parts may cost at most of which nobody could say so: the price of their model may be known by now."""
+        record, found = self._record, []
+        for number in unbounded(state):
+            if record.cluster is not None:
+                batch, now = self._cluster().bound_of(number), None
+            else:
+                batch, now = bounds_of(
+                    self._folder.part(number), record.model, record.provider, record.endpoint
+                )
+            found.append((number, batch, now))
+        return tuple(found)
+
     def _set_limits(self) -> None:
         """Write down the limits that were asked for, while no other process moves the job."""
         journal = self._folder.journal()
         state = journal.load()
         while (limit := self._folder.limit_asked()) is not None:
-            after = replace(state, max_cost=limit.max_cost)
+            after = allowed(state, limit)
             journal.record(state, after)
             self._folder.limit_heeded()
             state = after

@@ -390,6 +390,25 @@ def retried(state: State, event: Retried) -> State:
     return _after(state, event, Now(0.0, 0.0))
 
 
+def allowed(state: State, event: Allow) -> State:
+    """Return the state under another limit of cost."""
+    state = replace(state, max_cost=event.max_cost)
+    for number, batch, live in event.bounds:
+        part = state.parts.get(number)
+        if part is not None and part.bound is None:
+            state = _with(state, replace(part, bound=live if part.live else batch, bound_now=live))
+    return state
+
+
+def unbounded(state: State) -> list[int]:
+    """Return the parts that a limit of cost holds, or makes hold others, because nobody knows what they cost at most."""
+    return [
+        number
+        for number, part in state.parts.items()
+        if part.bound is None and (not part.final or _committed(part) is None)
+    ]
+
+
 def request_id(job_id: str, part: Part) -> str:
     """Return the idempotency key of a part's batch: the same after any restart."""
     if part.request_id is not None and part.attempt == 0:
@@ -534,9 +553,14 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Allow:
-    """The user sets another limit of cost; None takes it away."""
+    """
+    The user sets another limit of cost; None takes it away.
+
+    ``bounds``: what parts may cost at most for which nobody could say so before: number, as a batch, in real time.
+    """
 
     max_cost: float | None
+    bounds: tuple[tuple[int, float | None, float | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -751,7 +775,7 @@ def _after(state: State, event: Event, now: Now) -> State:
         case Cancel():
             return _woken(replace(state, cancelled=True), now) if state.ended is None else state
         case Allow():
-            return _woken(replace(state, max_cost=event.max_cost), now)
+            return _woken(allowed(state, event), now)
         case FinishBy(deadline, margin):
             if state.ended is not None:
                 return state
@@ -1374,13 +1398,13 @@ def _over_budget(state: State, part: Part) -> str | None:
     if state.max_cost is None or part.tried:
         return None
     cure = "job.allow(max_cost=...) goes on, job.cancel() ends the job with what is answered."
-    if part.bound is None:
-        return (
-            f"Part {part.number} is held: nobody can say what it costs at most, and max_cost is set. {cure}"
-        )
     unknown = [p.number for p in state.parts.values() if _committed(p) is None]
-    if unknown:
-        return f"Part {part.number} is held: nobody can say what part {unknown[0]} costs at most, and max_cost is set. {cure}"
+    if part.bound is None or unknown:
+        which = "it" if part.bound is None else f"part {unknown[0]}"
+        return (
+            f"Part {part.number} is held: nobody could say so far what {which} costs at most, and max_cost is set. Give the "
+            f"price of the model with dobatch.configure(prices=...) where no list has it; then {cure}"
+        )
     spent = committed(state)
     # A tolerance far below a cent: sums of bounds are not exact.
     if spent + part.bound <= state.max_cost + 1e-9:

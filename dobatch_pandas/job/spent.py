@@ -39,12 +39,12 @@ class Spent:
             for part in parts
             if part.final and part.cost is None and not part.prompt_tokens + part.completion_tokens
         )
-        tokens = [
-            sum(getattr(part, name) for part in paid if part.cost is None and part.live == live)
-            for live in (False, True)
+        open_tokens = {
+            f"open_{now}{name}": sum(getattr(p, name) for p in paid if p.cost is None and p.live == bool(now))
+            for now in ("", "now_")
             for name in ("prompt_tokens", "completion_tokens", "cached_tokens")
-        ]
-        return cls(sum(measured) if measured else None, *tokens, sum(untold))
+        }
+        return cls(sum(measured) if measured else None, untold=sum(untold), **open_tokens)
 
     def dollars(self, model: str, provider: str) -> float | None:
         """Return all of it; None where nothing was paid, or nobody knows how much."""

@@ -312,6 +312,28 @@ def test_the_price_is_known_and_kept_to(here, serve):
     assert job.usage().prompt_tokens > 0
 
 
+def test_a_price_that_is_told_later_lets_held_rows_go(here, serve):
+    """
+    A retry without the price of my model is held; with it, ``allow`` has the workers count, and goes on.
+    """
+    server = serve()
+    dobatch.configure(prices={"mine": dobatch.Prices(input=1.0, output=1.0)})
+    server.faults.fail_share = 1.0
+    job = frame().dobatch.submit("Say {text}", model="mine", max_tokens=10, max_cost=1.0).wait()
+    server.faults.fail_share = 0.0
+    dobatch.configure(prices={})
+    job.retry(job.errors()["error_code"].unique())
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded, match="Give the price of the model"):
+            job.wait()
+        job.allow(2.0)
+    dobatch.configure(prices={"mine": dobatch.Prices(input=1.0, output=1.0)})
+    job.allow(1e-9)
+    with pytest.raises(BudgetExceeded, match="it may cost"):
+        job.wait()
+    assert job.allow(1.0).wait().counts["completed"] == DISTINCT
+
+
 def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, small_parts):
     """
     `errors` has each failed request, `retry` sends them again from whatever worker has their rows.

@@ -247,7 +247,29 @@ def test_what_nobody_can_bound_holds_the_budget_shut() -> None:
     alone = m._with(alone, replace(alone.parts[0], doing=None, batch_id=None, file_id="f"))
     state, actions = m.step(alone, m.Tick(), NOW)
     assert not actions
-    assert "nobody can say" in str(state.parts[0].trouble)
+    assert "nobody could say" in str(state.parts[0].trouble)
+    state, actions = m.step(state, m.Allow(5.0, ((0, 5.1, 9.9),)), NOW)
+    assert not actions
+    assert m.unbounded(state) == []
+    _, actions = m.step(state, m.Allow(5.2, ((0, 0.1, 0.2),)), NOW)
+    assert [action.number for action in actions if isinstance(action, m.Create)] == [0]
+
+
+def test_who_is_to_be_counted_is_whose_cost_nobody_knows() -> None:
+    """Parts that are measured, or have a bound, are not counted anew; what may have been run and has neither is."""
+    part = m.Part(0, 10, bound=None, state="read", tried=True, batch_id="b", cost=1.0)
+    parts = [
+        part,
+        replace(part, number=1, cost=None),
+        replace(part, number=2, bound=1.0, cost=None),
+        replace(part, number=3, provisional=True, status="expired"),
+        m.Part(4, 10, live=True),
+        m.Part(5, 10, bound=0.1),
+    ]
+    state = m.State("j", rendered=True, max_cost=5.0, parts={part.number: part for part in parts})
+    assert m.unbounded(state) == [1, 3, 4]
+    state, _ = m.step(state, m.Allow(5.0, ((4, 0.1, 0.2), (5, 7.0, 7.0))), NOW)
+    assert [state.parts[number].bound for number in (4, 5)] == [0.2, 0.1]
 
 
 def test_two_parts_at_once_do_not_pass_the_gate_together() -> None:
