@@ -157,7 +157,7 @@ def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
         "answered": done,
         "failed": failed,
         "cost": html.Code("–" if pd.isna(cost) else text.dollars(float(cost))),
-        "model": values["model"],
+        "model": html.Code(values["model"]),
         "into": values["into"],
         "problem": None if pd.isna(values.get("problem")) else values["problem"],
     }

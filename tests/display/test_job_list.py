@@ -36,6 +36,9 @@ def test_twelve_jobs_are_twelve_lines() -> None:
     """
     drawn = jobs_html(jobs(*(a_job(completed=number) for number in range(12))))
     assert drawn.count("<tr>") == 13
+    assert '<span style="white-space:nowrap">gpt-4.1-mini</span>' in jobs_html(
+        jobs(a_job(model="gpt-4.1-mini"))
+    )
     assert "42 %" in jobs_html(jobs(a_job())).replace("\u202f", " ").replace("\xa0", " ")
 
 
