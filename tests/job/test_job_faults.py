@@ -395,16 +395,14 @@ def test_a_join_that_waits_reads_each_part_as_it_comes(server, three_parts, monk
     What a join has to do is done while the service is at work: when the last batch ends, only that one is left to read.
     """
     read = []
-    real = row_answers.pq.read_table
+    real = row_answers.read_table
 
-    def noted(path, **options):
-        if (
-            Path(path).parent.name == "results" and "text" in options["columns"]
-        ):  # what it cost is read beside
-            read.append(Path(path).name)
-        return real(path, **options)
+    def noted(path, columns=None):
+        if path.parent.name == "results" and "text" in (columns or ()):  # what it cost is read beside
+            read.append(path.name)
+        return real(path, columns)
 
-    monkeypatch.setattr(row_answers.pq, "read_table", noted)
+    monkeypatch.setattr(row_answers, "read_table", noted)
     server.hold(after=45)
     job = ask()
     joined = []
