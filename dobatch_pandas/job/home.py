@@ -463,12 +463,8 @@ def status_of(state: State) -> Status:
 
 def left_alone(folder: JobFolder, state: State) -> str | None:
     """Say that something is still to be sent or to be cancelled, and that no process does it; None where one does."""
-    unsent = not state.rendered or any(part.unsent for part in state.parts.values())
-    if (
-        state.ended is not None
-        or not (unsent or state.cancelled or folder.cancel_asked)
-        or not folder.at_rest
-    ):
+    wanted = not state.all_sent or state.cancelled or folder.cancel_asked
+    if state.ended is not None or not wanted or not folder.at_rest:
         return None
     return f"No process moves it on, and not all of it is sent: dobatch.attach({folder.id!r}) goes on."
 

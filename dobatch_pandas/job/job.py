@@ -338,7 +338,7 @@ class Job:
 
     def _look_ahead(self, early: Early) -> None:
         """Do what a join has to do as soon as it can be done, while the service is at work on the rest."""
-        self._wait_until(lambda live: _is_sent(live) or _is_still(live), None)
+        self._wait_until(lambda live: live.state.all_sent or _is_still(live), None)
         while (live := self._live) is not None and not _is_still(live):
             read = _read_so_far(live)
             early.look(self._answers())
@@ -370,7 +370,7 @@ class Job:
         live = self._live
         if live is not None:
             with live.changed:
-                live.changed.wait_for(lambda: _is_sent(live) or _is_still(live))
+                live.changed.wait_for(lambda: live.state.all_sent or _is_still(live))
         return self._checked()
 
     def _stopped_waiting(self) -> str:
@@ -984,11 +984,6 @@ def _is_up_to_date(live: OpenJob, asked: float) -> bool:
         return False
     waits = [part.due for part in parts] + ([] if state.rendered and parts else [state.due])
     return all(due > asked for due in waits)
-
-
-def _is_sent(live: OpenJob) -> bool:
-    state = live.state
-    return state.rendered and not any(part.unsent for part in state.parts.values())
 
 
 def _read_so_far(live: OpenJob) -> int:

@@ -384,6 +384,11 @@ class State:
         """Whether nothing more happens by itself."""
         return self.ended is not None or self.left
 
+    @property
+    def all_sent(self) -> bool:
+        """Whether the service has every part, and no further one comes."""
+        return self.rendered and not any(part.unsent for part in self.parts.values())
+
 
 def retried(state: State, event: Retried) -> State:
     """Return the state that goes on from a retry: whoever takes the job up next sends the new parts."""

@@ -235,8 +235,7 @@ def _tell_what_is_left() -> None:
     _here.loop.settle(5.0)  # a job whose end was just seen tells of it now: `ending` waits for that
     for live in list(_here.lives.values()):
         state = live.state
-        unsent = not state.rendered or any(part.unsent for part in state.parts.values())
-        if live.elsewhere or state.ended is not None or not unsent or live.id in _here.left:
+        if live.elsewhere or state.ended is not None or state.all_sent or live.id in _here.left:
             continue
         if not live.folder.exists:
             continue  # forgotten, by whatever process
