@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from dobatch_pandas.answers import typed
 from dobatch_pandas.answers.join import answer_columns
 from dobatch_pandas.answers.judge import candidates
-from dobatch_pandas.answers.typed import parse_answers, shape_of
+from dobatch_pandas.answers.shape import shape_of
+from dobatch_pandas.answers.typed import parse_answers
 from dobatch_pandas.questions.schema import AnswerSchema, answer_schema_of
+from dobatch_pandas.questions.schema_check import resolve
 
 
 def results_of(texts: list[Any], codes: list[Any] | None = None) -> pa.Table:
@@ -461,10 +463,10 @@ def values_of(schema: Any, root: Any) -> st.SearchStrategy[Any]:
     if shape.kind == "enum":
         return st.one_of(st.sampled_from(shape.choices), st.sampled_from(shape.choices), scalars)
     if shape.kind == "array" and shape.item is not None:
-        items = typed.resolve(typed.resolve(schema, root)["items"], root)
+        items = resolve(resolve(schema, root)["items"], root)
         return st.one_of(st.lists(values_of(items, root), max_size=3), scalars)
     if shape.kind == "object":
-        properties = typed.resolve(schema, root)["properties"]
+        properties = resolve(schema, root)["properties"]
         every = {name: values_of(part, root) for name, part in properties.items()}
         return st.one_of(
             st.fixed_dictionaries(every),
