@@ -70,6 +70,24 @@ def server(serve: Callable[..., Any]) -> Any:
     return serve()
 
 
+class Unlucky:
+    """A model that echoes prompts, and fails with those that end in 7 until it is ``lucky``."""
+
+    lucky = False
+
+    def __call__(self, body: dict[str, Any], endpoint: str) -> str:
+        text = str(body["messages"][-1]["content"])
+        if not self.lucky and text.endswith("7"):
+            raise RuntimeError("no luck")
+        return text
+
+
+@pytest.fixture
+def unlucky() -> Unlucky:
+    """A model whose failures end otherwise when they are sent again."""
+    return Unlucky()
+
+
 @pytest.fixture
 def reviews() -> pd.DataFrame:
     """Real reviews with labels, 40 of them."""

@@ -334,19 +334,11 @@ def test_a_price_that_is_told_later_lets_held_rows_go(here, serve):
     assert job.allow(1.0).wait().counts["completed"] == DISTINCT
 
 
-def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, small_parts):
+def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, unlucky, small_parts):
     """
     `errors` has each failed request, `retry` sends them again from whatever worker has their rows.
     """
-    bad = {"on": True}
-
-    def model(body, endpoint):
-        text = body["messages"][-1]["content"]
-        if bad["on"] and text.endswith("7"):
-            raise RuntimeError("no luck")
-        return text
-
-    server = serve(model=model)
+    server = serve(model=unlucky)
     ddf = frame()
     job = ddf.dobatch.submit("Say {text}", model="echo").wait()
     errors = job.errors()
@@ -359,7 +351,7 @@ def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, small_pa
     assert failing["response_error"].notna().sum() == sum(
         str(n % DISTINCT).endswith("7") for n in range(ROWS)
     )
-    bad["on"] = False
+    unlucky.lucky = True
     before = paid(server)
     job = dobatch.attach(job.id)
     assert job.retry(codes=set(errors["error_code"])) == 28
@@ -370,23 +362,15 @@ def test_failures_are_told_and_only_they_are_sent_again(cluster, serve, small_pa
     assert (out["response"] == "Say " + out["text"]).all()
 
 
-def test_a_retry_that_nobody_looked_before_sends_what_failed_alone(here, serve, small_parts):
+def test_a_retry_that_nobody_looked_before_sends_what_failed_alone(here, serve, unlucky, small_parts):
     """
     Whoever retries as soon as it is over, and has read no answer, pays for what failed and for nothing that has an answer.
     """
-    bad = {"on": True}
-
-    def model(body, endpoint):
-        text = body["messages"][-1]["content"]
-        if bad["on"] and text.endswith("7"):
-            raise RuntimeError("no luck")
-        return text
-
-    server = serve(model=model)
+    server = serve(model=unlucky)
     ddf = frame()
     job = ddf.dobatch.submit("Say {text}", model="echo").wait()
     codes = {group.code for group in job.snapshot().errors}
-    bad["on"] = False
+    unlucky.lucky = True
     before = paid(server)
     assert job.retry(codes={*codes, "missing_result"}) == 28
     job.wait()

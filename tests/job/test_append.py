@@ -313,19 +313,11 @@ def test_a_run_that_is_not_over_is_not_added_to(server, files, tmp_path):
     assert list(read(out)["n"]) == list(range(210))
 
 
-def test_a_retry_writes_the_files_of_its_own_run_again(serve, files, tmp_path):
+def test_a_retry_writes_the_files_of_its_own_run_again(serve, unlucky, files, tmp_path):
     """
     Failed rows stay as they are until the run that asked them asks again; what others added is not touched.
     """
-    bad = {"on": True}
-
-    def model(body, endpoint):
-        text = body["messages"][-1]["content"]
-        if bad["on"] and text.endswith("7"):
-            raise RuntimeError("no luck")
-        return text
-
-    serve(model=model)
+    serve(model=unlucky)
     out = tmp_path / "out"
     ask(files, out).wait()
     write(files / "2.parquet", 1200, 1260)
@@ -334,7 +326,7 @@ def test_a_retry_writes_the_files_of_its_own_run_again(serve, files, tmp_path):
     assert before["response_error"].notna().sum() == sum(
         str(n % 150).endswith("7") for n in [*range(200), *range(1200, 1260)]
     )
-    bad["on"] = False
+    unlucky.lucky = True
     second.retry(codes=set(second.errors()["error_code"]))
     second.wait()
     after = read(out)
