@@ -245,7 +245,8 @@ def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:
         return "series", None, prompt
     if isinstance(prompt, (list, tuple)):
         # Where there are no roles, the endpoint itself says that it takes no messages.
-        problem = messages_problem(prompt, roles) if roles or not all(map(_is_mapping, prompt)) else None
+        looks_right = all(isinstance(message, Mapping) for message in prompt)
+        problem = messages_problem(prompt, roles) if roles or not looks_right else None
         if problem is None:
             problem = next(_not_json_in(prompt), None)
         if problem is not None:
@@ -258,10 +259,6 @@ def _question(prompt: Any, roles: frozenset[str]) -> tuple[str, Any, Any]:
         "'Sentiment of: {review}', a list of messages, a function of a row, a Series of prompts, or "
         "dobatch.col('column')."
     )
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _not_json_in(value: Any) -> Iterator[str]:
