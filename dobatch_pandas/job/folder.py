@@ -51,8 +51,6 @@ from dobatch_pandas.questions.part_files import ids_of_part, sync_folder
 from .journal import FORMAT, Journal
 from .machine import Allow, State
 
-A_REST = 5.0  # seconds in which a job that is written down is taken up
-
 __all__ = [
     "UNREADABLE",
     "JobFolder",
@@ -65,6 +63,8 @@ __all__ = [
 
 UNREADABLE = (OSError, pa.ArrowException)
 """What reading a file raises that is damaged, gone or not to be had."""
+
+_A_REST = 5.0  # seconds in which a job that is written down is taken up
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class JobFolder:
         """Whether no process moves the job on, and none has for a while."""
         with contextlib.suppress(OSError):
             # Whoever has just written it down is about to take the lock: that is not to be in its way.
-            if time.time() - self.journal_path.stat().st_mtime > A_REST:
+            if time.time() - self.journal_path.stat().st_mtime > _A_REST:
                 lock = self.try_lock()
                 if lock is not None:
                     lock.release()

@@ -63,8 +63,8 @@ def jobs() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by id: created (UTC), status, rows, requests, reused, completed, failed, model, into,
-        cost (US dollars, null where unknown), batches, problem (why it does not move or did not end well). A notebook shows it for people, and its picture follows the
-        jobs that run; the frame itself stays as it was.
+        cost (US dollars, null where unknown), batches, problem (why it does not move or did not end well). A notebook
+        shows it for people, and its picture follows the jobs that run; the frame itself stays as it was.
     """
     from dobatch_pandas.display.job_list import JobList
 

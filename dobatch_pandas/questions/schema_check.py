@@ -25,7 +25,7 @@ _SHOWN = 300  # characters of a problem
 
 
 def moment(text: str, form: str) -> datetime | None:
-    """A ``date`` or ``date-time`` as a datetime: with a zone (UTC unless said) or, for a date, none."""
+    """A ``date`` as a datetime without a zone, a ``date-time`` as one in UTC; None where it is no such text."""
     try:
         if form == "date":
             day = date.fromisoformat(text) if _DATE.fullmatch(text) else None
@@ -37,8 +37,8 @@ def moment(text: str, form: str) -> datetime | None:
         zone = "+00:00" if zone is None or zone in "Zz" else zone
         zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
         micros = f".{fraction[:6]:0<6}" if fraction else ""
-        found_moment = datetime.fromisoformat(f"{day_text}T{time}{seconds or ':00'}{micros}{zone}")
-        return found_moment.astimezone(timezone.utc)
+        there = datetime.fromisoformat(f"{day_text}T{time}{seconds or ':00'}{micros}{zone}")
+        return there.astimezone(timezone.utc)
     except (ValueError, OverflowError):  # there is no such day, or none in UTC
         return None
 
