@@ -30,8 +30,9 @@ try:
     from dask.dataframe.extensions import register_dataframe_accessor
     from dask.delayed import delayed
 
-    from .job.cluster import count_calls, look_at_workers, prepare
+    from .job.dask_tasks import count_calls, look_at_workers
     from .job.on_worker import Asker, answers, join
+    from .job.partitions import prepare
 except ImportError as error:
     raise MissingExtra("df.dobatch on Dask frames", "dask") from error
 

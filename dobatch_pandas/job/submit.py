@@ -300,8 +300,10 @@ def submit_cluster(frame: Any, recipe: Recipe, sending: Sending) -> Job:
     sending : Sending
         But for a deadline and a mode.
     """
-    from .cluster import ClusterJob, look_at_workers, prepare, remember
+    from .cluster import ClusterJob, remember
+    from .dask_tasks import look_at_workers
     from .on_worker import Asker
+    from .partitions import prepare
 
     client, home = Client(retries=1), home_here()  # says what is wrong with the token or the address
     sending = replace(sending, max_cost=checked_max_cost(sending.max_cost))
