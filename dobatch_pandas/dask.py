@@ -97,8 +97,7 @@ class DaskPlan:
         """
         asker = Asker.here(self.recipe)
         look_at_workers(asker)
-        estimate: Estimate = prepare(self.frame, asker).estimate()
-        return estimate
+        return prepare(self.frame, asker).estimate()
 
     @door("fresh", "display", "max_cost", asks=False)
     def submit(self, **options: Any) -> Job:

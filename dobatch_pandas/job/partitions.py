@@ -12,6 +12,7 @@ import numpy as np
 
 from dobatch_pandas.endpoints import PROVIDERS
 from dobatch_pandas.errors import InputError, Problem
+from dobatch_pandas.estimate import Estimate, Estimator
 from dobatch_pandas.questions.part_files import Filling
 from dobatch_pandas.questions.problems import NO_ROWS
 
@@ -33,7 +34,7 @@ class Prepared:
     ``runs`` says what goes into each part: the first and last of `kept`, and from which request to which.
     """
 
-    asker: Any
+    asker: Asker
     told: list[Told]
     kept: list[Any]
     ids: list[Ids]
@@ -99,15 +100,9 @@ class Prepared:
             for place, owners in enumerate(self.owners)
         ]
 
-    def most(self) -> Any:
-        """Return the estimate of what asking costs at most."""
-        return self.estimate(exact=True)
-
-    def estimate(self, *, exact: bool = False) -> Any:
+    def estimate(self, *, exact: bool = False) -> Estimate:
         """Count requests, tokens and dollars; what cannot be exceeded where `exact`."""
         from dask.delayed import delayed
-
-        from dobatch_pandas.estimate import Estimator
 
         asker = self.asker
         whole = Estimator(

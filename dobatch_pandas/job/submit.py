@@ -326,7 +326,7 @@ def submit_cluster(frame: Any, recipe: Recipe, sending: Sending) -> Job:
         recipe,
         prepared.rows,
         freeze,
-        prepared.most,
+        lambda: prepared.estimate(exact=True),
         sending,
         Schedule(),
         anew=sending.fresh,
