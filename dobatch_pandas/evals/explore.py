@@ -14,8 +14,8 @@ from dobatch_pandas.errors import InputError, Problem
 
 from .explorer import Explorer
 from .findings import Comparison, Evaluation
-from .grade import as_text
 from .score import score
+from .texts import as_text
 from .view import Column, Lookup, Matrix, View, is_null, sliceable
 
 if TYPE_CHECKING:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import datetime
 import functools
 import hashlib
 import importlib
-import json
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +20,9 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError, Problem
 
-__all__ = ["KINDS", "MATCHES", "OUTCOMES", "Kind", "Match", "Matcher", "Rules", "as_text", "grade", "kind_of"]
+from .texts import LIST_LIKE, as_text, composed, is_missing, literal, normalise, plain_value
+
+__all__ = ["KINDS", "MATCHES", "OUTCOMES", "Kind", "Match", "Matcher", "Rules", "grade", "kind_of"]
 
 Kind = Literal["labels", "numbers", "text", "dates", "times", "sets", "sequences", "fields"]
 Match = Literal["exact", "normalised", "contains", "regex", "token_f1"]
@@ -35,154 +34,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 OUTCOMES = ("correct", "wrong", "failed", "unlabelled")
 
 _TRUE, _FALSE = ("true", "yes", "y", "t", "on", "1"), ("false", "no", "n", "f", "off", "0")
-_LIST_LIKE = (list, tuple, set, frozenset, np.ndarray)
 
 
-# ---- texts -----------------------------------------------------------------------------------------------------
-
-# Signs that may stand at a word's edge without meaning: quotes, brackets, stops, Markdown's emphasis.
-_EDGE = set("\"'`´‘’‚‛“”„‟«»‹›()[]{}.,;:!?¡¿…*_–—")
-_SUPERSCRIPT = str.maketrans(
-    {
-        **{sign: f"^{n}" for n, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-        **{s: f"_{n}" for n, s in enumerate("₀₁₂₃₄₅₆₇₈₉")},
-    }
-)
-_ARTICLES = ("a", "an", "the")
-
-
-def clean(text: str) -> str:
-    """Return the text with a replacement sign where half a surrogate pair stands, and whole pairs joined."""
-    if text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def composed(text: str) -> str:
-    """Return the text with each letter and its accents as one sign, where there is one: both ways look the same."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def as_text(value: Any) -> str:
-    """
-    Return a value as text, equal values as equal texts.
-
-    ``1``, ``1.0`` and ``Decimal("1.00")`` are ``1``; a moment at midnight is its day; lists and dicts are JSON.
-    """
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return str(int(number)) if number.is_integer() else repr(number)
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            return str(value)
-        return str(int(value)) if value == value.to_integral_value() else format(value.normalize(), "f")
-    if isinstance(value, (datetime.date, np.datetime64)):
-        moment = pd.Timestamp(value)
-        if moment.tzinfo is None and moment == moment.normalize():
-            return moment.date().isoformat()
-        return moment.isoformat()
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "replace")
-    if isinstance(value, (*_LIST_LIKE, dict)):
-        return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
-    return clean(str(value))
-
-
-def _plain(value: Any) -> Any:
-    """A nested value as JSON has it."""
-    if isinstance(value, dict):
-        return {as_text(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted((_plain(item) for item in value), key=str)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if _is_missing(value):
-        return None
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating, Decimal)):
-        return int(value) if math.isfinite(value) and value == int(value) else float(value)
-    return as_text(value)
-
-
-def literal(text: str) -> Any:
-    """Return the list or dict that a text is, as JSON or as Python writes it; None for what is neither."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text.strip()) if text.lstrip()[:1] in ("[", "(", "{") else None
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
-
-
-def normalise(text: str, *, options: bool = False) -> str:
-    """
-    Return the text without case, English articles, extra white space, and punctuation that carries no meaning.
-
-    After the SQuAD evaluation script, but nothing goes that tells answers apart: signs such as ``+ # % $ < > =``
-    stay (``C++``, ``<5``), so do dots and hyphens inside a word or a number (``U.S.``, ``3.14``, ``-5``, ``.5``)
-    and a grade's sign (``A-``). An article goes only where a word follows it: the option ``A`` stays.
-    ``options=True`` keeps every capital ``A``. A text that holds nothing else is kept as it is, only folded.
-    """
-    written = clean(text).translate(_SUPERSCRIPT)
-    written = "".join(_fraction(sign) for sign in written) if not written.isascii() else written
-    plain = unicodedata.normalize("NFKC", written).replace("−", "-").replace("⁄", "/")
-    plain = re.sub(r"(?<=\d)\s+(?=[%‰°])|(?<=[$€£¥])\s+(?=\d)|\s*(?=[=<>])|(?<=[=<>])\s+", "", plain)
-    plain = re.sub(r"(?<=[^\W\d_])[,;:](?=[^\W\d_])", " ", plain)
-    pieces = plain.split()
-    shouting = len(pieces) > 1 and plain.upper() == plain
-    words: list[str] = []
-    opening = True  # a sentence begins
-    for place, piece in enumerate(pieces):
-        word = _bare(piece)
-        folded = word.casefold()
-        article = folded in _ARTICLES and piece == word and place + 1 < len(pieces)
-        if article and word == "A":
-            article = (opening or shouting) and not options
-        if article:
-            following = _bare(pieces[place + 1])
-            article = bool(following) and (following[0].isalnum())
-        opening = piece[-1] in ".!?:"
-        if folded and not article:
-            words.append(folded)
-    return " ".join(words) or " ".join(plain.casefold().split())
-
-
-def _fraction(sign: str) -> str:
-    if unicodedata.category(sign) != "No" or "⁄" not in unicodedata.normalize("NFKC", sign):
-        return sign
-    value = Fraction(unicodedata.numeric(sign)).limit_denominator(10)
-    return f" {value} "
-
-
-def _bare(piece: str) -> str:
-    """A word without the signs around it that carry no meaning."""
-    start, end = 0, len(piece)
-    while start < end and piece[start] in _EDGE:
-        if piece[start] == "." and piece[start + 1 : start + 2].isdigit():  # .5
-            break
-        start += 1
-    while end > start and piece[end - 1] in _EDGE:
-        if piece[end - 1] in "'\"" and start == 0 and piece[end - 2 : end - 1].isdigit():  # 5' and 5"
-            break
-        end -= 1
-    word = piece[start:end]
-    if word.startswith("-") and not word[1:2].isdigit() and not word[1:3].startswith("."):
-        word = word.lstrip("-")
-    if word.endswith("-") and len(word) > 3:  # A- is a grade, Rh- a blood group
-        word = word.rstrip("-")
-    word = re.sub(r"(?<=\w)['’`](?=\w)", "", word)
-    return re.sub(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})", "", word)
+# ---- when a text is right --------------------------------------------------------------------------------------
 
 
 def exact(predicted: str, actual: str) -> float:
@@ -243,7 +97,7 @@ def kind_of(actual: pd.Series[Any]) -> Kind:
         return "numbers"
     if pd.api.types.is_datetime64_any_dtype(dtype):
         return "dates"
-    values = [value for value in actual.astype(object) if not _is_missing(value)]
+    values = [value for value in actual.astype(object) if not is_missing(value)]
     if not values:
         return "text"
     for kind, types in _TYPES:
@@ -255,7 +109,7 @@ def kind_of(actual: pd.Series[Any]) -> Kind:
         if _booleans_of(distinct):
             return "labels"
         written: tuple[tuple[str, Kind, tuple[type, ...]], ...]
-        written = ("[(", "sets", _LIST_LIKE), ("{", "fields", (dict,))
+        written = ("[(", "sets", LIST_LIKE), ("{", "fields", (dict,))
         for signs, kind, types in written:
             # Lists and dicts that went through a CSV file.
             if all(text.lstrip()[:1] in signs and isinstance(literal(text), types) for text in distinct):
@@ -277,7 +131,7 @@ _TYPES: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     ("numbers", (int, float, Decimal, np.number)),
     ("dates", (datetime.date, np.datetime64)),
     ("times", (datetime.time,)),
-    ("sets", _LIST_LIKE),
+    ("sets", LIST_LIKE),
     ("fields", (dict,)),
 )
 _NUMBER_TEXT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?")
@@ -383,10 +237,10 @@ def grade(
     ``not_a_number``, ``not_a_date``, ``not_a_time`` and ``not_a_list``. A row without gold is ``unlabelled``, whatever its answer.
     """
     actual = actual.set_axis(predicted.index)
-    absent = np.fromiter(map(_is_missing, predicted.astype(object)), dtype=bool, count=len(predicted))
+    absent = np.fromiter(map(is_missing, predicted.astype(object)), dtype=bool, count=len(predicted))
     codes: list[Any] = [None] * len(predicted)
     if error is not None:
-        codes = [None if _is_missing(code) else as_text(code) for code in error.astype(object)]
+        codes = [None if is_missing(code) else as_text(code) for code in error.astype(object)]
     answers, gold, points_of = _values(rules, predicted, actual)
     unread = np.fromiter((value is None for value in answers), dtype=bool, count=len(answers))
     word = _UNREAD.get(rules.kind)
@@ -468,7 +322,7 @@ def _values(
         answers, gold = _texts(predicted, rules.fold), _texts(actual, rules.fold)
     else:
         answers, gold = (
-            [None if _is_missing(value) else value for value in column.astype(object)]
+            [None if is_missing(value) else value for value in column.astype(object)]
             for column in (predicted, actual)
         )
     index = list(predicted.index)
@@ -613,7 +467,7 @@ def _day_first(texts: Iterable[Any]) -> bool | None:
 
 def _moment(value: Any, day_first: bool) -> tuple[pd.Timestamp, bool] | None:
     """A moment, and whether a time of day was given; None for what is no date."""
-    if _is_missing(value):
+    if is_missing(value):
         return None
     try:
         if not isinstance(value, str):
@@ -728,7 +582,7 @@ def _duration(value: Any) -> str | None:
             found = pd.Timedelta(round(passed * 10**6), unit="ns")
     except (ValueError, OverflowError):  # more than 292 years
         return None
-    return None if _is_missing(found) else str(found)
+    return None if is_missing(found) else str(found)
 
 
 def _milliseconds(text: str) -> Fraction | None:
@@ -756,7 +610,7 @@ def _times(predicted: pd.Series[Any], actual: pd.Series[Any]) -> tuple[list[Any]
     lasting = any(isinstance(value, (datetime.timedelta, np.timedelta64)) for value in gold)
     read = _duration if lasting else _time_of_day
     ours, truth = (
-        [None if _is_missing(value) else read(value) for value in column] for column in (answers, gold)
+        [None if is_missing(value) else read(value) for value in column] for column in (answers, gold)
     )
     return ours, truth
 
@@ -777,7 +631,7 @@ def _lists(column: pd.Series[Any], rules: Rules) -> list[Any]:
     for value in column.astype(object):
         if isinstance(value, str):
             value = literal(value)
-        if not isinstance(value, _LIST_LIKE):
+        if not isinstance(value, LIST_LIKE):
             found.append(None)
             continue
         texts = [composed(as_text(element)) for element in value]
@@ -794,7 +648,7 @@ def _texts(column: pd.Series[Any], fold: Callable[[str], str] | None) -> list[An
     known: dict[str, str] = {}
     texts: list[Any] = []
     for value in column.astype(object):
-        text = None if _is_missing(value) else composed(as_text(value))
+        text = None if is_missing(value) else composed(as_text(value))
         if text is not None and fold is not None:
             if text not in known:
                 known[text] = fold(text)
@@ -845,7 +699,7 @@ def _labels(
     predicted: pd.Series[Any], actual: pd.Series[Any], fold: Callable[[str], str] | None
 ) -> tuple[list[Any], list[Any]]:
     columns = [
-        [None if _is_missing(value) else value for value in column.astype(object)]
+        [None if is_missing(value) else value for value in column.astype(object)]
         for column in (predicted, actual)
     ]
     present = [value for value in columns[1] if value is not None]
@@ -866,7 +720,7 @@ def _labels(
             )
         both = [value for column in columns for value in column if value is not None]
         if both and all(_is_number(value) for value in both):
-            answers, gold = ([None if v is None else _plain(v) for v in column] for column in columns)
+            answers, gold = ([None if v is None else plain_value(v) for v in column] for column in columns)
             return answers, gold
     return _texts(predicted, fold), _texts(actual, fold)
 

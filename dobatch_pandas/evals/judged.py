@@ -11,9 +11,9 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
-from .grade import as_text
 from .metrics import need
 from .significance import clustered_share, mean_interval, share
+from .texts import as_text
 
 __all__ = ["Judged", "judged"]
 

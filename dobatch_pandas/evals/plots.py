@@ -14,8 +14,8 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
-from .grade import clean
 from .metrics import need
+from .texts import clean
 
 if TYPE_CHECKING:
     from .findings import Comparison, Evaluation

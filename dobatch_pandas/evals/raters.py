@@ -13,9 +13,9 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
-from .grade import as_text
 from .metrics import need
 from .significance import bonett_price, share
+from .texts import as_text
 
 __all__ = ["Calibration", "Raters", "calibrate", "krippendorff_alpha", "raters"]
 

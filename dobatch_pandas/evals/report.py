@@ -17,9 +17,9 @@ import pandas as pd
 
 from dobatch_pandas.display.text import dollars
 
-from .grade import as_text, clean
 from .metrics import need
 from .significance import p_words
+from .texts import as_text, clean
 
 if TYPE_CHECKING:
     from .findings import Comparison, Evaluation

@@ -25,7 +25,8 @@ from dobatch_pandas.config import settings
 from dobatch_pandas.errors import ConfigurationError, InputError
 
 from .findings import Counts, Evaluation
-from .grade import OUTCOMES, as_text, clean
+from .grade import OUTCOMES
+from .texts import as_text, clean
 
 __all__ = ["Evaluations", "about_job", "evaluations", "load", "save"]
 

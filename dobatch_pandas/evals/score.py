@@ -18,22 +18,10 @@ import pandas as pd
 from dobatch_pandas.errors import InputError, Problem
 
 from .findings import Counts, Evaluation, Reduce
-from .grade import (
-    KINDS,
-    MATCHES,
-    OUTCOMES,
-    Kind,
-    Match,
-    Matcher,
-    Rules,
-    as_text,
-    grade,
-    kind_of,
-    literal,
-    normalise,
-)
+from .grade import KINDS, MATCHES, OUTCOMES, Kind, Match, Matcher, Rules, grade, kind_of
 from .metrics import LabelNumbers, label_numbers, need, number_numbers, set_numbers
 from .significance import cluster_codes, clustered_share, holm, intraclass, mean_interval, mean_share, share
+from .texts import as_text, literal, normalise
 
 __all__ = ["Groups", "score", "slice_groups"]
 

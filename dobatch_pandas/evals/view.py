@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .grade import OUTCOMES, as_text
+from .grade import OUTCOMES
 from .score import slice_groups
+from .texts import as_text
 
 __all__ = ["CHANGES", "Column", "View", "diff"]
 

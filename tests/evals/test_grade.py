@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.evals import compare, grade, score
+from dobatch_pandas.evals import compare, grade, score, texts
 
 
 def right(answers, gold, **options):
@@ -56,7 +56,7 @@ def test_normalise_drops_case_punctuation_and_articles(written, plain):
     """
     What people would call the same answer becomes the same text, and numbers keep their value.
     """
-    assert grade.normalise(written) == plain
+    assert texts.normalise(written) == plain
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_normalise_keeps_what_tells_answers_apart(different):
     """
     Signs that carry meaning stay: none of these is the same answer as another.
     """
-    assert len({grade.normalise(text) for text in different}) == len(different)
+    assert len({texts.normalise(text) for text in different}) == len(different)
 
 
 @pytest.mark.parametrize(
