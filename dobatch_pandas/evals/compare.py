@@ -19,8 +19,8 @@ from dobatch_pandas.errors import InputError, Problem
 from . import significance
 from . import verdict as verdicts
 from .findings import Comparison, Evaluation, Metric, Noise
+from .groups import Groups, slice_groups
 from .saved import load
-from .score import Groups, slice_groups
 from .significance import LEAST_CLUSTERS, LEAST_ROWS, Paired, cluster_codes, holm, paired
 from .texts import as_text
 from .verdict import WORDS, Settled

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .grade import OUTCOMES
-from .score import slice_groups
+from .groups import slice_groups
 from .texts import as_text
 
 __all__ = ["CHANGES", "Column", "View", "diff"]
