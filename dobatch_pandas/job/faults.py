@@ -88,11 +88,9 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def _kind_of_status(error: ApiError) -> FaultKind:
-    if error.page and error.status < 500 and _BY_STATUS.get(error.status, "gone") == "gone":
-        return "strange"
-    if error.status in _BY_STATUS:
-        return _BY_STATUS[error.status]
-    if error.status >= 500:
-        return "trouble"
-    # A page, a redirect, or an answer that lacks what the documentation promises: not the service's own word.
-    return "strange" if error.status < 400 else "refused"
+    known = _BY_STATUS.get(error.status)
+    if known is None:
+        # Below 400 stands a redirect, or an answer that lacks what the documentation promises.
+        known = "trouble" if error.status >= 500 else "refused" if error.status >= 400 else "strange"
+    # What cannot be taken back is believed of the service alone, not of a page that something in between has answered.
+    return "strange" if error.page and known in ("refused", "gone") else known
