@@ -22,6 +22,7 @@ from .job import Job
 from .job.account import account_to_look
 from .job.process import home_here
 from .job.render import Known
+from .job.rows import lacking, stayed
 from .job.submit import submit_frame
 from .questions.freeze import freeze
 from .questions.options import Sending, door
@@ -56,6 +57,8 @@ class Plan:
         self.frame = frame
         self.recipe = recipe
         self._known: dict[bytes, Any] = {}
+        # What each prompt of a Series belongs to; before pandas 3 a shallow copy changes with the frame.
+        self._was = frame.copy(deep=pd.__version__[0] == "2") if recipe.kind == "series" else None
 
     def __repr__(self) -> str:
         recipe = self.recipe
@@ -78,6 +81,7 @@ class Plan:
 
         With several samples a row has several ids, and its label stands several times.
         """
+        self._check()
         ids, fates = self._ids()
         index = self.frame.index.repeat(self.recipe.samples)
         series = pd.Series(ids.to_pandas().to_numpy(), index=index, name="custom_id", dtype=object)
@@ -104,7 +108,7 @@ class Plan:
 
         if not isinstance(n, (int, np.integer)) or n < 0:
             raise InputError(f"n is {n!r}; preview takes a whole number of rows.")
-
+        self._check()
         first, *_ = freeze(
             self.recipe, self.frame.iloc[: max(n, 1)]
         )  # to its end: there it says what is wrong
@@ -129,6 +133,7 @@ class Plan:
         -------
         Estimate
         """
+        self._check()
         here = settings()
         recipe = self.recipe
         answered = None
@@ -152,6 +157,7 @@ class Plan:
         list of pathlib.Path
             One file, or as many as the service's limits ask for.
         """
+        self._check()
         target = Path(directory)
         target.mkdir(parents=True, exist_ok=True)
         return _write(self.frame, self.recipe, target)
@@ -169,7 +175,26 @@ class Plan:
         -------
         Job
         """
+        self._check()
         return submit_frame(self.frame, self.recipe, Sending(**options))
+
+    def _check(self) -> None:
+        """Find out whether the frame can still be asked: it may have been changed since the plan was made."""
+        problems = frame_problems(self.recipe, self.frame)
+        if problems:
+            raise InputError(problems)
+        self._check_series()
+
+    def _check_series(self) -> None:
+        if self._was is None:
+            return
+        ours = {*self.recipe.answer_names, *self.recipe.error_names}
+        columns = [name for name in self._was.columns.unique() if name not in ours]
+        if not stayed(self.frame, self._was, columns):
+            raise InputError(
+                "Rows of the frame were moved or changed after this plan was made, or the columns that told them apart are "
+                "gone, and a Series of prompts belongs to the rows as they were: make the Series and the plan anew."
+            )
 
     def join(self, results: Results) -> pd.DataFrame:
         """
@@ -181,6 +206,9 @@ class Plan:
             From ``dobatch.read_results("output.jsonl", "error.jsonl")``, or the files themselves, which is quicker:
             only what answers need is read, while the rows' ids are worked out.
         """
+        if lacking(self.recipe.columns, self.frame):
+            raise InputError(frame_problems(self.recipe, self.frame))
+        self._check_series()
         table, (ids, fates) = table_and(results, self._ids)
         columns = answer_columns(
             ids,

@@ -31,7 +31,7 @@ from dobatch_pandas.questions.recipe import Recipe
 
 from .folder import read_table, written_whole
 
-__all__ = ["LABEL", "RowRecord", "contents_of", "index_of", "labels_of", "lacking"]
+__all__ = ["LABEL", "RowRecord", "contents_of", "index_of", "labels_of", "lacking", "stayed"]
 
 LABEL = "index_"  # prefix of the columns that hold index levels
 _KEYS = ("dobatch contents", "contents, dobatch"[:16])
@@ -149,6 +149,40 @@ def _same(one: pd.Index, other: pd.Index) -> bool:
 
 
 # Contents -------------------------------------------------------------------------------------------------
+
+
+def stayed(frame: pd.DataFrame, was: pd.DataFrame, columns: Sequence[Any]) -> bool:
+    """
+    Whether the rows of a frame that was changed in place certainly stand where they stood.
+
+    Parameters
+    ----------
+    frame, was : pandas.DataFrame
+        As it is now, and as it was.
+    columns : sequence of hashable
+        Of `was`: what a row is known by. Where some have gone, the others have to tell the rows apart.
+    """
+    kept = [name for name in columns if name in frame.columns]
+    if not frame.index.equals(was.index) or not all(_alike(frame[name], was[name]) for name in kept):
+        return False
+    if len(kept) == len(columns):
+        return True
+    now, vague = _contents(frame, [name for name in kept if frame[name].ndim == 1])
+    return not vague.any() and len(np.unique(now, axis=0)) == len(now)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two columns hold the same values, of whatever dtype."""
+    try:
+        same = bool(one.equals(other))
+    except Exception:  # noqa: BLE001  values of the user's may raise anything when they are compared
+        same = False
+    if same:
+        return True
+    if one.ndim != 1 or other.ndim != 1:  # a name of several columns
+        return False
+    now, vague = _contents(one.to_frame("it"), ["it"])
+    return not vague.any() and bool((now == contents_of(other.to_frame("it"), ["it"])).all())
 
 
 def contents_of(frame: pd.DataFrame, columns: Sequence[Any]) -> Hashes:
