@@ -60,6 +60,36 @@ _BEYOND = (
     *("previous_response_id", "conversation", "prompt", "web_search_options", "prediction", "audio"),
     *("container", "mcp_servers"),
 )
+# Prices of their own, above the listed one, have all words but these.
+_USUAL = {
+    "service_tier": (None, "auto", "default", "flex", "standard_only"),
+    "speed": (None, "standard"),
+    "inference_geo": (None, "global"),
+}
+# Parameters whose texts are not put to the model, and those that are read elsewhere.
+_UNSEEN = frozenset(
+    [
+        *("model", "messages", "system", "input", "instructions", "metadata", "user", "safety_identifier"),
+        *(
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "service_tier",
+            "stop",
+            "stop_sequences",
+            "logit_bias",
+        ),
+        *(
+            "stream_options",
+            "include",
+            "modalities",
+            "thinking",
+            "reasoning",
+            "reasoning_effort",
+            "truncation",
+        ),
+        *("verbosity", "encoding_format", "cache_control", *_USUAL, *_BEYOND),
+    ]
+)
 
 Tokens = npt.NDArray[np.int64]
 
@@ -387,6 +417,9 @@ class Estimator:
         messages = self._endpoint.conversation(body)
         texts: list[str] = []
         forms = [body[name] for name in self._endpoint.forms if name in body]
+        if self._bound:
+            seen = _UNSEEN.union(self._endpoint.forms)
+            forms += [v for name, v in body.items() if name not in seen and isinstance(v, (str, list, dict))]
         for message in messages:
             self._take(message, texts, forms)
         fixed = 0 if self._endpoint.vectors else PER_MESSAGE * len(messages) + PER_ANSWER
@@ -407,6 +440,9 @@ class Estimator:
         for name in _BEYOND:
             if body.get(name):
                 self._open[f"{name} brings in more than what is written in the request"] = None
+        for name, usual in _USUAL.items():
+            if body.get(name) not in usual:
+                self._open[f"{name} {body[name]!r} has a price of its own"] = None
         return texts, fixed
 
     def _take(self, part: Any, texts: list[str], forms: list[Any]) -> None:

@@ -160,11 +160,14 @@ def test_whatever_is_written_in_a_message_is_counted(endpoint, message):
         (CHAT, {"type": "text", "text": "x"}, {"web_search_options": {"search_context_size": "low"}}),
         (RESPONSES, {"type": "input_text", "text": "x"}, {"tools": [{"type": "web_search"}]}),
         (RESPONSES, {"type": "input_text", "text": "x"}, {"previous_response_id": "r"}),
+        (RESPONSES, {"type": "input_text", "text": "x"}, {"service_tier": "priority"}),
+        (MESSAGES, {"type": "text", "text": "x"}, {"speed": "fast"}),
     ],
 )
 def test_what_is_not_written_in_the_request_has_no_bound(endpoint, part, body):
     """
-    Images, sound, files, what the service looks up, what was said before: nobody knows what it costs, and it is said.
+    Images, sound, files, what the service looks up, what was said before, another price for being quicker: nobody knows
+    what it costs, and it is said.
     """
     provider = "anthropic" if endpoint == MESSAGES else "openai"
     one = of_endpoint(endpoint, [{"role": "user", "content": [part]}], **body)
@@ -175,8 +178,9 @@ def test_what_is_not_written_in_the_request_has_no_bound(endpoint, part, body):
     for some in parts[:2]:
         parts[2].include(some.sums())
     assert [some.finish().cost_batch[1] is None for some in parts] == [True, False, True]
-    assert (
-        "not known before" in parts[2].finish().summary() or "brings in more" in parts[2].finish().summary()
+    assert any(
+        words in parts[2].finish().summary()
+        for words in ("not known before", "brings in more", "a price of its own")
     )
     assert parts[2].finish().output_tokens == (0, 10)
 
@@ -194,6 +198,27 @@ def test_what_a_provider_adds_is_within_the_bound():
     assert bound(tools=[{"name": "answer", "input_schema": {}}]) > bound() + 804
     cached = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
     assert bound(system=cached) >= 2 * len(LONG)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "likely"),
+    [
+        (CHAT, {"functions": [{"name": "f", "description": LONG}]}, True),
+        (MESSAGES, {"output_config": {"format": {"type": "json_schema", "schema": {"description": LONG}}}}, True),
+        (CHAT, {"chat_template_kwargs": {"documents": [LONG]}}, False),
+        (RESPONSES, {"a_parameter_of_tomorrow": LONG}, False),
+    ],
+)  # fmt: skip
+def test_texts_in_any_parameter_are_within_the_bound(endpoint, body, likely):
+    """
+    Functions, the schema of an answer, what a template of the model's is given: it may all be put to the model and paid.
+    """
+    provider = "anthropic" if endpoint == MESSAGES else "openai"
+    for bound in (False, True):
+        found = Estimator("mine", provider, endpoint, overrides=MINE, bound=bound)
+        found.add([of_endpoint(endpoint, [{"role": "user", "content": "x"}], **body)])
+        least = len(LONG) if bound else 500 if likely else 0
+        assert found.finish().input_tokens >= least
 
 
 def test_embeddings_have_no_output():

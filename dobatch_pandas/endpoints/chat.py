@@ -59,7 +59,7 @@ class _Chat(Endpoint):
         "top_logprobs": Limit(0, 20, whole=True),
     }
     limit_names = ("max_completion_tokens", "max_tokens")
-    forms = ("response_format", "tools", "tool_choice")
+    forms = ("response_format", "tools", "tool_choice", "functions", "function_call")
     published = True
 
     def members(self, prompt: Any, system: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class _Messages(Endpoint):
         "top_k": Limit(0, whole=True),
     }
     limit_names = ("max_tokens",)
-    forms = ("tools", "tool_choice")
+    forms = ("tools", "tool_choice", "output_config")
     words_on_tools = 1000  # documented: 159 to 804, by model
     strict = False
 
