@@ -34,7 +34,7 @@ class Raters:
     pairs : pandas.DataFrame
         Each pair: rows both rated, agreement, Cohen's kappa (weighted quadratically for a scale), intervals.
     alpha, interval : float and (float, float)
-        Krippendorff's alpha of all of them, which allows for missing ratings, with its bootstrap interval.
+        Krippendorff's alpha of all of them, which allows for missing ratings, with its interval.
     level : str
         ``"nominal"``, ``"ordinal"`` or ``"interval"``.
     rows : pandas.DataFrame
@@ -94,7 +94,7 @@ def raters(
     level : {"nominal", "ordinal", "interval"}, optional
         Of the ratings. None: ``"ordinal"`` where all are numbers, else ``"nominal"``.
     confidence, resamples, seed : float, int, int
-        Of the intervals, which are bootstraps over rows.
+        Of the intervals, which are bootstraps over rows, and wider where few rows differ.
 
     References
     ----------
@@ -124,25 +124,19 @@ def raters(
         dtype=int,
     ).reshape(len(columns), len(ratings))
     distances = _distances(codes, values, level)
-    rng = np.random.default_rng(seed)
-    counts = _counts(codes, len(values))
-    alpha = _alpha(counts, distances)
-    draws = [
-        _alpha(counts[rng.integers(0, len(counts), len(counts))], distances)
-        for _ in range(resamples if len(counts) else 0)
-    ]
+    drawn: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    sorts, sizes = np.unique(_counts(codes, len(values)), axis=0, return_counts=True)
+    alpha, *alpha_ends = _measured(sorts, sorts, sizes, distances, correction=1, **drawn)
     lines = []
     for a, b in itertools.combinations(range(len(columns)), 2):
         both = (codes[a] >= 0) & (codes[b] >= 0)
         x, y = codes[a][both], codes[b][both]
-        weights = distances if level != "nominal" else None
-        kappa = _kappa(x, y, len(values), weights)
-        resampled = []
-        for _ in range(resamples if len(x) > 1 else 0):
-            chosen = rng.integers(0, len(x), len(x))
-            resampled.append(_kappa(x[chosen], y[chosen], len(values), weights))
+        sorts, sizes = np.unique(x * len(values) + y, return_counts=True)
+        ours, theirs = (np.eye(len(values))[of] for of in np.divmod(sorts, len(values)))
+        steps = np.arange(len(values))
+        apart = distances if level == "nominal" else (steps[:, None] - steps) ** 2.0
+        kappa, kappa_low, kappa_high = _measured(ours, theirs, sizes, apart, **drawn)
         agreed, low, high = share(float((x == y).sum()), len(x), confidence)
-        kappa_low, kappa_high = _ends(resampled, confidence)
         lines.append(
             {
                 "first": ratings.columns[a], "second": ratings.columns[b], "rows": len(x), "agreement": agreed,
@@ -158,7 +152,7 @@ def raters(
     rows["agree"] = pd.Series(top == bottom, index=rows.index, dtype="boolean").mask(
         (codes >= 0).sum(axis=0) < 2
     )
-    return Raters(pd.DataFrame(lines), alpha, _ends(draws, confidence), level, rows, confidence)
+    return Raters(pd.DataFrame(lines), alpha, (alpha_ends[0], alpha_ends[1]), level, rows, confidence)
 
 
 def krippendorff_alpha(ratings: pd.DataFrame, level: Level = "nominal") -> float:
@@ -192,26 +186,67 @@ def _distances(codes: np.ndarray[Any, Any], values: list[Any], level: Level) -> 
     return np.asarray((middle[:, None] - middle[None, :]) ** 2)
 
 
-def _alpha(counts: np.ndarray[Any, Any], distances: np.ndarray[Any, Any]) -> float:
-    if not len(counts):
-        return math.nan
-    sizes = counts.sum(axis=1)
-    seen = float(np.sum(np.einsum("ij,jk,ik->i", counts, distances, counts) / (sizes - 1)))
-    totals = counts.sum(axis=0)
-    expected = float(totals @ distances @ totals) / (sizes.sum() - 1)
-    return 1 - seen / expected if expected else math.nan
+def _measured(
+    first: np.ndarray[Any, Any],
+    second: np.ndarray[Any, Any],
+    sizes: np.ndarray[Any, Any],
+    distances: np.ndarray[Any, Any],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    correction: int = 0,
+) -> tuple[float, float, float]:
+    """
+    Return agreement beyond chance with its interval: alpha of rows' counts, or the kappa of two raters.
 
+    Parameters
+    ----------
+    first, second : numpy.ndarray
+        How often rows of each sort were given each value: by all raters, twice the same, or by the one and the other.
+    sizes : numpy.ndarray
+        How many rows there are of each sort.
+    correction : int
+        1 for Krippendorff's, who draws two ratings without putting the first back.
 
-def _kappa(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], values: int, distances: Any) -> float:
-    """Cohen's kappa; with distances, the weighted one."""
-    if not len(x):
-        return math.nan
-    table = np.bincount(x * values + y, minlength=values * values).reshape(values, values) / len(x)
-    apart = (
-        1.0 - np.eye(values) if distances is None else (np.arange(values)[:, None] - np.arange(values)) ** 2
+    Notes
+    -----
+    The ends are those of a bootstrap, or, where these reach further, of one whose weights are drawn (Rubin's) and
+    which has two rows more: one on which raters agree and one on which they differ. Without them ten rows of two
+    raters who agree on nine in ten gave an interval that held the truth 6 times in 10, and often was of no width.
+    """
+    rows = int(sizes.sum())
+    if not rows:
+        return math.nan, math.nan, math.nan
+    pairs = np.einsum("ij,jk,ik->i", first, distances, second)
+    apart = pairs / (first.sum(axis=1) - 1) if correction else pairs
+
+    def beyond_chance(weights: Any, apart: Any, first: Any, second: Any) -> float:
+        ours, theirs = weights @ first, weights @ second
+        expected = float(ours @ distances @ theirs) / (ours.sum() - correction)
+        return 1 - float(weights @ apart) / expected if expected else math.nan
+
+    value = beyond_chance(sizes, apart, first, second)
+    if math.isnan(value) or rows < 2:
+        return value, math.nan, math.nan
+    given = sizes @ first + sizes @ second
+    given = given / given.sum()
+    differ = np.outer(given, given) * (1 - np.eye(len(given)))
+    differ /= differ.sum()
+    more = np.array([given, differ.sum(axis=1)])
+    ratings = float(sizes @ first.sum(axis=1)) / rows
+    wider = (
+        np.append(apart, [0.0, ratings * float(np.sum(differ * distances))]),
+        *(np.vstack([of, ratings * more]) for of in (first, second)),
     )
-    expected = float(np.sum(np.outer(table.sum(axis=1), table.sum(axis=0)) * apart))
-    return 1 - float(np.sum(table * apart)) / expected if expected else math.nan
+    rng = np.random.default_rng(seed)
+    plain, weighted = [], []
+    for _ in range(resamples):
+        plain.append(beyond_chance(rng.multinomial(rows, sizes / rows), apart, first, second))
+        weights = rng.standard_gamma(np.append(sizes, [1, 1]))
+        weighted.append(beyond_chance(weights * (rows + 2) / weights.sum(), *wider))
+    (low, high), (lowest, highest) = _ends(plain, confidence), _ends(weighted, confidence)
+    return value, float(np.fmin(low, lowest)), float(np.fmax(high, highest))
 
 
 def _ends(draws: list[float], confidence: float) -> tuple[float, float]:

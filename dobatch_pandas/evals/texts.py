@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import enum
 import json
 import math
 import re
@@ -46,8 +47,11 @@ def as_text(value: Any) -> str:
     """
     Return a value as text, equal values as equal texts.
 
-    ``1``, ``1.0`` and ``Decimal("1.00")`` are ``1``; a moment at midnight is its day; lists and dicts are JSON.
+    ``1``, ``1.0`` and ``Decimal("1.00")`` are ``1``; a moment at midnight is its day; lists and dicts are JSON; a member
+    of an enumeration is its value.
     """
+    if isinstance(value, enum.Enum):
+        value = value.value  # what a schema asks for, and a model answers
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, (float, np.floating)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import math
 from decimal import Decimal
 
@@ -21,6 +22,16 @@ from dobatch_pandas.evals import compare, grade, score, texts
 def right(answers, gold, **options):
     frame = pd.DataFrame({"p": pd.Series(answers, dtype=object), "g": pd.Series(gold, dtype=object)})
     return score(frame, "p", "g", **options).rows["correct"].tolist()
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Step(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
 
 
 # ---- texts
@@ -490,11 +501,18 @@ def test_closures_are_told_apart_by_what_they_hold():
         ([True, False, "y", "no"], ["yes", "No", "Yes", "no"], [1, 1, 1, 1]),
         ([True, False, "Yes."], ["yes", "yes", "yes"], [1, 0, 1]),
         (["e\u0301", "o\u0308"] * 3, ["\u00e9", "o"] * 3, [1, 0] * 3),
+        (
+            ["red", "red", Colour.BLUE, "Colour.RED"],
+            [Colour.RED, Colour.BLUE, "blue", Colour.RED],
+            [1, 0, 1, 0],
+        ),
+        (["1", 2, "2"] * 2, pd.Series([Step.LOW, Step.LOW, Step.HIGH] * 2, dtype="category"), [1, 0, 1] * 2),
     ],
 )
 def test_labels_that_say_the_same_are_the_same(answers, gold, right):
     """
-    Booleans however the gold spells them, also where it has one of the two only; accents as one sign or two.
+    Booleans however the gold spells them, also where it has one of the two only; accents as one sign or two; members
+    of an enumeration as their values.
     """
     frame = pd.DataFrame({"a": pd.Series(answers, dtype=object), "g": gold})
     found = score(frame, "a", "g")
