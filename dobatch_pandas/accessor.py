@@ -317,9 +317,15 @@ class DobatchAccessor:
         """
         from .config import settings
         from .evals import explore
+        from .job import Job
         from .plan import Plan
         from .prices import costs_of
 
+        if job is not None and not isinstance(job, Job):
+            raise InputError(
+                f"explore takes the job that answered these rows, not {job!r:.80}: columns go by name, "
+                'explore(predicted="answer", actual="gold").'
+            )
         if job is not None:
             if "responses" not in options:
                 recipe, found = job.recipe, job.responses()

@@ -19,6 +19,7 @@ from dobatch_pandas.errors import InputError, Problem
 from . import significance
 from . import verdict as verdicts
 from .findings import Comparison, Evaluation, Metric, Noise
+from .given import named_columns
 from .groups import Groups, slice_groups
 from .saved import load
 from .significance import LEAST_CLUSTERS, LEAST_ROWS, Paired, cluster_codes, holm, paired
@@ -82,12 +83,12 @@ def compare(
     permutation test, or from 500 rows on by Student's t test. All p of one table are corrected by Holm's
     method, and the intervals are at the level at which it decides. No verdict is given below 10 rows.
     """
-    runs = tuple(load(run) if isinstance(run, str) else run for run in (a, b, *more))
-    others = [type(run).__name__ for run in runs if not isinstance(run, Evaluation)]
+    others = [type(run).__name__ for run in (a, b, *more) if not isinstance(run, (Evaluation, str))]
     if others:
         raise InputError(
             f"compare() takes what score() gave, or names of saved evaluations, not {', '.join(others)}."
         )
+    runs = tuple(load(run) if isinstance(run, str) else run for run in (a, b, *more))
     called = _names(runs, names)
     metric = metric or _metric(runs)
     problems = _check(runs, key, metric)
@@ -132,7 +133,7 @@ def compare(
         smallest=needed[2],
     )
     verdict, sign = verdicts.sentence(table, said)
-    columns = [by] if isinstance(by, str) else list(by or [])
+    columns = named_columns(runs[0].frame, by)
     groups = {name: slice_groups(runs[0].frame[name]) for name in columns}
     unmatched = joined.status[~usable]
     slices = None
@@ -256,9 +257,10 @@ class _Joined:
 
 def _names(runs: tuple[Evaluation, ...], names: Sequence[str] | None) -> list[str]:
     if names is not None:
-        if len(names) != len(runs) or len(set(names)) != len(runs):
-            raise InputError(f"names={list(names)!r} must hold {len(runs)} different names, one a run.")
-        return list(names)
+        called = list(names) if pd.api.types.is_list_like(names) else []
+        if len(called) != len(runs) or len(set(called)) != len(runs):
+            raise InputError(f"names={names!r} must hold {len(runs)} different names, one a run.")
+        return called
     own = [run.name for run in runs]
     taken = {"actual", "change"}
     return (
@@ -280,7 +282,7 @@ def _option_problems(
     first: Evaluation, by: str | Sequence[str] | None, confidence: Any, power: Any, resamples: Any
 ) -> list[Problem]:
     problems = []
-    for column in [by] if isinstance(by, str) else list(by or []):
+    for column in named_columns(first.frame, by):
         if int((first.frame.columns == column).sum()) != 1:
             there = ", ".join(map(repr, first.frame.columns))
             problems.append(
@@ -319,9 +321,8 @@ def _rule_problems(runs: tuple[Evaluation, ...]) -> list[Problem]:
 
 def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric: str) -> list[Problem]:
     problems = []
-    columns = [key] if isinstance(key, str) else list(key or [])
     for place, run in enumerate(runs, 1):
-        missing = [column for column in columns if column not in run.frame.columns]
+        missing = [column for column in named_columns(run.frame, key) if column not in run.frame.columns]
         if missing:
             problems.append(
                 Problem(f"Run {place} ({run.name!r}) has no key column {', '.join(map(repr, missing))}.")
@@ -353,11 +354,10 @@ def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric
 
 
 def _keys(run: Evaluation, key: str | Sequence[str] | None) -> pd.Index[Any]:
-    if key is None:
-        return run.frame.index
-    return (
-        pd.Index(run.frame[key]) if isinstance(key, str) else pd.MultiIndex.from_frame(run.frame[list(key)])
-    )
+    columns = named_columns(run.frame, key)
+    if len(columns) > 1:
+        return pd.MultiIndex.from_frame(run.frame[columns])
+    return pd.Index(run.frame[columns[0]]) if columns else run.frame.index
 
 
 def _join(runs: tuple[Evaluation, ...], called: list[str], key: str | Sequence[str] | None) -> _Joined:

@@ -14,6 +14,7 @@ from dobatch_pandas.errors import InputError, Problem
 
 from .explorer import Explorer
 from .findings import Comparison, Evaluation
+from .given import named_columns, need_frame
 from .score import score
 from .texts import as_text
 from .view import Column, Lookup, Matrix, View, is_null, sliceable
@@ -90,16 +91,29 @@ def explore(
         first, second = data.evaluations[0], data.evaluations[-1]
     elif isinstance(data, Evaluation):
         first = data
+    if first is None:
+        cure = (
+            "What score() and compare() gave is shown too, and the rows of a job by df.dobatch.explore(job)."
+        )
+        need_frame(data, "explore()", cure)
     frame = first.frame if first is not None else cast(pd.DataFrame, data)
     if first is not None:
         predicted, actual, error = first.predicted, first.actual, first.error
     elif error is None and predicted is not None and f"{predicted}_error" in frame.columns:
         error = f"{predicted}_error"
-    asked = _listed(columns)
-    wanted_by = _listed(by)
+    asked, wanted_by = named_columns(frame, columns), named_columns(frame, by)
     named = [predicted, actual, error, prompt if isinstance(prompt, str) else None, *asked, *wanted_by]
     named.append(compare_to if isinstance(compare_to, str) else None)
-    _check(frame, [name for name in named if name is not None], prompt, compare_to, responses)
+    problems = _problems(frame, [name for name in named if name is not None], prompt, compare_to, responses)
+    if options and (first is not None or predicted is None or actual is None):
+        words = ", ".join(f"{name}=" for name in options)
+        problems.append(
+            Problem(f"{words} goes to score(), which needs the names of two columns: predicted=, actual=.")
+        )
+    if not isinstance(page_size, int) or page_size < 1:
+        problems.append(Problem(f"page_size={page_size!r} must be a whole number of rows, from 1 on."))
+    if problems:
+        raise InputError(problems)
 
     if first is None and predicted is not None and actual is not None:
         first = score(frame, predicted, actual, error=error, **options)
@@ -117,7 +131,7 @@ def explore(
     title = str(predicted) if predicted is not None else "rows"
     if parts.other_name is not None:
         title = f"{title} and {parts.other_name}"
-    return Explorer(view, title=title, summary=summary, html=html, page_size=max(1, min(page_size, 1_000)))
+    return Explorer(view, title=title, summary=summary, html=html, page_size=min(page_size, 1_000))
 
 
 def _in_order_of(index: pd.Index[Any], run: Evaluation) -> Evaluation:
@@ -132,7 +146,8 @@ def _in_order_of(index: pd.Index[Any], run: Evaluation) -> Evaluation:
 
 
 def _choices(labels: Sequence[str] | None) -> list[str]:
-    choices = [] if labels is None or isinstance(labels, str) else [str(label) for label in labels]
+    several = pd.api.types.is_list_like(labels)
+    choices = [str(label) for label in labels] if labels is not None and several else []
     if labels is not None and not (1 < len(choices) <= 9 and len(set(choices)) == len(choices)):
         raise InputError(
             f"labels={labels!r} must be two to nine different labels, one for each key from 1 on."
@@ -140,13 +155,9 @@ def _choices(labels: Sequence[str] | None) -> list[str]:
     return choices
 
 
-def _listed(names: str | Sequence[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or [])
-
-
-def _check(
-    frame: pd.DataFrame, named: list[str], prompt: Any, compare_to: Any, responses: pd.DataFrame | None
-) -> None:
+def _problems(
+    frame: pd.DataFrame, named: list[Any], prompt: Any, compare_to: Any, responses: Any
+) -> list[Problem]:
     problems = []
     for name in dict.fromkeys(named):
         if not (frame.columns == name).any():
@@ -160,12 +171,15 @@ def _check(
         )
     if isinstance(prompt, pd.Series) and len(prompt) != len(frame):
         problems.append(Problem(f"prompt= has {len(prompt):,} values for {len(frame):,} rows."))
-    if responses is not None and len(_first_samples(responses)) != len(frame):
+    if responses is not None and not isinstance(responses, pd.DataFrame):
+        problems.append(
+            Problem(f"responses= takes what job.responses() gives, not {type(responses).__name__}.")
+        )
+    elif responses is not None and len(_first_samples(responses)) != len(frame):
         problems.append(Problem(f"responses= has {len(responses):,} rows for the frame's {len(frame):,}."))
     if compare_to is not None and not isinstance(compare_to, (str, Evaluation)):
         problems.append(Problem(f"compare_to={compare_to!r} must be a column's name or an Evaluation."))
-    if problems:
-        raise InputError(problems)
+    return problems
 
 
 def _first_samples(responses: pd.DataFrame) -> pd.DataFrame:

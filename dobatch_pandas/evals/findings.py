@@ -214,7 +214,7 @@ class Evaluation:
         M. Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374.
         """
         there = max(1, len(self.runs))
-        if not 1 <= k <= there:
+        if not isinstance(k, int) or not 1 <= k <= there:
             raise InputError(f"k={k!r} must be from 1 to {there}, the number of samples there are.")
         right, answers = self._right_of_each()
         enough = answers >= k
@@ -241,6 +241,8 @@ class Evaluation:
         ``score_of_<predicted>``: the frame's own stay as they are.
         """
         chosen = self.rows["outcome"].isin(["wrong", "failed"]).to_numpy()
+        if n is not None and (not isinstance(n, int) or n < 0):
+            raise InputError(f"n={n!r} must be a whole number of rows, or None for all.")
         found = self.frame[chosen].copy()
         for name in ("outcome", "score"):
             found[self.own_name(name)] = self.rows.loc[chosen, name].array
@@ -351,17 +353,17 @@ class Evaluation:
         """
         from . import report
 
-        return report.write(Path(path), report.evaluation_page(self, rows=rows, columns=columns))
+        return report.write(path, report.evaluation_page(self, rows=rows, columns=columns))
 
     def __repr__(self) -> str:
         low, high = self.interval
         counts = self.counts
-        interval = f" [{low:.1%}, {high:.1%}]" if counts.counted else ""
-        sizes = f"MAE {self['mae']:.4g}, R² {self['r2']:.3g}, " if self.kind == "numbers" else ""
-        return (
-            f"<Evaluation {self.predicted} against {self.actual}: {sizes}{self.headline} "
-            f"{self.accuracy:.1%}{interval}, {self.correct_words}; {self.failed_words}>"
-        )
+        sizes = {"MAE": self["mae"], "R²": self["r2"]} if self.kind == "numbers" else {}
+        measured = [f"{name} {size:.4g}" for name, size in sizes.items() if not math.isnan(size)]
+        if counts.counted:
+            measured.append(f"{self.headline} {self.accuracy:.1%} [{low:.1%}, {high:.1%}]")
+        words = ", ".join([*measured, self.correct_words])
+        return f"<Evaluation {self.predicted} against {self.actual}: {words}; {self.failed_words}>"
 
     def _repr_html_(self) -> str:
         from . import report
@@ -392,6 +394,8 @@ class Evaluation:
         counts = self.counts
         if len(self.runs) > 1 and self.reduce == "mean":
             return f"{counts.counted:,} rows with {len(self.runs)} samples each"
+        if not counts.counted:
+            return "there is no row to count"
         verb = "is" if counts.counted == 1 else "are"
         return f"{counts.correct:,} of {counts.counted:,} rows {verb} correct"
 
@@ -404,7 +408,8 @@ class Evaluation:
             have = "has" if counts.failed == 1 else "have"
             if self.failed == "wrong":
                 words = f"{counts.failed:,} {have} no answer and count{'s' if counts.failed == 1 else ''} as wrong"
-                words += f"; {self['accuracy_answered']:.1%} of the answered rows are correct"
+                if counts.failed < counts.counted:
+                    words += f"; {self['accuracy_answered']:.1%} of the answered rows are correct"
             else:
                 words = (
                     f"{counts.failed:,} without an answer {'is' if counts.failed == 1 else 'are'} left out"
@@ -516,7 +521,7 @@ class Comparison:
         """Write a report to share: one file, nothing from the network, all escaped. Returns its path."""
         from . import report
 
-        return report.write(Path(path), report.comparison_page(self, rows=rows))
+        return report.write(path, report.comparison_page(self, rows=rows))
 
     def __repr__(self) -> str:
         return f"<Comparison: {self.verdict}>"

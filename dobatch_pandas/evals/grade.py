@@ -20,6 +20,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError, Problem
 
+from .groups import is_measured
 from .texts import LIST_LIKE, as_text, composed, is_missing, literal, normalise, plain_value
 
 __all__ = ["KINDS", "MATCHES", "OUTCOMES", "Kind", "Match", "Matcher", "Rules", "grade", "kind_of"]
@@ -93,7 +94,7 @@ def kind_of(actual: pd.Series[Any]) -> Kind:
     dtype = actual.dtype
     if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
         return "labels"
-    if pd.api.types.is_numeric_dtype(dtype):
+    if is_measured(dtype):
         return "numbers"
     if pd.api.types.is_datetime64_any_dtype(dtype):
         return "dates"

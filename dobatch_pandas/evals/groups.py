@@ -11,7 +11,7 @@ import pandas as pd
 
 from .texts import as_text
 
-__all__ = ["Groups", "slice_groups"]
+__all__ = ["Groups", "is_measured", "slice_groups"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Groups:
     names: list[str]
     codes: np.ndarray[Any, Any]
     ordered: bool  # whether that order is the values' own
+
+
+def is_measured(dtype: Any) -> bool:
+    """Whether values of a type are numbers with an order: neither true and false nor complex."""
+    types = pd.api.types
+    return types.is_numeric_dtype(dtype) and not (types.is_bool_dtype(dtype) or types.is_complex_dtype(dtype))
 
 
 def slice_groups(values: pd.Series[Any]) -> Groups:
@@ -33,7 +39,7 @@ def slice_groups(values: pd.Series[Any]) -> Groups:
     elif pd.api.types.is_datetime64_any_dtype(dtype):
         plain = _spans(plain)
         own_order = sorted(plain.dropna().unique())
-    elif pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+    elif is_measured(dtype):
         if plain.nunique() > 20:
             cut = pd.qcut(plain.astype("Float64").astype(float), 5, duplicates="drop")
             own_order = [str(interval) for interval in cut.cat.categories]

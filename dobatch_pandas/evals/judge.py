@@ -13,6 +13,7 @@ import pandas as pd
 from dobatch_pandas.errors import InputError, Problem
 
 from .findings import Evaluation
+from .given import on_the_same_rows
 from .score import score
 
 __all__ = ["agreement", "judge"]
@@ -86,6 +87,9 @@ def judge(
     InputError
         All that is wrong with columns and options, at once.
     """
+    wrong_kinds = _kind_problems(question, criteria, rubric, scale)
+    if wrong_kinds:
+        raise InputError(wrong_kinds)
     asked = question if question not in frame.columns else _field(question)
     columns = [name for name in (response, reference, versus) if name is not None]
     several = None if criteria is None or isinstance(criteria, str) else criterion_names(criteria)
@@ -122,6 +126,38 @@ def judge(
     return frame.dobatch.submit(prompt, **settings)
 
 
+def _kind_problems(question: Any, criteria: Any, rubric: Any, scale: Any) -> list[Problem]:
+    """Say which options are not of a kind that can be looked at further."""
+    problems = []
+    if not isinstance(question, str):
+        problems.append(
+            Problem(f"question={question!r:.80} must be a column's name or a template over columns.")
+        )
+    texts = criteria.values() if isinstance(criteria, Mapping) else criteria
+    texts = [texts] if isinstance(texts, str) else texts
+    if texts is not None and not (
+        pd.api.types.is_list_like(texts) and all(isinstance(t, str) for t in texts)
+    ):
+        words = "words, several of them in a list, or names with words"
+        problems.append(Problem(f"criteria={criteria!r:.80} must be {words}."))
+    described = isinstance(rubric, Mapping) and all(isinstance(words, str) for words in rubric.values())
+    if rubric is not None and not described:
+        example = '{1: "wrong", 5: "right"}'
+        problems.append(
+            Problem(f"rubric={rubric!r:.80} must say in words what each score or label means: {example}.")
+        )
+    ends = list(scale) if isinstance(scale, Sequence) else []
+    if scale is not None and not (
+        len(ends) == 2 and all(type(end) is int for end in ends) and ends[0] < ends[1]
+    ):
+        problems.append(
+            Problem(
+                f"scale={scale!r} must be the lowest and the highest score, whole numbers such as (1, 5)."
+            )
+        )
+    return problems
+
+
 def _check(
     frame: pd.DataFrame,
     question: str,
@@ -155,8 +191,6 @@ def _check(
         problems.append(Problem("Give rubric= or scale=: a rubric's keys are its scale already."))
     if versus is not None and (rubric is not None or scale is not None):
         problems.append(Problem("versus= asks which answer is better, so rubric= and scale= have no place."))
-    if scale is not None and not (len(scale) == 2 and scale[0] < scale[1]):
-        problems.append(Problem(f"scale={scale!r} must be the lowest and the highest score, such as (1, 5)."))
     if rubric is not None and len({type(key) for key in rubric} & {int, str}) != 1:
         problems.append(Problem("rubric= needs keys that are all whole numbers, or all labels."))
     if versus is not None:
@@ -369,10 +403,7 @@ def agreement(
     InputError
         The two cannot be brought onto the same rows, since an index repeats.
     """
-    if not judged.index.equals(human.index):
-        if not (judged.index.is_unique and human.index.is_unique):
-            raise InputError("The two have different indexes with repeated labels, so rows cannot be paired.")
-        human = human.reindex(judged.index)
+    human = on_the_same_rows("agreement()", judged, human)
     verdicts = set(judged.dropna().astype(str))
     if pd.api.types.is_bool_dtype(human.dropna().infer_objects().dtype) and verdicts <= set(VERDICTS):
         human = human.astype(object).map({True: "pass", False: "fail"}, na_action="ignore")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
+from .given import verdicts_of
 from .metrics import need
 from .significance import clustered_share, mean_interval, share
 from .texts import as_text
@@ -132,11 +133,7 @@ def judged(
     InputError
         There is no verdict under that name.
     """
-    found = result
-    if not isinstance(result, pd.DataFrame):
-        found = result.result()
-        into, samples = into or result.recipe.into, samples or int(result.recipe.samples)
-    into, count = into or "judge", samples or 1
+    found, into, count = verdicts_of(result, into, samples)
     ends = f"{into}_", "_reason"
     names = [
         str(column)[len(ends[0]) : -len(ends[1])]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
+from .given import verdicts_of
 from .metrics import need
 from .significance import holm, p_words, paired, share
 
@@ -183,11 +184,7 @@ def pairwise(
     InputError
         The frame is not what a pairwise judgement gives.
     """
-    found = result
-    if not isinstance(result, pd.DataFrame):
-        found = result.result()
-        into, samples = into or result.recipe.into, samples or int(result.recipe.samples)
-    into, samples = into or "judge", samples or 1
+    found, into, samples = verdicts_of(result, into, samples)
     columns = [into, *(f"{into}_{number}" for number in range(2, samples + 1))]
     lacking = [column for column in columns if column not in found.columns]
     if lacking and lacking != columns:

@@ -26,6 +26,7 @@ __all__ = ["against_cost", "comparison", "confusion", "fields", "over_time", "sc
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8c8c8c"
 
 _MOST_CLASSES, _MOST_SLICES = 30, 40
+_INCHES = 0.085  # that a sign of a label takes
 
 
 def confusion(evaluation: Evaluation, *, ax: Any = None, normalise: bool = False) -> Any:
@@ -48,7 +49,18 @@ def confusion(evaluation: Evaluation, *, ax: Any = None, normalise: bool = False
         failed = list(range(len(matrix), matrix.shape[1]))
         matrix = matrix.iloc[keep, [*keep, *failed]]
     rows, columns = max(1, matrix.shape[0]), max(1, matrix.shape[1])
-    ax = ax if ax is not None else _axes(width=2.4 + 0.62 * columns, height=1.9 + 0.42 * rows)
+    across, down = _labels(matrix.columns), _labels(matrix.index)
+    needed = 0.2 + _INCHES * max(map(_width, across), default=0)  # of a column whose label is not turned
+    if ax is None:
+        column = max(0.62, needed if needed * columns < 6 else 0)
+        beside, below = (_INCHES * max(map(_width, names), default=0) for names in (down, across))
+        ax = _axes(
+            width=max(3.6, 1.2 + beside + column * columns),
+            height=1.9 + 0.42 * rows + (0.6 * below if needed > column else 0),
+        )
+    else:
+        column = ax.get_window_extent().width / ax.figure.dpi / columns
+    crowded = needed > column
     totals = matrix.sum(axis=1).to_numpy()[:, None]
     shares = np.divide(matrix.to_numpy(), totals, out=np.zeros(matrix.shape), where=totals > 0)
     if matrix.size:
@@ -60,8 +72,6 @@ def confusion(evaluation: Evaluation, *, ax: Any = None, normalise: bool = False
             ax.text(
                 column, row, words, ha="center", va="center", color=shade, fontsize=9 if columns < 16 else 7
             )
-    across, down = _labels(matrix.columns), _labels(matrix.index)
-    crowded = max((_width(name) for name in across), default=0) * columns > 60
     ax.set_xticks(
         range(matrix.shape[1]), across, rotation=40 if crowded else 0, ha="right" if crowded else "center"
     )

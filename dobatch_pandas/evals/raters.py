@@ -13,6 +13,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
+from .given import need_frame, on_the_same_rows
 from .metrics import need
 from .significance import bonett_price, share
 from .texts import as_text
@@ -100,6 +101,7 @@ def raters(
     ----------
     K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011).
     """
+    need_frame(ratings, "raters()", "Each of its columns holds what one rater said.")
     if ratings.shape[1] < 2:
         raise InputError("Agreement takes two columns of ratings at least.")
     if level not in (None, "nominal", "ordinal", "interval"):
@@ -345,10 +347,7 @@ def calibrate(
     ----------
     A. N. Angelopoulos et al., "Prediction-powered inference", Science 382 (2023), 669-674.
     """
-    if not judged.index.equals(human.index):
-        if not (judged.index.is_unique and human.index.is_unique):
-            raise InputError("The two have different indexes with repeated labels, so rows cannot be paired.")
-        human = human.reindex(judged.index)
+    human = on_the_same_rows("calibrate()", judged, human)
     judge_says, people_say = _passing(passed), _passing(passed if human_passed is None else human_passed)
     verdicts = list(judged.astype(object))
     labels = list(human.astype(object))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dobatch_pandas.display.text import dollars
+from dobatch_pandas.errors import InputError
 
 from .metrics import need
 from .significance import p_words
@@ -63,12 +64,22 @@ def escape(text: str) -> str:
     return escape_signs(clean(text).translate(_SIGNS))
 
 
-def write(path: Path, text: str) -> Path:
+def write(path: str | os.PathLike[str], text: str) -> Path:
     """Replace the file in one step, so that no reader sees half of it."""
-    unfinished = path.with_name(path.name + ".partial")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-    return path
+    try:
+        place = Path(path)
+        unfinished = place.with_name(place.name + ".partial")
+    except (TypeError, ValueError):
+        raise InputError(
+            f"A report needs the path of a file, such as 'report.html', not {path!r:.80}."
+        ) from None
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, place)
+    except OSError as problem:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"The report cannot be written to {place}: {problem.strerror}.") from problem
+    return place
 
 
 def page(title: str, body: str) -> str:

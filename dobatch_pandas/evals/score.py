@@ -18,6 +18,7 @@ import pandas as pd
 from dobatch_pandas.errors import InputError, Problem
 
 from .findings import Counts, Evaluation, Reduce
+from .given import named_columns, need_frame
 from .grade import KINDS, MATCHES, OUTCOMES, Kind, Match, Matcher, Rules, grade, kind_of
 from .groups import slice_groups
 from .metrics import LabelNumbers, label_numbers, need, number_numbers, set_numbers
@@ -111,7 +112,12 @@ def score(
     MissingExtra
         The libraries that do the statistics are not installed.
     """
-    slices_by = [by] if isinstance(by, str) else list(by or [])
+    need_frame(
+        frame,
+        "score()",
+        "A job is scored on the frame that it answers: df.dobatch.score(job, actual='gold column').",
+    )
+    slices_by = named_columns(frame, by)
     pairs = _pairs(frame, predicted, actual)
     first = pairs[0][0] if pairs else ""
     if error is None and len(pairs) == 1 and f"{first}_error" in frame.columns:
@@ -208,15 +214,8 @@ def score(
 # ---- what was asked for ----------------------------------------------------------------------------------------
 
 
-def _columns(frame: pd.DataFrame, named: Any) -> list[Any]:
-    """One column of any name, or several; a tuple is one where the frame has it."""
-    if (
-        isinstance(named, str)
-        or not isinstance(named, Sequence)
-        or (isinstance(named, tuple) and named in frame)
-    ):
-        return [named]
-    return list(named)
+def _listed(frame: pd.DataFrame, named: Any) -> list[Any]:
+    return [None] if named is None else named_columns(frame, named)
 
 
 def _pairs(
@@ -224,12 +223,12 @@ def _pairs(
 ) -> list[tuple[str, str]]:
     """The columns of answers and of gold, pair by pair."""
     if isinstance(actual, Mapping):
-        answers = _columns(frame, predicted)
+        answers = _listed(frame, predicted)
         lacking = [name for name in answers if name not in actual]
         if lacking:
             raise InputError(f"actual= has no gold column for {', '.join(map(repr, lacking))}.")
         return [(name, actual[name]) for name in answers]
-    answers, gold = _columns(frame, predicted), _columns(frame, actual)
+    answers, gold = _listed(frame, predicted), _listed(frame, actual)
     if len(answers) != len(gold):
         raise InputError(
             f"{len(answers)} columns of answers and {len(gold)} of gold: name as many of each, "
@@ -257,7 +256,9 @@ def _check(
     several: bool,
 ) -> list[Problem]:
     problems = [
-        Problem(f"{name!r:.80} is not the label of a column.") for name in columns if not _is_label(name)
+        Problem(f"Columns are named by their labels, not by a {type(name).__name__}.")
+        for name in columns
+        if not _is_label(name)
     ]
     for column in dict.fromkeys(filter(_is_label, columns)):
         count = sum(name == column for name in frame.columns)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .grade import OUTCOMES
-from .groups import slice_groups
+from .groups import is_measured, slice_groups
 from .texts import as_text
 
 __all__ = ["CHANGES", "Column", "View", "diff"]
@@ -62,7 +62,7 @@ class Summary:
     def of(cls, column: Column) -> Summary | None:
         """Count a column's values, where they are few or numbers."""
         values = column.values
-        if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+        if is_measured(values.dtype):
             numbers = values.astype("Float64").astype(float).to_numpy()
             finite = np.isfinite(numbers)
             distinct = np.unique(numbers[finite])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 
@@ -42,6 +43,38 @@ def test_the_confusion_matrix_shows_its_counts():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["neg", "neutral", "pos", "(failed)"]
     shares = found.plot("confusion", normalise=True)
     assert shares.texts[0].get_text().endswith("%")
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["a label of forty signs, and a few more of them"],
+        [
+            "a label of forty signs, and a few more of them",
+            "another one, quite as long as the first",
+            "short",
+        ],
+        ["$x^2$", r"_a_ *b* \frac{1}{2}", "costs $5 to $6"],
+        [f"class number {place}" for place in range(12)],
+    ],
+)
+def test_long_labels_leave_room_for_the_matrix(classes):
+    """
+    Names of classes do not run into one another, the title is not cut off, and the squares keep their size.
+    """
+    gold = pd.Series(classes * 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = score(pd.DataFrame({"p": gold, "g": gold}), "p", "g", kind="labels").plot()
+        figure = axes.figure
+        figure.draw_without_rendering()
+    inches = axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    assert inches.width >= 0.4 * len(classes)
+    assert axes._left_title.get_window_extent().x1 <= figure.bbox.x1
+    names = axes.get_xticklabels()
+    if not names[0].get_rotation():
+        ends = [name.get_window_extent() for name in names]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(ends))
 
 
 def test_slices_are_drawn_with_their_intervals():
