@@ -56,6 +56,12 @@ def somebody_types() -> bool:
     return bool(_request().get("content", {}).get("allow_stdin"))
 
 
+def running_cell() -> str | None:
+    """The id of the message that asked the kernel to run this cell; None where there is none."""
+    found = _request().get("header", {}).get("msg_id")
+    return None if found is None else str(found)
+
+
 def _in_console() -> bool:
     """
     Whether the cell that runs was typed into jupyter-console or the like, which draws no widgets.

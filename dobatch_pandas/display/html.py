@@ -298,13 +298,14 @@ def line_html(snapshot: Snapshot, share: float | None = None) -> str:
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:0 10px;align-items:center;font-variant-numeric:tabular-nums">'
         f'<b style="flex:0 0 130px;{cell}">{_sign_html(snapshot)}{text.short_word(snapshot)}</b>'
-        f'<span style="flex:1 1 100px;min-width:0;{cell}">{plain(text.headline(snapshot))}</span>'
+        f'<span style="flex:1 1 100px;min-width:0;{cell}">{plain(f"{snapshot.model} → {snapshot.into}")}</span>'
         f'<span role="progressbar" aria-label="Requests that are finished" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{int(100 * share)}" style="flex:0 0 80px;display:flex;height:8px;border-radius:4px;'
         f'overflow:hidden;background:{_TRACK}">{_segments_html(now, share)}</span>'
         f'<span style="flex:0 0 2.8em;text-align:right">{text.percent(share)}</span>'
         f'<span style="flex:0 1 240px;min-width:0;{cell};{SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
         f'<span style="{MONO};{SOFT};white-space:nowrap">{plain(snapshot.job_id)}</span></div>'
+        + (f'<div style="font-size:12px;{cell}">{plain(snapshot.problem)}</div>' if snapshot.problem else "")
     )
 
 

@@ -22,6 +22,7 @@ from . import front_end, html, say, text
 __all__ = ["JobList"]
 
 MOST = 200  # jobs in one table
+LONGEST_NAME = 40  # characters of a model's name, or a column's
 TICK = 1.0  # seconds between two looks, more where nothing moves
 SLOWEST = 10.0
 MOST_LISTS = 4  # that follow; the cell may be run many times
@@ -130,16 +131,26 @@ def jobs_html(jobs: pd.DataFrame) -> str:
         for label, values in zip(first.index, first.to_dict("records"), strict=True)
     ]
     more = f"<div>and {len(jobs) - MOST:,} more</div>" if len(jobs) > MOST else ""
-    columns = ["job", "started", "status", "progress", "rows", "answered", "failed", "cost", "model", "into"]
-    if any(row["problem"] for row in rows):
-        columns.append("problem")
+    asked = ["rows", "requests"] if any(row["requests"] != row["rows"] for row in rows) else ["rows"]
+    columns = ["job", "started", "status", "progress", *asked, "answered", "failed", "cost", "model", "into"]
+    # Below the table: a column of sentences would be narrow, or push the others off the page.
+    more += "".join(
+        f'<div style="font-size:12px;overflow-wrap:anywhere">{html.plain(row["job"])}: {html.plain(row["problem"])}</div>'
+        for row in rows
+        if row["problem"]
+    )
     caption = f"{text.counted(len(jobs), 'job')}; dobatch.attach(id) opens one"
     return html.table_html(rows, columns, caption=caption) + more
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
-    cost, failed = values["cost"], int(values["failed"])
-    status = str(values["status"])
+    cost, status, requests = values["cost"], str(values["status"]), int(values["requests"])
+    # What was never run counts as failed in the list, and is none: the panel tells them apart.
+    failed = None if status in ("cancelled", "expired") else int(values["failed"])
     done = int(values["completed"]) + int(values["reused"])
     if status == "completed" and failed:
         status = "all failed" if not done else "done, with failures"
@@ -149,15 +160,15 @@ def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
         "job": html.Code(label),
         "started": html.Code(text.moment(values["created"].timestamp(), now)),
         "status": html.Code(status),
-        # What was never run counts as failed in the list, and is none: the panel tells them apart.
-        "progress": html.Bar(
-            done, 0 if status in ("cancelled", "expired") else failed, int(values["requests"])
-        ),
+        "progress": html.Bar(done, failed or 0, requests)
+        if requests or status not in ("done", *OVER)
+        else None,
         "rows": int(values["rows"]),
+        "requests": requests,
         "answered": done,
         "failed": failed,
         "cost": html.Code("–" if pd.isna(cost) else text.dollars(float(cost))),
-        "model": html.Code(values["model"]),
-        "into": values["into"],
+        "model": html.Code(_short(values["model"])),
+        "into": _short(values["into"]),
         "problem": None if pd.isna(values.get("problem")) else values["problem"],
     }

@@ -16,7 +16,7 @@ import threading
 import uuid
 from typing import Any
 
-from . import html, text
+from . import html, running_cell, text
 from .bell import bell_class
 from .follow import BUTTONS, FEW, Drawing, Follower
 from .snapshot import Snapshot
@@ -74,6 +74,9 @@ def show_panel(job: Any, *, again: bool = True, compact: bool | None = None) -> 
         return
     if snapshot.over and not again:
         return
+    cell, shown = running_cell(), _shown.get(job.id)
+    if again and shown is not None and shown.waited_in == cell is not None:
+        return  # `job.wait()` as a cell's last line: the wait has shown it, and its value is the job
     if snapshot.over and not snapshot.failed:
         line = len(_live) > FEW if compact is None else compact
         _publish({"text/html": html.static_html(snapshot, compact=line), "text/plain": repr(job)})
@@ -84,6 +87,7 @@ def show_panel(job: Any, *, again: bool = True, compact: bool | None = None) -> 
             return
         if panel is None or panel.closed.is_set():
             panel = _live[job.id] = _shown[job.id] = Panel(job, snapshot, compact)
+    panel.waited_in = None if again else cell
     panel.show()
 
 
@@ -120,12 +124,15 @@ class Panel(Follower):
     Attributes
     ----------
     widget : ipywidgets.VBox
+    waited_in : str or None
+        The cell whose wait has shown it.
     """
 
     def __init__(self, job: Any, snapshot: Snapshot, compact: bool | None = None) -> None:
         import ipywidgets as widgets
 
         super().__init__(job, snapshot, compact)
+        self.waited_in: str | None = None
         # What a CSS class is made of may not come from outside.
         self._mark = f"dobatch-{uuid.uuid4().hex}"
         self._ids: list[str] = []

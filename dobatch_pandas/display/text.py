@@ -283,6 +283,8 @@ def finished_words(snapshot: Snapshot) -> list[str]:
         words = [f"{now.answered + now.failed:,}/{about}{now.total:,}"]
     if now.failed:
         words.append(f"{now.failed:,} failed")
+    if snapshot.skipped:
+        words.append(f"{snapshot.skipped:,} not sent")
     return words
 
 

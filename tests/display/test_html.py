@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dobatch_pandas.codes import ErrorGroup
-from dobatch_pandas.display.html import batches_html, errors_html, plain, static_html, table_html
+from dobatch_pandas.display.html import batches_html, errors_html, line_html, plain, static_html, table_html
 from dobatch_pandas.display.snapshot import BatchRow, State
 from dobatch_pandas.errors import DobatchError, InputError, Problem
 
@@ -233,3 +233,14 @@ def test_the_jobs_of_the_screenshots_can_be_drawn():
     spec.loader.exec_module(painted)
     for name, one in painted.states().items():
         assert one.job_id in static_html(one), name
+
+
+def test_a_job_in_one_line_says_what_tells_it_apart_and_why_it_stands_still():
+    """
+    Of twelve jobs each line has the column that is filled, and the reason where one waits for me.
+    """
+    paused = line_html(replace(snapshot(), state="paused", problem=f"The service refused {EVIL}."))
+    assert "gpt-4.1-mini → sentiment" in read(paused).text
+    assert f"The service refused {EVIL}." in read(paused).text
+    assert set(read(paused).tags) <= TAGS
+    assert "10 not sent" in read(line_html(replace(snapshot(), state="completed", skipped=10))).text

@@ -50,6 +50,46 @@ def test_what_was_cancelled_is_not_drawn_as_failed() -> None:
     assert "dobatch-failed" not in jobs_html(jobs(a_job(status="cancelled", failed=60)))
 
 
+def test_what_was_never_run_is_not_counted_as_failed() -> None:
+    """
+    The list says of a cancelled or expired job what was answered, and calls nothing failed that was never run.
+    """
+    for status in ("cancelled", "expired"):
+        page = read(jobs_html(jobs(a_job(status=status, completed=20, failed=80))))
+        assert "80" not in page.text
+    assert "80" in read(jobs_html(jobs(a_job(status="completed", completed=20, failed=80)))).text
+
+
+def test_rows_that_share_a_request_are_not_unanswered() -> None:
+    """
+    Where ten rows ask the same, the list shows how many requests they make beside the answers.
+    """
+    shared = read(jobs_html(jobs(a_job(status="completed", rows=10, requests=1, completed=1, failed=0)))).text
+    assert "requests" in shared
+    assert "requests" not in read(jobs_html(jobs(a_job()))).text
+
+
+def test_a_job_that_had_nothing_to_send_shows_no_share() -> None:
+    """
+    Without a request there is neither 0 % nor 100 % of them.
+    """
+    done = jobs_html(jobs(a_job(status="completed", requests=0, completed=0, failed=0)))
+    assert "%" not in read(done).text
+    assert "%" in read(jobs_html(jobs(a_job(status="rendering", requests=0, completed=0, failed=0)))).text
+
+
+def test_a_problem_and_a_long_name_leave_the_table_narrow() -> None:
+    """
+    Why a job stands still is a line below the table, with the job's id; names are cut.
+    """
+    name = "a very long name " * 20
+    drawn = jobs_html(jobs(a_job(), a_job(problem="The service refused <the token>.", model=name, into=name)))
+    table, _, below = drawn.partition("</table>")
+    assert "refused" not in table
+    assert "261126-000001: The service refused &lt;the token&gt;." in below
+    assert name not in drawn
+
+
 @pytest.mark.parametrize(
     "make", [copy.copy, copy.deepcopy, lambda one: one.head(), lambda one: one[["rows"]]]
 )

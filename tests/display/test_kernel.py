@@ -293,6 +293,24 @@ with progress(job):
     assert not of("display_data", mine)
 
 
+@pytest.mark.parametrize("failed", [0, 3])
+def test_a_wait_as_the_last_line_shows_the_job_once(kernel: Kernel, failed: int) -> None:
+    """
+    ``job.wait()`` returns the job, which the cell would show as well; in the next cell it is shown anew.
+    """
+    wait = f"""
+from dobatch_pandas.display import progress
+def wait():
+    with progress(job):
+        job.set(state="completed", completed={100 - failed}, failed={failed})
+    return job
+wait()
+"""
+    assert len(of("display_data", kernel.run(wait))) == 2  # the widget and its picture
+    assert of("display_data", kernel.run("job"))
+    assert len(of("display_data", kernel.run("put(job)\nput(job)"))) >= 2
+
+
 def test_many_panels_are_a_line_each(kernel: Kernel) -> None:
     """
     Twelve jobs are twelve lines; one of them can be opened.
