@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-__all__ = ["Clock", "iso"]
+__all__ = ["MOST_SECONDS", "Clock", "iso"]
+
+# Thirty years: what lies far beyond can neither be waited for nor written as a date.
+MOST_SECONDS = 1e9
 
 
 class Clock:

@@ -20,7 +20,9 @@ from typing import Any, TextIO
 
 from dobatch_pandas.errors import DobatchError, ServerProblem
 
+from .address import shown
 from .certificate import Certificate, given_certificate, make_certificate
+from .clock import MOST_SECONDS
 from .faults import FAILURES, Faults
 from .local import LocalServer
 from .pace import NotNow
@@ -37,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="echo",
         help="echo, smollm2, minilm, or the base URL of an OpenAI-compatible server",
     )
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--host", type=_given, default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=_whole(0, 65535), default=8000, help="0 lets the system choose (default: %(default)s)")
-    add("--home", help="folder whose batches survive a restart (default: a temporary one)")
+    add("--home", type=_given, help="folder whose batches survive a restart (default: a temporary one)")
     add("--wire", choices=WIRES, default="A", help="which description of the service is followed")
     add(
         "--concurrency",
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tape = parser.add_argument_group("a real service, recorded and played again")
     tape.add_argument(
         "--record",
+        type=_given,
         metavar="FOLDER",
         help="pass calls on to --service, and keep the answers, no token and no signature",
     )
@@ -89,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="what --record passes calls on to (default: %(default)s)",
     )
-    tape.add_argument("--replay", metavar="FOLDER", help="answer as recorded there, without any service")
+    tape.add_argument(
+        "--replay", type=_given, metavar="FOLDER", help="answer as recorded there, without any service"
+    )
     safe = parser.add_argument_group("who may call it")
     safe.add_argument(
         "--token", help="the only token that is accepted; others of this machine can see it here"
@@ -101,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     safe.add_argument(
         "--allowed-host",
+        type=_given,
         action="append",
         default=[],
         metavar="NAME",
@@ -109,8 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     safe.add_argument(
         "--tls", action="store_true", help="speak https, with a certificate that is made and kept"
     )
-    safe.add_argument("--tls-cert", metavar="FILE", help="speak https with this certificate")
-    safe.add_argument("--tls-key", metavar="FILE", help="its key, where that is in another file")
+    safe.add_argument("--tls-cert", type=_given, metavar="FILE", help="speak https with this certificate")
+    safe.add_argument("--tls-key", type=_given, metavar="FILE", help="its key, where that is in another file")
     trouble = parser.add_argument_group("trouble on demand")
     trouble.add_argument(
         "--latency", type=_seconds, default=0.0, metavar="SECONDS", help="of every request of a batch"
@@ -196,7 +202,9 @@ def _run_tape(
     for number in (signal.SIGINT, signal.SIGTERM):
         stack.callback(signal.signal, number, signal.signal(number, ends))
     with tape:
-        what = f"Recording {args.service} into {args.record}" if args.record else f"Playing {args.replay}"
+        what = (
+            f"Recording {shown(args.service)} into {args.record}" if args.record else f"Playing {args.replay}"
+        )
         print(f"{what} at {tape.url}. Ctrl+C ends it.\n\n    export DOBATCH_BASE_URL={tape.url}")
         words = "Your own token of the service goes along, and is not kept."
         print(words if args.record else f"    export DIGITALOCEAN_TOKEN={tape.token}", flush=True)
@@ -310,7 +318,9 @@ class _Log:
 
 
 def _greet(server: LocalServer, args: argparse.Namespace) -> None:
-    print(f"Serving the model {args.model} at {server.url} (wire {args.wire}). Ctrl+C ends it.\n")
+    print(
+        f"Serving the model {shown(args.model) if '://' in args.model else args.model} at {server.url} (wire {args.wire}). Ctrl+C ends it.\n"
+    )
     print("In the shell or notebook that uses it:\n")
     print(f"    export DOBATCH_BASE_URL={server.url}")
     print(f"    export DIGITALOCEAN_TOKEN={server.token}")
@@ -406,21 +416,28 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
-    return number
+def _given(text: str) -> str:
+    """A text that is not empty: of a variable that is not set nothing is left, and nothing means something else."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: is the variable set that it comes from?")
+    return text
 
 
-def _share(text: str) -> float:
-    number = _seconds(text)
-    if number > 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
-    return number
+def _up_to(most: float, what: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} from 0 to {most:,.0f}")
+        return number
+
+    return parse
+
+
+_seconds = _up_to(MOST_SECONDS, "a number of seconds")
+_share = _up_to(1, "a share")
 
 
 def _rate_limit(text: str) -> tuple[int, int] | None:

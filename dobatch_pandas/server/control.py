@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from .clock import iso
+from .clock import MOST_SECONDS, iso
 from .operation import problem_response
 from .replies import ApiProblem, json_object, json_response
 from .wire import batch_json
@@ -152,7 +152,11 @@ class _Control:
     async def advance(self, request: Request) -> Any:
         """Move the server's time on by ``advance`` seconds."""
         seconds = (await json_object(request)).get("advance")
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e9:
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, (int, float))
+            or not 0 <= seconds <= MOST_SECONDS
+        ):
             raise ApiProblem(422, "advance must be a number of seconds from 0")
         self._service.clock.advance(float(seconds))
         self._service.executor.wake()

@@ -59,12 +59,15 @@ def from_chat(endpoint: str, body: Mapping[str, Any], reply: Reply) -> Reply:
         message = error.get("message") if isinstance(error, Mapping) else None
         return error_reply(endpoint, reply.status, str(message or reply.body))
     choice = reply.body["choices"][0]
-    counted = reply.body.get("usage") or {}
-    usage = Usage(int(counted.get("prompt_tokens") or 0), int(counted.get("completion_tokens") or 0))
+    counted = _mapping(reply.body.get("usage"))
+    usage = Usage(_count(counted.get("prompt_tokens")), _count(counted.get("completion_tokens")))
     model, message = str(body.get("model", "")), choice["message"]
-    text, finish = message.get("content"), choice.get("finish_reason") or "stop"
-    functions = [call.get("function") or {} for call in message.get("tool_calls") or []]
-    calls = [(str(one.get("name")), str(one.get("arguments") or "{}")) for one in functions]
+    text, finish = _said(message.get("content")), str(choice.get("finish_reason") or "stop")
+    called = message.get("tool_calls")
+    functions = [
+        _mapping(_mapping(call).get("function")) for call in (called if isinstance(called, list) else [])
+    ]
+    calls = [(str(one.get("name")), _arguments(one.get("arguments"))) for one in functions if one]
     if endpoint == RESPONSES:
         return Reply(200, responses_body(model, text, usage, finish, calls))
     inputs = []
@@ -74,6 +77,32 @@ def from_chat(endpoint: str, body: Mapping[str, Any], reply: Reply) -> Reply:
         except ValueError:
             return error_reply(endpoint, 502, f"The model called {name!r} with arguments that are no JSON")
     return Reply(200, messages_body(model, text, usage, finish, inputs))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(tokens: Any) -> int:
+    """Tokens as they were counted; what is no number counts nothing, and costs no answer."""
+    known = isinstance(tokens, (int, float)) and 0 <= tokens < 2**53
+    return int(tokens) if known else 0
+
+
+def _said(content: Any) -> str | None:
+    """The text of an answer, which some servers give in parts: those that are thoughts are none of it."""
+    if not isinstance(content, list):
+        return content if content is None or isinstance(content, str) else to_json(content).decode()
+    texts = [
+        part if isinstance(part, str) else _mapping(part).get("text")
+        for part in content
+        if _mapping(part).get("type", "text") in ("text", "output_text")
+    ]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _arguments(given: Any) -> str:
+    return given if isinstance(given, str) and given else to_json(given or {}).decode()
 
 
 def chat_request(endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .clock import MOST_SECONDS
+
 __all__ = ["FAILURES", "OPERATIONS", "Failure", "Fault", "Faults", "Spoil"]
 
 OPERATIONS = (
@@ -91,10 +93,9 @@ class Fault:
                 raise ValueError(f"{name} must be a text")
         for name in ("times", "skip", "delay", "retry_after", "cut"):
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0
-            ):
-                raise ValueError(f"{name} must be a number from 0, not {value!r}")
+            known = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (known and 0 <= value <= MOST_SECONDS):
+                raise ValueError(f"{name} must be a number from 0 to {MOST_SECONDS:,.0f}, not {value!r}")
 
 
 @dataclass

@@ -12,13 +12,14 @@ import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from dobatch_pandas.errors import MissingExtra, ServerProblem
 
-from .clock import Clock
+from .clock import MOST_SECONDS, Clock
 from .faults import FAILURES, Failure, Faults
 from .limits import RateLimiter
 from .listening import listen
@@ -131,12 +132,31 @@ class LocalServer:
             raise ValueError(f"concurrency must be a number from 1, not {concurrency!r}")
         if not isinstance(port, int) or not 0 <= port <= 65535:
             raise ValueError(f"port must be a number from 0 to 65535, not {port!r}")
-        if rate_limit is not None and not (len(rate_limit) == 2 and all(one >= 1 for one in rate_limit)):
+        if rate_limit is not None and not (
+            isinstance(rate_limit, (tuple, list))
+            and len(rate_limit) == 2
+            and all(_is_number(one, 1) for one in rate_limit)
+        ):
             raise ValueError(f"rate_limit must be two numbers from 1, or None, not {rate_limit!r}")
         if token is not None and (not token or token.split() != [token] or not token.isascii()):
             raise ValueError("token must be a text of ASCII characters without blanks, and not empty")
-        if not url_lifetime >= 0:
-            raise ValueError(f"url_lifetime must be seconds from 0, not {url_lifetime!r}")
+        for name, number, most in (
+            ("url_lifetime", url_lifetime, MOST_SECONDS),
+            ("latency", latency, MOST_SECONDS),
+            ("api_latency", api_latency, MOST_SECONDS),
+            ("fail_share", fail_share, 1),
+        ):
+            if not _is_number(number, 0, most):
+                raise ValueError(f"{name} must be a number from 0 to {most:,.0f}, not {number!r}")
+        for name, count in (("fail_times", fail_times), ("enqueued_tokens", enqueued_tokens)):
+            if count is not None and not _is_number(count, 1):
+                raise ValueError(f"{name} must be a number from 1, or None, not {count!r}")
+        if not fail_kinds or not set(fail_kinds) <= set(FAILURES):
+            raise ValueError(f"fail_kinds must be some of {FAILURES!r}, not {fail_kinds!r}")
+        for name, text in (("host", host), ("home", home)):
+            # Of a variable that is not set nothing is left, which would be all addresses, and this very folder.
+            if text == "":
+                raise ValueError(f"{name} must not be empty")
         for name in ("starlette", "uvicorn", "httptools", "aiohttp"):
             if importlib.util.find_spec(name) is None:
                 raise MissingExtra("The embedded server", "server")
@@ -379,6 +399,10 @@ class LocalServer:
         atexit.register(self.stop)
         self._service.executor.start()
         self._thread, self._end = serve_app(app, listener, self._tls)
+
+
+def _is_number(value: Any, least: float, most: float = float("inf")) -> bool:
+    return isinstance(value, Real) and value is not True and least <= float(value) <= most
 
 
 def _is_loopback(host: str) -> bool:

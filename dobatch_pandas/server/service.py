@@ -121,11 +121,21 @@ class Service:
                 413, "EntityTooLarge", f"An object has at most {_LARGEST:,} bytes", {"connection": "close"}
             )
         file_id = name.removesuffix(".jsonl")
-        if self.state.in_use(file_id):
-            raise Refused(409, "OperationAborted", "A batch was made of this file already")
-        etag = await self.inputs.receive(name, chunks(request))
+        self._unused(file_id)
+
+        async def body() -> AsyncIterator[bytes]:
+            async for chunk in chunks(request):
+                yield chunk
+            # Another upload may have come first, and a batch been made of it, while this one was on its way.
+            self._unused(file_id)
+
+        etag = await self.inputs.receive(name, body())
         self.state.uploaded(file_id, self.inputs.path(name).stat().st_size)
         return Response(status_code=200, headers={"etag": etag})
+
+    def _unused(self, file_id: str) -> None:
+        if self.state.in_use(file_id):
+            raise Refused(409, "OperationAborted", "A batch was made of this file already")
 
     async def create_batch(self, request: Request) -> Response:
         """POST /v1/batches"""

@@ -22,12 +22,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from dobatch_pandas.errors import ServerProblem
 
+from .address import is_address, shown
 from .listening import listen, serve_app
 from .outward import Outward
 from .plain import from_json, to_json
@@ -171,8 +171,8 @@ class _Recorder(_Tape):
     """Passes calls on, and writes down what came back."""
 
     def __init__(self, folder: Path, service: str) -> None:
-        if not service.startswith(("http://", "https://")) or not urlsplit(service).hostname:
-            raise ServerProblem(f"{service!r} is no address of a service, such as https://host")
+        if not is_address(service):
+            raise ServerProblem(f"{shown(service)!r} is no address of a service, such as https://host")
         if (folder / "calls.jsonl").exists():
             raise ServerProblem(f"{folder} holds a recording already: choose another folder, or play it.")
         try:

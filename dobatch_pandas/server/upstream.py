@@ -10,12 +10,12 @@ import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from dobatch_pandas.errors import ServerProblem
 
+from .address import is_address, shown
 from .convert import chat_request, from_chat
 from .models import AsyncModel, Stream
 from .outward import AWAY, Outward, words_of
@@ -84,12 +84,12 @@ class UpstreamModel(AsyncModel):
         attempts: int = 5,
         timeout: float = 600.0,
     ) -> None:
-        self.name = base_url
+        self.name = shown(base_url.rstrip("/"))
         self.concurrency = concurrency or 32
         self._base, self._attempts, self._timeout = base_url.rstrip("/"), attempts, timeout
-        if not urlsplit(self._base).hostname:
+        if not is_address(self._base):
             raise ServerProblem(
-                f"{base_url!r} is no address of a model's server, such as http://localhost:8001/v1"
+                f"{shown(base_url)!r} is no address of a model's server, such as http://localhost:8001/v1"
             )
         key = api_key or os.environ.get("DOBATCH_UPSTREAM_KEY")
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -160,13 +160,14 @@ class UpstreamModel(AsyncModel):
             listed = _reply(EMBEDDINGS, response.status, await self._read(response))
         except _Broken as problem:
             # It may well answer requests: only those say whether it is away.
-            return [f"{self._base} does not tell its models. {problem}"]
+            return [f"{self.name} does not tell its models. {problem}"]
         if response.status in _AWAY:
             raise _not_now(response, listed)
         data = listed.body.get("data") if response.status == 200 else None
         names = [str(one["id"]) for one in data or () if isinstance(one, Mapping) and one.get("id")]
         if not names:
-            return [f"{self._base} is there, and lists no models ({response.status})."]
+            hint = "" if self._base.endswith("/v1") else " Most servers want an address that ends in /v1."
+            return [f"{self.name} is there, and lists no models ({response.status}).{hint}"]
         lines = []
         for name in names[:4]:
             has = [endpoint for endpoint in ENDPOINTS if await self._probe(endpoint, name)]
@@ -231,7 +232,7 @@ class UpstreamModel(AsyncModel):
             self._cut = time.monotonic()
         # It may have come up since, for others first.
         if cut and self._cut > begun:
-            raise NotNow(f"{self._base} takes connections, and cuts them", 503)
+            raise NotNow(f"{self.name} takes connections, and cuts them", 503)
         return reply
 
     async def _is_there(self) -> bool:
@@ -267,7 +268,7 @@ class UpstreamModel(AsyncModel):
             self._heard = time.monotonic()
             return response
         except AWAY as problem:
-            raise NotNow(f"{self._base} does not answer: {words_of(problem)}", 503) from None
+            raise NotNow(f"{self.name} does not answer: {words_of(problem)}", 503) from None
         except asyncio.TimeoutError:
             raise _Broken(f"The upstream server did not answer in {silence:g} s", silent=True) from None
         except (aiohttp.ClientError, ValueError) as problem:
@@ -275,7 +276,7 @@ class UpstreamModel(AsyncModel):
             raise _Broken(f"The upstream server did not answer: {words_of(problem)}", cut=cut) from None
         except OSError as problem:
             # Such as no descriptor that is left for a socket.
-            raise NotNow(f"{self._base} cannot be asked: {problem}", 503) from None
+            raise NotNow(f"{self.name} cannot be asked: {problem}", 503) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         deadline = time.monotonic() + self._timeout
@@ -397,6 +398,8 @@ def _reply(endpoint: str, status: int, content: bytes) -> Reply:
         return error_reply(
             endpoint, 501, f"The upstream server answered with a redirect ({status}): give its address"
         )
+    if 200 < status < 300:
+        status = 200  # what counts is whether there is an answer
     if not isinstance(body, dict):
         said = content[:200].decode("utf-8", "replace")
         return error_reply(

@@ -14,7 +14,7 @@ from .plain import MOST_VALUES, too_many
 
 __all__ = ["FileLimits", "Findings", "inspect", "line_offsets"]
 
-_ANTHROPIC_ID = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
+_ANTHROPIC_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _SHOWN = 100
 
 
@@ -100,9 +100,9 @@ def _look(
         found.add("duplicate_custom_id", f"The custom_id {custom_id!r} was used before in this file.", number)
     else:
         seen.add(custom_id)
-        if provider == "anthropic" and not _ANTHROPIC_ID.match(custom_id):
+        if provider == "anthropic" and not _ANTHROPIC_ID.fullmatch(custom_id):
             found.add(
-                "invalid_custom_id", f"custom_id {custom_id!r} must match {_ANTHROPIC_ID.pattern}", number
+                "invalid_custom_id", f"custom_id {custom_id!r} must match ^{_ANTHROPIC_ID.pattern}$", number
             )
     body = request.get("body" if provider == "openai" else "params")
     if provider == "openai":

@@ -157,6 +157,16 @@ def test_a_server_for_the_network_has_a_token():
         (["--tls-cert", __file__], "certificate"),
         (["--tls-key", __file__], "--tls-cert"),
         (["--log", "/no/such/folder/x"], "--log"),
+        (["--host", ""], "--host"),
+        (["--home", ""], "--home"),
+        (["--record", " "], "--record"),
+        (["--replay", ""], "--replay"),
+        (["--tls-cert", ""], "--tls-cert"),
+        (["--allowed-host", ""], "--allowed-host"),
+        (["--url-lifetime", "1e300"], "seconds"),
+        (["--fault", "infer:delay=nan"], "delay"),
+        (["--model", "http://[::1"], "localhost"),
+        (["--record", "{dangling}", "--service", "https://[::1"], "no address"),
         (["--fault-file", "/no/such/file"], "--fault-file"),
         (["--fault-file", "{faults}"], "line 3"),
         (["--model", "http://"], "localhost"),
@@ -181,7 +191,10 @@ def test_an_option_that_cannot_be_is_told(tmp_path, options, words):
 @pytest.mark.parametrize(
     "options",
     [{"concurrency": 0}, {"concurrency": -2}, {"concurrency": 1.5}, {"port": 70_000}, {"port": -1}, {"token": ""},
-     {"token": "a b"}, {"token": "ü"}, {"rate_limit": (0, 1)}, {"url_lifetime": -1}],
+     {"token": "a b"}, {"token": "ü"}, {"rate_limit": (0, 1)}, {"url_lifetime": -1},
+     {"url_lifetime": 1e300}, {"rate_limit": 5}, {"rate_limit": ("a", "b")}, {"latency": float("nan")}, {"latency": "1"},
+     {"api_latency": -1}, {"fail_share": 2}, {"fail_share": True}, {"fail_kinds": ("sulking",)}, {"fail_kinds": ()},
+     {"fail_kinds": "empty"}, {"fail_times": 0}, {"enqueued_tokens": -5}, {"host": ""}, {"home": ""}],
 )  # fmt: skip
 def test_an_option_of_the_class_that_cannot_be_is_told(options):
     """

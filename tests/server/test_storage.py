@@ -130,6 +130,30 @@ def test_a_file_in_use_is_not_replaced(api):
     assert api.put(intent["upload_url"], DATA).status_code == 409
 
 
+def test_an_upload_that_comes_late_changes_no_batch(api):
+    """
+    A client lost its patience, uploaded again and made a batch; then its first upload came through.
+    """
+    intent = api.intent()
+    parts = urlsplit(intent["upload_url"])
+    late = jsonl(chat_lines(2))
+    with socket.create_connection((parts.hostname, parts.port), timeout=120) as connection:
+        head = (
+            f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            f"Content-Length: {len(late)}\r\nConnection: close\r\n\r\n"
+        )
+        connection.sendall(head.encode() + late[:10])
+        folder = api.server._running().inputs.folder
+        eventually(lambda: list(folder.glob("*.partial")))
+        assert api.put(intent["upload_url"], DATA).status_code == 200
+        batch_id = api.post_batch(intent["file_id"]).json()["batch_id"]
+        connection.sendall(late[10:])
+        assert connection.recv(100).split(b" ")[1] == b"409"
+    api.until(batch_id, "completed")
+    assert {line["custom_id"] for line in api.lines(batch_id)[0]} == {f"id-{n:04d}" for n in range(3)}
+    assert not list(folder.glob("*.partial"))
+
+
 def test_an_upload_without_a_length_is_refused(api):
     """
     Object stores want Content-Length: chunked bodies get 411.

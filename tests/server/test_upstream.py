@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +85,8 @@ def _echo(call):
         ((400, {"error": {"message": "bad \ud83d"}}), 400),
         ((413, b"too large"), 413),
         ((422, {"detail": [{"loc": ["body"], "msg": "no"}]}), 422),
+        ((201, chat("made")), "made"),
+        ((202, {"status": "queued"}), 502),
         ((301, b"", {"Location": "http://127.0.0.1:9/"}), 501),
         ((501, {"error": {"message": "not here", "code": 501}}), 501),
         ((500, {"error": "boom"}), 500),
@@ -587,6 +591,32 @@ def test_calls_of_tools_come_back_from_chat(serve, stub, endpoint):
         assert [(one["name"], one["input"]) for one in answer["content"]] == [("f", {"x": 1})] * 2
 
 
+@pytest.mark.parametrize("endpoint", [RESPONSES, MESSAGES])
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [(None, 0), ("many", 0), ([1], 0), ({"prompt_tokens": "x", "completion_tokens": -1}, 0),
+     ({"prompt_tokens": float("nan")}, 0), ({"prompt_tokens": 10**30}, 0), ({"prompt_tokens": 7.0}, 7)],
+)  # fmt: skip
+def test_tokens_that_are_counted_oddly_cost_no_answer(serve, stub, endpoint, usage, tokens):
+    """
+    The text is there, in parts beside thoughts or alone; what is no number of tokens is none.
+    """
+    parts = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "as "},
+        {"type": "text", "text": "is"},
+    ]
+    answer = {**chat(parts, tool_calls=[None]), "usage": usage}
+    upstream = stub(lambda call: answer if call.path == CHAT else (404, b"no"))
+    body = {"input": "x"} if endpoint == RESPONSES else {"max_tokens": 9, "messages": TURNS}
+    given = serve(upstream.url).call("POST", endpoint, json={"model": "m", **body})
+    assert given.status_code == 200, given.text
+    said = given.json()
+    contents = said["output"][-1]["content"] if endpoint == RESPONSES else said["content"]
+    assert [one["text"] for one in contents] == ["as is"]
+    assert said["usage"]["input_tokens"] == tokens
+
+
 def test_what_the_server_has_is_asked_and_shown(stub):
     """
     Its models, and for each the endpoints, those that become chat included.
@@ -645,13 +675,64 @@ def test_another_hosts_model_is_asked_by_the_proxy(stub, monkeypatch):
     assert reply.body["choices"][0]["message"]["content"] == "re hi"
 
 
-@pytest.mark.parametrize("address", ["http://", "http:///v1"])
-def test_an_address_without_a_host_is_refused(address):
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://",
+        "http:///v1",
+        "http://[::1",
+        "http://h:99999/v1",
+        "http://h:x/v1",
+        "http://h/v1?key=1",
+        "ftp://h",
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused(address):
     """
     When the server is made, with an example of a good one.
     """
     with pytest.raises(ServerProblem, match="localhost"):
         UpstreamModel(address)
+
+
+def test_the_password_of_an_address_is_shown_nowhere(serve, stub, tmp_path):
+    """
+    It goes to the model's server, and neither to clients, nor to the terminal, nor into a log.
+    """
+    sent = []
+
+    def answer(call):
+        sent.append(call.handler.headers["Authorization"])
+        return _echo(call) if len(sent) > 1 else (503, {"error": "loading"})
+
+    address = stub(answer).url.replace("http://", "http://someone:pass-word@")
+    api = serve(UpstreamModel(address))
+    asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    shown = [api.call("POST", CHAT, json=asked).text]
+    api.until(api.create(chat_lines(1)), "completed")
+    assert sent[-1] == "Basic c29tZW9uZTpwYXNzLXdvcmQ="
+    closed = UpstreamModel("http://someone:pass-word@127.0.0.1:9/v1")
+    with pytest.raises(NotNow) as away:
+        _in_a_loop(closed, lambda model: model.answer(CHAT, ASKED))
+    shown += [away.value.message, closed.name, api.call("GET", "/_dobatch/state").text]
+    command = [sys.executable, "-m", "dobatch_pandas.server", "--port", "0", "--log", "--model", closed._base]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as serving:
+        assert serving.stdout is not None
+        for line in serving.stdout:
+            shown.append(line)
+            if "not there yet" in line:
+                serving.terminate()
+    assert "not there yet" in "".join(shown)
+    assert "pass-word" not in "".join(shown)
+
+
+def test_an_address_that_lacks_its_end_is_told(stub):
+    """
+    Where nothing is found at an address without /v1, that is the first thing to look at.
+    """
+    upstream = stub(lambda call: (404, {"detail": "Not Found"}))
+    (line,) = _in_a_loop(UpstreamModel(upstream.url.removesuffix("/v1")), lambda model: model.look())
+    assert "ends in /v1" in line
 
 
 def test_a_stream_is_passed_on_as_it_comes(serve, stub):

@@ -54,6 +54,7 @@ def test_a_bad_line_is_named_by_its_number(api, bad, code):
     ("bad", "code"),
     [
         (message_line("no space"), "invalid_custom_id"),
+        (message_line("no-newline\n"), "invalid_custom_id"),
         (message_line("x" * 65), "invalid_custom_id"),
         (message_line("b", max_tokens=0), "invalid_request"),
         (message_line("b", max_tokens=None), "invalid_request"),
