@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .answers.join import joined
+from .display.job_list import jobs_text
 from .endpoints import ENDPOINTS
 from .errors import DobatchError, InputError, JobError, JobFailed, WaitTimeout
 from .estimate import checked_max_cost
@@ -453,11 +454,7 @@ def _jobs(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     if listed.empty:
         print("No job yet. `dobatch demo` makes one.")
         return Exit.DONE
-    listed["created"] = listed["created"].dt.strftime("%Y-%m-%d %H:%M")
-    problems = listed.pop("problem").dropna()
-    print(listed.to_string())
-    for job_id, problem in problems.items():
-        print(f"{job_id}: {problem}")
+    print(jobs_text(listed))
     return Exit.DONE
 
 

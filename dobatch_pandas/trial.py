@@ -16,6 +16,7 @@ from .answers.join import answer_columns, response_columns
 from .answers.result_lines import merge_results, read_lines
 from .arrow.threads import Threads
 from .config import settings
+from .display.preview import Tried
 from .endpoints import ENDPOINT_AT, PROVIDERS
 from .errors import ApiError, ConnectionFailed, Forbidden, InputError, Unauthorized
 from .estimate import Estimator, checked_max_cost, stay_within
@@ -103,9 +104,7 @@ def run_trial(
     for name, values in measured.items():
         # An answer that is called "seconds" stays what it is.
         shown.setdefault(name, values)
-    return pd.DataFrame(
-        {name: getattr(values, "array", values) for name, values in shown.items()}, index=rows.index
-    )
+    return Tried({name: getattr(values, "array", values) for name, values in shown.items()}, index=rows.index)
 
 
 def _requests(rows: pd.DataFrame, recipe: Recipe) -> tuple[list[str | None], list[int], dict[str, Any]]:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from . import front_end, html, say, text
 
-__all__ = ["JobList"]
+__all__ = ["JobList", "jobs_text"]
 
 MOST = 200  # jobs in one table
 LONGEST_NAME = 40  # characters of a model's name, or a column's
@@ -141,6 +141,20 @@ def jobs_html(jobs: pd.DataFrame) -> str:
     )
     caption = f"{text.counted(len(jobs), 'job')}; dobatch.attach(id) opens one"
     return html.table_html(rows, columns, caption=caption) + more
+
+
+def jobs_text(jobs: pd.DataFrame) -> str:
+    """Say the same in lines, for ``dobatch jobs``."""
+    now = time.time()
+    rows = [
+        _row(str(label), values, now)
+        for label, values in zip(jobs.index[:MOST], jobs.head(MOST).to_dict("records"), strict=True)
+    ]
+    shown = ["job", "started", "status", "rows", "answered", "failed", "cost", "model", "into"]
+    table = pd.DataFrame([{name: "-" if row[name] is None else row[name] for name in shown} for row in rows])
+    lines = [text.ascii_words(table.to_string(index=False))]
+    lines += [f"{row['job']}: {row['problem']}" for row in rows if row["problem"]]
+    return "\n".join([*lines, f"and {len(jobs) - MOST:,} more"] if len(jobs) > MOST else lines)
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,7 @@
-"""What would be sent, read as a person reads it: one request as messages, and what differs between the rows."""
+"""
+What would be sent, read as a person reads it: one request as messages, and what differs between the rows; and what came
+back from a trial, in full.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pandas as pd
 
 from . import html
 
-__all__ = ["Preview", "last_words", "preview_html", "preview_text"]
+__all__ = ["Preview", "Tried", "last_words", "preview_html", "preview_text"]
 
 MOST_TEXT = 4_000  # characters of a message
 MOST_ROWS = 20
@@ -39,6 +42,30 @@ class Preview(pd.DataFrame):
     def _changed(self) -> bool:
         """Whether somebody has made another frame of it in place."""
         return "custom_id" not in self.columns or not self.columns.is_unique
+
+
+class Tried(pd.DataFrame):
+    """The rows of a trial, which a notebook shows with whole prompts and answers. Whatever is made of it is an ordinary frame."""
+
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        frame = pd.DataFrame(self)
+        if "seconds" not in frame.columns or not frame.columns.is_unique:  # changed in place
+            return str(frame._repr_html_())  # type: ignore[operator]
+        # Of codes and messages where nothing failed there is nothing to see.
+        columns = [str(name) for name in frame.columns if frame[name].notna().any()]
+        rows = [
+            {"row": str(label), **{str(name): value for name, value in row.items()}}
+            for label, row in zip(frame.index[:MOST_ROWS], frame.to_dict("records"), strict=False)
+        ]
+        for row in rows:
+            if isinstance(row["seconds"], float):
+                row["seconds"] = round(row["seconds"], 2)
+        more = f"<div>and {len(frame) - MOST_ROWS:,} more rows</div>" if len(frame) > MOST_ROWS else ""
+        return html.table_html(rows, ["row", *columns], caption="Asked in real time") + more
 
 
 def preview_html(frame: pd.DataFrame, caption: str = "") -> str:

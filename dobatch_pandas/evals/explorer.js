@@ -305,13 +305,14 @@ function render({ model, el }) {
   function drawHead() {
     const cells = [make("th", { class: "star", role: "columnheader", scope: "col" },
       make("span", { class: "unseen", text: "marked" }))];
-    const titled = [{ name: "index", kind: "dx-label", place: -1 },
+    const width = `width: max(60px, min(30cqw, ${Math.min(24, config.label_length || 0) + 3}ch))`;
+    const titled = [{ name: "index", kind: "dx-label", place: -1, width },
       ...config.columns.map((column, place) => ({ ...column, place }))];
-    for (const { name, kind, place } of titled) {
+    for (const { name, kind, place, width } of titled) {
       const on = sort && sort.column === place;
       const arrow = on ? (sort.descending ? " ↓" : " ↑") : "";
       cells.push(make("th", {
-        class: kind, role: "columnheader", scope: "col",
+        class: kind, role: "columnheader", scope: "col", style: width,
         "aria-sort": on ? (sort.descending ? "descending" : "ascending") : "none",
       }, make("button", {
         type: "button", title: `Sort by ${name}`, "data-sort": place,

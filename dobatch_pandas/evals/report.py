@@ -20,7 +20,7 @@ from dobatch_pandas.errors import InputError
 
 from .metrics import need
 from .significance import p_words
-from .texts import as_text, clean
+from .texts import as_text, clean, is_missing
 
 if TYPE_CHECKING:
     from .findings import Comparison, Evaluation
@@ -486,17 +486,20 @@ def leaderboard_html(saved: Evaluations) -> str:
     """Return saved evaluations for a notebook's cell: the newest of each name, the best first."""
     if not {"name", "accuracy", "low", "high", "data"} <= set(saved.columns):
         return str(pd.DataFrame(saved).to_html())
+    if saved.empty:
+        return '<div class="dobatch-eval">No evaluation has been saved in this home; evaluation.save("name") keeps one.</div>'
     newest = saved.latest()
     groups = {data: number for number, data in enumerate(dict.fromkeys(newest["data"]), 1)}
     lines = []
     for line in newest.to_dict("records"):
         runs = int((saved["name"] == line["name"]).sum())
         cost = "" if pd.isna(line["cost"]) else dollars(line["cost"])
-        prompt = "" if line["prompt"] is None else " ".join(str(line["prompt"]).split())
+        told = (line[name] for name in ("model", "prompt"))
+        model, prompt = ("" if is_missing(text) else " ".join(as_text(text).split()) for text in told)
         prompt = prompt if len(prompt) <= 60 else f"{prompt[:40]}…{prompt[-19:]}"
         lines.append(
             [
-                escape(str(line["name"])), escape(str(line["model"] or "")), escape(prompt),
+                escape(str(line["name"])), escape(model), escape(prompt),
                 number(float(line["accuracy"]), "accuracy"), bar(line["accuracy"], line["low"], line["high"]),
                 _range(line), f"{line['rows']:,}",
                 f"{line['failed']:,}", cost, f"{line['saved']:%Y-%m-%d\N{NO-BREAK SPACE}%H:%M}", f"{runs:,}",

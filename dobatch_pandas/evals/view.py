@@ -209,6 +209,7 @@ class View:
         """Return what stays the same: columns, and what can be filtered by."""
         return {
             "rows": self.rows,
+            "label_length": max((len(cell(label) or "") for label in self.frame.index[:1_000]), default=0),
             "columns": [
                 {
                     "name": as_text(column.name),

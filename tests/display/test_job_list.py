@@ -16,7 +16,7 @@ from display.test_html import read
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.display import show
-from dobatch_pandas.display.job_list import JobList, jobs_html
+from dobatch_pandas.display.job_list import JobList, jobs_html, jobs_text
 
 
 def a_job(**changes: Any) -> dict[str, Any]:
@@ -88,6 +88,25 @@ def test_a_problem_and_a_long_name_leave_the_table_narrow() -> None:
     assert "refused" not in table
     assert "261126-000001: The service refused &lt;the token&gt;." in below
     assert name not in drawn
+
+
+def test_a_terminal_gets_the_same_words_within_a_line() -> None:
+    """
+    ``dobatch jobs`` calls a job with failures so, and says below the lines why one stands still.
+    """
+    said = jobs_text(
+        jobs(
+            a_job(status="completed", completed=90, failed=10),
+            a_job(status="paused", problem="No token.", cost=0.5),
+            a_job(status="cancelled", completed=1, failed=99),
+        )
+    ).splitlines()
+    assert "done, with failures" in said[1]
+    assert "$0.50" in said[2]
+    assert "99" not in said[3]
+    assert said[4] == "261126-000001: No token."
+    assert said[0].isascii()
+    assert max(map(len, said)) <= 100
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from display.test_html import EVIL, TAGS, Reader
+from display.test_html import EVIL, TAGS, Reader, read
 
 import dobatch_pandas as dobatch
-from dobatch_pandas.display.preview import preview_html
+from dobatch_pandas.display.preview import Tried, preview_html
 
 
 def words(html: str) -> str:
@@ -106,3 +106,26 @@ def test_a_plan_whose_frame_was_changed_is_words(home: Path) -> None:
     plan = frame.dobatch.plan("{a}", model="m")
     del frame["a"]
     assert "cannot be shown" in words(plan._repr_html_())
+
+
+def test_a_trial_shows_whole_answers_as_text() -> None:
+    """
+    Of a trial the prompts and answers are read in full, as text and not as formulas; what is empty is left out.
+    """
+    answer = "a long answer, " * 10 + "<b>that</b> costs $5 and $6"
+    tried = Tried(
+        {"prompt": ["Say <i>it</i>"], "said": [answer], "said_error": [None], "seconds": [0.123456]},
+        index=["a"],
+    )
+    page = read(tried._repr_html_())
+    assert answer in page.text
+    assert "Say <i>it</i>" in page.text
+    assert "<span>$</span>" in tried._repr_html_()
+    assert "said_error" not in page.text
+    assert "0.12" in page.text
+    assert "0.123" not in page.text
+    failed = tried.assign(said_error="http_500")
+    assert type(failed) is pd.DataFrame
+    assert "http_500" in read(Tried(failed)._repr_html_()).text
+    del tried["seconds"]
+    assert "<table" in tried._repr_html_()

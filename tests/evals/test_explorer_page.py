@@ -54,6 +54,17 @@ def test_search_and_chips_and_selects_narrow_the_rows(shown):
     shown.wait_for_status("of 300 rows")
 
 
+def test_labels_of_the_index_can_be_told_apart(show):
+    """
+    Where rows are named by words, the column of the index is wide enough for them.
+    """
+    names = [f"customer {place:06}" for place in range(5)]
+    page = show(explore(pd.DataFrame({"text": ["some words " * 20] * 5}, index=names))).page
+    for name in names:
+        label = page.locator("td.dx-label", has_text=name)
+        assert label.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth")
+
+
 def test_a_row_is_read_marked_and_noted(shown):
     """
     A click shows the row in full; its star and its note are in Python at once.

@@ -89,6 +89,17 @@ def test_what_is_saved_comes_back(kind):
     assert dobatch.compare("kept", found, names=["then", "now"]).verdict_sign == 0
 
 
+def test_a_leaderboard_says_how_to_fill_it_and_leaves_out_what_was_not_told():
+    """
+    An empty one names the way to keep an evaluation; a model or a prompt that nobody named is no "nan".
+    """
+    assert 'evaluation.save("name") keeps one' in dobatch.evaluations()._repr_html_().replace("&quot;", '"')
+    score(reviews(0.5), "a", "g").save("untold")
+    board = dobatch.evaluations()._repr_html_().split("</style>")[1]
+    assert "untold" in board
+    assert "nan" not in board
+
+
 def test_saved_evaluations_are_a_frame_and_a_leaderboard():
     """
     Each save is a line with model, prompt and cost; the newest of each name stands on the board, the best first.
