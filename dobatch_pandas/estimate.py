@@ -536,7 +536,7 @@ def stay_within(max_cost: float, model: str, estimate: Estimate | None, *, now: 
     if most is None:
         raise BudgetExceeded(
             f"max_cost is {max_cost:g} US dollars, and answers of any length may come back: the questions alone cost "
-            f"about {least:.4f}. Limit the answers with max_tokens, or leave out max_cost."
+            f"about {least:.4g}. Limit the answers with max_tokens, or leave out max_cost."
         )
     if most > max_cost:
         raise BudgetExceeded(

@@ -223,6 +223,7 @@ def _content(values: pd.Series) -> Any:
     if (pd.api.types.is_integer_dtype(kind) or pd.api.types.is_float_dtype(kind)) or inferred in (
         "integer",
         "floating",
+        "mixed-integer-float",  # for pandas 2, floats beside something missing are, too
     ):
         return _unified(
             [None if no else _told(_number, v) for v, no in zip(values.tolist(), gone, strict=True)]
@@ -260,7 +261,11 @@ def _text(value: Any, strict: bool) -> str:
     if isinstance(value, (list, tuple, np.ndarray)):
         return f"list [{', '.join(_text(inner, True) for inner in value)}]"
     if isinstance(value, dict):
-        return f"dict {{{', '.join(f'{key!a}: {_text(inner, True)}' for key, inner in value.items())}}}"
+        # Arrow gives each what only some have, as None, and some versions of it sort them.
+        known = sorted(
+            (f"{key!a}: {_text(inner, True)}" for key, inner in value.items() if inner is not None)
+        )
+        return f"dict {{{', '.join(known)}}}"
     if isinstance(value, (pd.Timestamp, np.datetime64)):
         return f"time {pd.Timestamp(value).isoformat()}"
     if isinstance(value, (bool, np.bool_)):

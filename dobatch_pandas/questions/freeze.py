@@ -381,8 +381,11 @@ class _Questions:
                 return None
             prompt = ""
         if not isinstance(prompt, str):
-            prompt = list(prompt) if isinstance(prompt, (tuple, np.ndarray)) else prompt
-            problem = messages_problem(prompt, self._endpoint.roles)
+            try:
+                prompt = _unfolded(prompt)
+                problem = messages_problem(prompt, self._endpoint.roles)
+            except RecursionError:
+                problem = "a message holds itself"
             if problem is not None:
                 self._faulty.add("The prompt is neither a text nor messages", label, problem)
                 return None
@@ -418,6 +421,23 @@ def _field_text(field: Field, row: Mapping[str, Any], keep: bool) -> str:
         if not keep:
             raise
         return ""
+
+
+def _unfolded(value: Any, free: bool = False) -> Any:
+    """
+    Messages as they were before Arrow held them, which makes arrays of lists, and gives each what only some had, as None.
+
+    The service takes no null for what a message does not have. What is `free` may hold anything, and is left as it is.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {
+            key: _unfolded(inner, free or key in ("input", "arguments"))
+            for key, inner in value.items()
+            if inner is not None or free or (key == "content" and "role" in value)
+        }
+    return [_unfolded(inner, free) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _decoded(value: Any) -> Any:

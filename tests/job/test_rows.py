@@ -476,6 +476,16 @@ def test_a_value_beside_the_question_may_be_anything(tmp_path: Path) -> None:
     assert contents_of(endless.to_frame("n"), ["n"]).shape == (1, 2)
 
 
+@pytest.mark.parametrize("values", [[1, 1.5, 2], [1.5, pd.NA, 2.0], [1, None, 3], [True, None, False]])
+def test_a_column_of_objects_is_what_its_values_are(values: list[Any]) -> None:
+    """
+    Numbers that were kept as objects (read from Excel, or mixed) are known again as numbers of any dtype.
+    """
+    kept = pd.DataFrame({"n": pd.Series(values, dtype=object)})
+    for now in (kept.convert_dtypes(), kept.convert_dtypes(dtype_backend="pyarrow").astype(object)):
+        assert (contents_of(kept, ["n"]) == contents_of(now, ["n"])).all()
+
+
 def test_own_ids_tell_rows_apart(tmp_path: Path) -> None:
     """
     Where the user has given ids, they decide, whatever else of a row has changed.

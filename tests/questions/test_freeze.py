@@ -6,6 +6,7 @@ import datetime
 import json
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from questions.recipes import asked, problems, recipe_of, refused
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.questions.freeze import freeze, freeze_batches
 from dobatch_pandas.questions.prompts import col
+from dobatch_pandas.questions.request_lines import Renderer
 
 # -- columns as people expect them
 
@@ -242,6 +244,51 @@ def test_a_column_may_hold_message_lists():
     )
     assert asked(frame, col("m")) == ["hi", "hi", "[1] is a citation", "[]", "hi"]
     assert "(row 0)" in str(refused(pd.DataFrame({"m": [5, "a"]}), col("m")))
+
+
+def test_messages_that_were_in_parquet_ask_what_they_asked():
+    """
+    Parquet makes arrays of lists, and a null of what other rows' messages have: these are no part of the question.
+    """
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        [{"role": "user", "content": [{"type": "text", "text": "hi"}, image]}],
+        [{"role": "user", "name": "Bob", "content": [{"type": "text", "text": "ho"}]}],
+        [
+            {"role": "assistant", "tool_calls": [call], "content": None},
+            {"role": "tool", "content": [{"type": "text", "text": "1"}], "tool_call_id": "c"},
+        ],
+    ]
+    there = pa.table({"m": messages}).to_pandas()
+    assert there["m"][0][0]["name"] is None
+    assert isinstance(there["m"][0][0]["content"], np.ndarray)
+    recipe = recipe_of(col("m"))
+    for frame in (there, there.map(list), pd.DataFrame({"m": [tuple(one) for one in messages]})):
+        [frozen] = freeze(recipe, frame)
+        bodies = [orjson.loads(body)["messages"] for body in Renderer(recipe).bodies(frozen)]
+        # A message that only calls has no content, here or there.
+        assert [bodies[0], bodies[1], [{"content": None, **one} for one in bodies[2]]] == messages
+
+
+def test_what_a_call_was_given_is_left_as_it_is():
+    """
+    A null in the input of an earlier call is what the model has written.
+    """
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": None, "b": [None, {"c": None}]}}
+    messages = [{"role": "assistant", "content": [call]}, {"role": "user", "content": "and now?"}]
+    recipe = recipe_of(col("m"), model="claude-sonnet-4-5")
+    [frozen] = freeze(recipe, pd.DataFrame({"m": [messages]}))
+    assert [orjson.loads(body)["messages"] for body in Renderer(recipe).bodies(frozen)] == [messages]
+
+
+def test_messages_that_hold_themselves_are_named_by_rows():
+    """
+    A list within itself is told like any other fault of a row.
+    """
+    message: dict = {"role": "user"}
+    message["content"] = [message]
+    assert "holds itself" in str(refused(pd.DataFrame({"m": [[message]]}), col("m")))
 
 
 def test_text_that_is_not_unicode_is_named_by_rows():
