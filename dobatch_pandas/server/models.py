@@ -293,9 +293,10 @@ class FunctionModel:
     function : callable
         Called as ``function(body, endpoint)``, or ``function(body)`` where it takes one argument, from
         several threads at once; an ``async`` function is awaited, all of them in one event loop. It returns
-        the text of the answer; or a dict, which is a whole body where it looks like one (``choices``,
-        ``output``, ``content``, ``data`` or ``error``), else the answer as JSON; or a `Reply`, for any HTTP
-        status. What it raises fails the request, and no other.
+        the text of the answer; or a dict, which is a whole body where it looks like one (an ``error``, or a
+        list of objects in ``choices``, ``output``, ``content`` or ``data``, and no field that the request's
+        schema asks for), else the answer as JSON; or a `Reply`, for any HTTP status. What it raises fails the
+        request, and no other.
     concurrency : int, optional
         Requests at once; by default 4, and 32 of an ``async`` function.
     """
@@ -329,12 +330,11 @@ class FunctionModel:
         except BaseException as problem:  # noqa: BLE001  the function is the user's, and may raise anything
             return error_reply(endpoint, 500, f"{type(problem).__name__}: {problem}")
         if isinstance(given, dict):
-            if "error" in given:
-                status = given.get("status")
-                return Reply(status if isinstance(status, int) and 400 <= status < 600 else 500, given)
-            if given.keys() & {"choices", "output", "content", "data"}:
-                return Reply(200, given)
             wanted = wanted_schema(body, endpoint)
+            fields = (wanted.schema.get("properties") if wanted is not None else None) or {}
+            whole = _whole({name: value for name, value in given.items() if name not in fields})
+            if whole is not None:
+                return Reply(whole, given)
             usage = Usage(_words(text), len(given))
             return value_reply(endpoint, model, given, usage, wanted.tool if wanted is not None else None)
         if endpoint == EMBEDDINGS:
@@ -359,6 +359,18 @@ class FunctionModel:
                 raise RuntimeError(repr(problem)) from problem
 
         return self._loop.run(wait()).result()
+
+
+def _whole(given: Mapping[str, Any]) -> int | None:
+    """The status of a dict that is a whole body; None for one that is an answer with names of its own."""
+    if given.get("error"):
+        status = given.get("status")
+        return status if isinstance(status, int) and 400 <= status < 600 else 500
+    for name in ("choices", "output", "content", "data"):
+        held = given.get(name)
+        if isinstance(held, list) and all(isinstance(one, dict) for one in held):
+            return 200
+    return None
 
 
 def _arguments(function: Callable[..., Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 import threading
 
@@ -181,6 +182,8 @@ def test_each_endpoint_runs_in_a_batch(api, endpoint):
         ("hello", 200, "hello"),
         ({"label": "pos"}, 200, '{"label":"pos"}'),
         ({"choices": [{"message": {"content": "whole"}}]}, 200, "whole"),
+        ({"output": "my field"}, 200, '{"output":"my field"}'),
+        ({"content": ["a"], "error": None}, 200, '{"content":["a"],"error":null}'),
         (None, 200, None),
         (7, 200, "7"),
     ],
@@ -212,6 +215,31 @@ def test_a_function_can_fail(serve):
     for word, status in (("raise", 500), ("reply", 418), ("error", 500)):
         turns = [{"role": "user", "content": word}]
         assert api.call("POST", CHAT, json={"model": "m", "messages": turns}).status_code == status
+
+
+@pytest.mark.parametrize("field", ["choices", "output", "content", "data", "error"])
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES, MESSAGES])
+def test_a_field_that_the_schema_asks_for_is_no_body(serve, field, endpoint):
+    """
+    A column may be called as parts of a body are, whatever it holds.
+    """
+    answer = {field: [{"message": "mine"}]}
+    schema = {"type": "object", "properties": {field: {"type": "array"}}}
+    asked = {
+        CHAT: {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}, "messages": TURNS},
+        RESPONSES: {"text": {"format": {"type": "json_schema", "name": "a", "schema": schema}}, "input": "x"},
+        MESSAGES: {
+            "tools": [{"name": "a", "input_schema": schema}], "tool_choice": {"type": "tool", "name": "a"},
+            "messages": TURNS, "max_tokens": 9,
+        },
+    }  # fmt: skip
+    given = serve(lambda body: answer).call("POST", endpoint, json={"model": "m", **asked[endpoint]}).json()
+    if endpoint == MESSAGES:
+        assert given["content"][-1]["input"] == answer
+    elif endpoint == RESPONSES:
+        assert json.loads(given["output"][-1]["content"][0]["text"]) == answer
+    else:
+        assert json.loads(given["choices"][0]["message"]["content"]) == answer
 
 
 def test_a_functions_value_becomes_the_tools_input(serve):

@@ -513,7 +513,9 @@ def test_a_server_that_runs_for_months_remembers_no_request(stub, tmp_path):
         assert service.calls.maxlen == 1000
 
 
-@pytest.mark.parametrize("given", [{"content": "no list"}, {"error": {"x": 2**70}, "status": "x"}])
+@pytest.mark.parametrize(
+    "given", [{"content": [], "usage": "no object"}, {"error": {"x": 2**70}, "status": "x"}]
+)
 def test_a_functions_malformed_body_is_told_as_the_models_fault(serve, given):
     """
     Streamed or whole, never as the request's, and in the provider's shape.
