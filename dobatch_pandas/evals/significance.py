@@ -77,12 +77,14 @@ def _mid_p(successes: float, rows: float, alpha: float) -> tuple[float, float]:
     def at_least(count: float, value: float) -> float:
         if count <= 0:
             return 1.0
-        return float(special.betainc(count, rows - count + 1, value)) if count <= rows else 0.0
+        # Between the last row and all of them lie shares too.
+        return float(special.betainc(count, rows - count + 1, value)) if count < rows + 1 else 0.0
 
     def upper_tail(value: float) -> float:
         return (at_least(successes, value) + at_least(successes + 1, value)) / 2
 
     low, high = 0.0, 1.0
+    successes = round(successes, 9)  # what sums of shares come to, without their last digits
     if successes > 0:
         low = optimize.brentq(lambda value: upper_tail(value) - alpha / 2, 0.0, 1.0, xtol=1e-10)
     if successes < rows:

@@ -88,6 +88,32 @@ def test_the_mid_p_interval_lies_within_the_exact_one(successes, rows):
         assert tail == pytest.approx(0.025)
 
 
+@pytest.mark.parametrize("rows", [1, 10, 30, 99])
+def test_shares_of_rows_have_an_interval_too(rows):
+    """
+    Repeated answers make a row half right: its interval lies between those of whole rows, also beside none and all.
+    """
+    before = (-1.0, -1.0)
+    for successes in (0, 1e-15, 0.2, 0.5, 0.9, rows - 0.9, rows - 0.5, rows - 0.1, rows - 1e-14, rows):
+        value, low, high = significance.share(successes, rows, 0.95)
+        assert 0 <= low <= value <= high <= 1
+        assert low < high
+        if rows > 1:
+            assert (low, high) >= before
+            before = (low, high)
+
+
+def test_one_wrong_sample_of_many_rows_is_scored():
+    """
+    29 and a half of 30 rows.
+    """
+    frame = pd.DataFrame({"gold": ["yes it is", "no"] * 15, "said": ["yes it is", "no"] * 15})
+    frame["said_2"] = ["no", *frame["said"][1:]]
+    found = score(frame, "said", "gold", kind="labels", samples=2)
+    assert found.accuracy == pytest.approx(29.5 / 30)
+    assert found.interval[0] < found.accuracy < found.interval[1]
+
+
 @pytest.mark.parametrize(("successes", "rows"), [(0, 100), (37, 100), (999, 1000)])
 def test_the_interval_of_many_rows_is_wilsons(successes, rows):
     """
