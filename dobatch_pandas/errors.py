@@ -299,7 +299,8 @@ class ApiError(DobatchError):
     Attributes
     ----------
     page : bool
-        It is a page, as those in between answer: nobody knows what the service itself says, or has done.
+        It is no JSON of the service, but a page, a text or nothing, as those in between answer: nobody knows what the
+        service itself says, or has done.
     """
 
     page = False

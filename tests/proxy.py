@@ -42,6 +42,8 @@ class Fault:
         End the connection in good order after so many bytes to the client.
     lose_answer : bool
         Let the server act, and reset the connection when its answer comes.
+    instead : bytes, optional
+        Let the server act, and answer this.
     stall_down : int, optional
         Let no byte through to the client after so many.
     trickle : float, optional
@@ -59,6 +61,7 @@ class Fault:
     reset_down: int | None = None
     close_down: int | None = None
     lose_answer: bool = False
+    instead: bytes | None = None
     stall_down: int | None = None
     trickle: float | None = None
     canned: bytes | None = None
@@ -208,6 +211,10 @@ class Proxy:
             fault = connection.fault or Fault()
             if fault.lose_answer:
                 self._reset(writer)
+                return
+            if fault.instead is not None:
+                writer.write(fault.instead)
+                await writer.drain()
                 return
             if fault.swap is not None:
                 data = data.replace(*fault.swap)

@@ -45,8 +45,13 @@ class Threads:
             self._busy += 1
             if self._busy > len(self._threads) < self._size:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                    self._threads.append(thread)
+                except RuntimeError:  # the machine starts no more: those that there are do it all
+                    if not self._threads:
+                        self._busy -= 1
+                        raise
         self._work.put((future, function, arguments))
         return future
 

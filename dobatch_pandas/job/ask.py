@@ -143,7 +143,11 @@ class Asking:
             with self._news:
                 self._under_way += len(group)
             for line in group:
-                self._pool.put(lambda line=line: self._one(line))
+                try:
+                    self._pool.put(lambda line=line: self._one(line))
+                except RuntimeError as error:  # no thread for it
+                    self._trouble = error
+                    self._one(line)
 
     def _halted(self) -> bool:
         return self._trouble is not None or self._stop()

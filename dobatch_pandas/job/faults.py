@@ -18,7 +18,7 @@ from dobatch_pandas.errors import (
 
 from .machine import Fault, FaultKind
 
-__all__ = ["FaultSeen", "fault_of"]
+__all__ = ["FaultSeen", "fault_of", "sentence"]
 
 _BY_STATUS: dict[int, FaultKind] = {
     401: "token",
@@ -33,12 +33,17 @@ _BY_STATUS: dict[int, FaultKind] = {
     429: "busy",
 }
 
+_OF_THE_SERVICE: frozenset[FaultKind] = frozenset(["refused", "unknown", "conflict", "gone", "not_ready"])
+
 # The service's words where it does not find the object that was uploaded; its documentation names no code for it.
 _ABOUT_FILE = re.compile(
     r"(input|uploaded|request)?[ _-]?(file|object|upload)\w*.{0,60}"
     r"(not|n't|no such|missing|unknown|invalid file|expired)|not (been )?uploaded|no such (file|object)",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+_NO_THREAD = re.compile(r"can't (start|create) new thread")
 
 
 class FaultSeen(DobatchError):
@@ -56,7 +61,7 @@ def fault_of(error: BaseException) -> Fault:
     """Return what an exception means, with words for a person."""
     if isinstance(error, FaultSeen):
         return error.fault
-    words = str(error) or type(error).__name__
+    words = sentence(str(error) or type(error).__name__)
     retry_after = getattr(error, "retry_after", None)
     if isinstance(error, ApiError):
         return Fault(
@@ -77,7 +82,11 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, ConfigurationError):
         return Fault("token", words)
     if isinstance(error, OSError):
-        return Fault("disk", f"This machine cannot read or write the job's files: {words}.")
+        return Fault("disk", f"This machine cannot read or write the job's files: {words}")
+    if isinstance(error, MemoryError):
+        return Fault("disk", f"This machine has not enough free memory at the moment: {words}")
+    if isinstance(error, RuntimeError) and _NO_THREAD.search(words):
+        return Fault("disk", f"This machine starts no thread at the moment, as where too many run: {words}")
     if isinstance(error, JobError):
         return Fault("rows", words)
     if isinstance(error, DobatchError):
@@ -87,10 +96,15 @@ def fault_of(error: BaseException) -> Fault:
     )
 
 
+def sentence(words: str) -> str:
+    """Return words of others so that a sentence of ours can follow."""
+    return words if words.endswith((".", "!", "?", "…")) else f"{words}."
+
+
 def _kind_of_status(error: ApiError) -> FaultKind:
     known = _BY_STATUS.get(error.status)
     if known is None:
         # Below 400 stands a redirect, or an answer that lacks what the documentation promises.
         known = "trouble" if error.status >= 500 else "refused" if error.status >= 400 else "strange"
-    # What cannot be taken back is believed of the service alone, not of a page that something in between has answered.
-    return "strange" if error.page and known in ("refused", "gone") else known
+    # What is done and known of a batch is believed of the service alone, not of what something in between has answered.
+    return "strange" if error.page and known in _OF_THE_SERVICE else known

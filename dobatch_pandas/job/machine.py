@@ -62,7 +62,7 @@ FaultKind = Literal[
     "link",  # storage refused a signed address: too old, or not what was signed
     "no_object",  # storage has nothing at a signed address
     "torn",  # bytes are missing, or are not what was announced
-    "disk",  # this machine cannot write or read
+    "disk",  # this machine cannot write or read, or has no memory or thread for it
     "rows",  # what is asked cannot be had here: whoever has the rows submits them again
     "bug",  # anything else: shown with its words
 ]

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dobatch_pandas.answers.join import ANSWER_COLUMNS, answer_columns, joined
-from dobatch_pandas.answers.result_lines import iter_results, merge_results
+from dobatch_pandas.answers.result_lines import merge_results
 from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.arrow.keyset import HEX_DIGITS, keys_of, mixed
 from dobatch_pandas.codes import Fate
@@ -49,7 +49,7 @@ from dobatch_pandas.service.client import Client
 
 from .faults import fault_of
 from .machine import Fault
-from .result_files import Answers, Tally, bring_files, failed_results, read_part_into
+from .result_files import Answers, Tally, bring_files, failed_results, read_part_into, results_in
 from .store import store_at
 
 __all__ = ["Asked", "Asker", "Fetched", "Lines", "Stored", "keys_of_hex"]
@@ -463,7 +463,7 @@ def fetch(part: Stored, ids: bytes, asker: Asker) -> Fetched:
 
 def _ids_of(file: Path, recipe: Recipe) -> pa.Array:
     """The ids of a file's lines."""
-    blocks = [batch["custom_id"].drop_null() for batch in iter_results(file, endpoint=recipe.endpoint)]
+    blocks = [batch["custom_id"].drop_null() for batch in results_in(file, recipe.endpoint)]
     return pa.concat_arrays([pa.array([], pa.string()), *(block.cast(pa.string()) for block in blocks)])
 
 

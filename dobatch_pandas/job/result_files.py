@@ -6,8 +6,10 @@ Answers that earlier jobs have are found by id, and copied, so that nothing is a
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,13 +29,15 @@ from dobatch_pandas.codes import NO_SUCCESS, ErrorGroup
 from dobatch_pandas.endpoints import PROVIDERS
 from dobatch_pandas.endpoints.answer import true
 from dobatch_pandas.endpoints.provider import Provider
-from dobatch_pandas.errors import NotReady, ObjectGone
+from dobatch_pandas.errors import ObjectGone
 from dobatch_pandas.questions.part_files import sync_folder
 from dobatch_pandas.questions.recipe import Recipe
 from dobatch_pandas.service.client import Client
 
+from .faults import FaultSeen
 from .folder import written_whole
 from .home import Home
+from .machine import Fault
 
 __all__ = [
     "STORED",
@@ -46,8 +50,11 @@ __all__ = [
     "failed_results",
     "read_part",
     "read_part_into",
+    "results_in",
     "write_results",
 ]
+
+log = logging.getLogger("dobatch_pandas")
 
 STORED = RESULTS.append(pa.field("batch_id", pa.string()))
 # What repeats; to look for repeats in texts and ids takes longer than to write them.
@@ -122,16 +129,14 @@ def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, aga
 
     Raises
     ------
-    NotReady
+    FaultSeen
         There is none yet.
     ObjectGone
         There is none any more.
     """
     links = client.get_results(batch_id)
     if not links.available or not (links.output_url or links.error_url):
-        raise NotReady(
-            f"the results of batch {batch_id} are not there yet", status=412, operation="fetch results"
-        )
+        raise FaultSeen(Fault("not_ready", f"The results of batch {batch_id} are not there yet."))
     gone = None
     for which, target in (("output_url", output), ("error_url", error)):
         url = getattr(links, which)
@@ -145,8 +150,8 @@ def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, aga
             gone = lost
             continue
         came.chmod(0o600)
-        # What came once is never given away for less.
-        if target.exists() and target.stat().st_size > came.stat().st_size:
+        # What came once is never given away for less: a page may be longer than a few answers.
+        if target.exists() and _worth(target) > _worth(came):
             came.unlink()
         else:
             os.replace(came, target)
@@ -154,6 +159,15 @@ def bring_files(client: Client, batch_id: str, output: Path, error: Path, *, aga
     if gone is not None and not (output.exists() or error.exists()):
         raise gone
     return any(target.exists() and target.stat().st_size for target in (output, error))
+
+
+def _worth(file: Path) -> tuple[int, int]:
+    """How many requests a file of results speaks of, and how much it holds."""
+    lines = 0
+    with _as_far_as_it_goes(file), opened(file) as stream:
+        for block in blocks(stream, BLOCK_BYTES):
+            lines += bytes(block).count(b'"custom_id"')
+    return lines, file.stat().st_size
 
 
 def _link(client: Client, batch_id: str, which: str) -> str:
@@ -192,7 +206,7 @@ def read_part(
         Some request has several lines. That is rare, and only then all lines have to be held to tell which
         of them counts: read again with ``doubled=True``.
     """
-    lines = (batch for file in files for batch in iter_results(file, endpoint=recipe.endpoint))
+    lines = (batch for file in files for batch in results_in(file, recipe.endpoint))
     places = Places(ids)
     seen = np.zeros(len(ids), bool)
     for table in [merge_results(lines)] if doubled else (pa.Table.from_batches([batch]) for batch in lines):
@@ -211,6 +225,22 @@ def read_part(
         tally.lines = int(seen.sum())
     if not seen.all():
         yield failed_results(ids.filter(pa.array(~seen)), missing_code, missing_message, batch_id)
+
+
+def results_in(file: Path, endpoint: str) -> Iterator[pa.RecordBatch]:
+    """Yield the results in a file that was fetched, as far as it can be read: storage may have it damaged."""
+    with _as_far_as_it_goes(file):
+        yield from iter_results(file, endpoint=endpoint)
+
+
+@contextmanager
+def _as_far_as_it_goes(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's trouble, not that of what it holds
+        log.warning("the results in %s cannot be read to their end: %s", file, error)
 
 
 def failed_results(ids: pa.Array, code: str, message: str, batch_id: str | None = None) -> pa.Table:
@@ -255,10 +285,12 @@ def _surcharge(file: Path, provider: Provider) -> float:
     """Add up what was paid beside the tokens."""
     if provider.surcharged is None:
         return 0.0
-    with opened(file) as stream:
+    total = 0.0
+    with _as_far_as_it_goes(file), opened(file) as stream:
         lines = (line for block in blocks(stream, BLOCK_BYTES) for line in Lines(block))
-        entries = (entry for line in filter(provider.surcharged.search, lines) for entry in load(line)[0])
-        return sum(map(provider.surcharge, entries))
+        for line in filter(provider.surcharged.search, lines):
+            total += sum(map(provider.surcharge, load(line)[0]))
+    return total
 
 
 def write_results(tables: Iterable[pa.Table], target: Path, tally: Tally | None = None) -> Tally:

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from .ask import LONGEST_ANSWER, Asking
 from .deadline import remember_pace
 from .ending import heard
 from .engine import Live, Lock
-from .faults import fault_of
+from .faults import fault_of, sentence
 from .folder import JobRecord, read_table
 from .home import Home
 from .machine import (
@@ -108,6 +109,8 @@ class OpenJob(Live):
         Threads of ours that are at its files.
     locked : bool
         This process has the lock of its folder.
+    leaving : LockOfJob or None
+        The lock, where it is to come free with the last of these threads.
     """
 
     def __init__(self, home: Home, record: JobRecord, client: Client) -> None:
@@ -116,12 +119,24 @@ class OpenJob(Live):
         super().__init__(record.id, self.folder.journal())
         self.rows_rendered = self.at_work = 0
         self.locked = False
+        self.leaving: LockOfJob | None = None
         self.shares: dict[int, float] = {}
         self.asked: dict[int, int] = {}
         self.changed = threading.Condition(threading.RLock())
         self.listeners: list[Any] = []
         self.entered = 0.0
         self.told_problem: str | None = None
+
+    def work_begins(self) -> None:
+        with self.changed:
+            self.at_work += 1
+
+    def work_ends(self) -> None:
+        with self.changed:
+            self.at_work -= 1
+            if self.leaving is not None:
+                self.leaving.release()
+            self.changed.notify_all()
 
     @cached_property
     def asker(self) -> Client:
@@ -186,8 +201,9 @@ class Workers:
         # The index serves lists; every change of a counter need not be in it at once. Who moves the job keeps it.
         news = job.gone or now - job.entered > 1.0 or job.problem != job.told_problem
         if not job.elsewhere and news:
-            job.entered, job.told_problem = now, job.problem
-            self._pools["index"].put(partial(_enter, job))
+            with suppress(RuntimeError):  # no thread for it: with the next change, then
+                self._pools["index"].put(partial(_enter, job))
+                job.entered, job.told_problem = now, job.problem
         try:
             heard(job.home, job)  # first: whoever waits for the end may be a script that is over then
         finally:
@@ -198,12 +214,23 @@ class Workers:
             listener.notify()
 
     def start(self, job: OpenJob, action: Action) -> None:
-        with job.changed:
-            job.at_work += 1
+        job.work_begins()
+        try:
+            self._begin(job, action)
+        except RuntimeError as error:  # no thread can be started
+            self._finished(job, _failed(action, error))
+
+    def _begin(self, job: OpenJob, action: Action) -> None:
         if isinstance(action, Look):
+            asked = (job, action)
             with self._looks_lock:
-                self._looks.append((job, action))
-            self._pools["look"].put(self._look)
+                self._looks.append(asked)
+            try:
+                self._pools["look"].put(self._look)
+            except RuntimeError:
+                with self._looks_lock:
+                    self._looks.remove(asked)
+                raise
         elif isinstance(action, (Render, Ask, WriteOutput)):
             # These may take as long as there are rows, or wait for room: each job has a thread of its own for it.
             name = f"dobatch-{OPERATION_OF[type(action)]}-{job.id}"
@@ -228,9 +255,7 @@ class Workers:
     def _finished(self, job: OpenJob, event: Event | None) -> None:
         if event is not None:
             self._report(job, event)
-        with job.changed:
-            job.at_work -= 1
-            job.changed.notify_all()
+        job.work_ends()
 
     def _carried_out(self, job: OpenJob, action: Action) -> Event | None:
         match action:
@@ -396,21 +421,12 @@ class LockOfJob:
 
     def release(self) -> None:
         with self._job.changed:
-            if self._job.at_work == 0:
-                self._free()
+            if self._job.at_work:
+                self._job.leaving = self
                 return
-
-        def later() -> None:
-            with self._job.changed:
-                self._job.changed.wait_for(lambda: self._job.at_work == 0)
-                self._free()
-
-        threading.Thread(target=later, name="dobatch-unlock", daemon=True).start()
-
-    def _free(self) -> None:
-        self.held.release()
-        self._job.locked = False
-        self._job.changed.notify_all()
+            self.held.release()
+            self._job.locked, self._job.leaving = False, None
+            self._job.changed.notify_all()
 
 
 class _Pool:
@@ -425,11 +441,16 @@ class _Pool:
         self._threads = self._idle = 0
 
     def put(self, work: Callable[[], object]) -> None:
+        """Have some work done; raise RuntimeError where there is no thread for it, and none can be started."""
         with self._lock:
+            if self._idle <= self._work.qsize() and self._threads < self._size:
+                try:
+                    threading.Thread(target=self._run, name=self._name, daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:
+                    if not self._threads:
+                        raise
             self._work.put(work)
-            if self._idle < self._work.qsize() and self._threads < self._size:
-                self._threads += 1
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def _run(self) -> None:
         while True:
@@ -489,8 +510,8 @@ def _words(batch: Batch) -> str | None:
     if len(batch.errors) > 5:
         found.append(f"and {len(batch.errors) - 5:,} more")
     if not found and batch.status == "failed":
-        return "the service gives no reason"
-    return "; ".join(found) or None
+        return "The service gives no reason."
+    return sentence("; ".join(found)) if found else None
 
 
 def _read(job: OpenJob, action: Read) -> ReadDone:

@@ -251,7 +251,8 @@ class Caller:
             retry_after=retry_after,
             operation=operation,
         )
-        error.page = text.lstrip().startswith("<")
+        # The service explains itself in JSON: a page, a bare text or nothing is from something in between.
+        error.page = not (isinstance(answer, dict) and answer)
         return error
 
 

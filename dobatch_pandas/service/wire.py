@@ -305,7 +305,8 @@ def _count(data: dict[str, Any], *names: str) -> int:
             value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool):
+        # What is longer than any count could be written down nowhere.
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1 << 53:
             return max(value, 0)
     return 0
 

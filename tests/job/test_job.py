@@ -546,7 +546,7 @@ def test_a_running_job_in_a_folder_that_may_only_be_read_is_looked_at(server, mo
     """
     server.hold(after=1)
     frame = pd.DataFrame({"word": ["a", "b"]})
-    job = frame.dobatch.submit("{word}", model="m")
+    job = frame.dobatch.submit("{word}", model="m").sent()
     eventually(lambda: job.snapshot().completed == 1)
     forget_in_memory()
 
@@ -593,14 +593,11 @@ def test_a_job_that_is_left_alone_is_free_at_once(server):
         release()
 
     live.lock.held.release = slowly
-    with live.changed:
-        live.at_work += 1
+    live.work_begins()
     leaving = threading.Thread(target=process.drop, args=(home, job.id))
     leaving.start()
     eventually(lambda: live.gone)
-    with live.changed:
-        live.at_work -= 1
-        live.changed.notify_all()
+    live.work_ends()
     leaving.join()
     lock = home.folder(job.id).try_lock()
     assert lock is not None

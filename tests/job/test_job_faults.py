@@ -7,18 +7,20 @@ import threading
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
-from proxy import Proxy
+from proxy import Fault, Proxy, answer
 from waiting import eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import ConnectionFailed, JobFailed, Unauthorized
-from dobatch_pandas.job import process, row_answers, work
+from dobatch_pandas.job import machine, process, row_answers, work
 from dobatch_pandas.questions.part_files import compress_part
 
 FRAME = pd.DataFrame({"n": range(90)})
+PAGE = "<!DOCTYPE html><html><body>Blocked by policy</body></html>"
 
 
 @pytest.fixture
@@ -270,13 +272,110 @@ def test_a_page_is_not_the_services_own_refusal(operation, status, server, three
     A proxy's page, whatever status it has, costs time and neither a row nor a second payment.
     """
     server.hold()
-    page = "<!DOCTYPE html><html><body>Blocked by policy</body></html>"
-    server.faults.add(operation, status=status, body=page, times=2, skip=int(operation == "list_batches"))
+    server.faults.add(operation, status=status, body=PAGE, times=2, skip=int(operation == "list_batches"))
     job = ask()
     if operation != "get_results":
         eventually(lambda: not server.faults._calls)
     server.release()
     check(job, server)
+
+
+@pytest.mark.parametrize("operation", ["create_file", "create_batch"])
+@pytest.mark.parametrize(
+    ("status", "body"), [(400, ""), (413, ""), (422, "404 page not found\n"), (410, "[]")]
+)
+def test_what_the_service_does_not_say_itself_is_not_its_refusal(
+    operation, status, body, server, monkeypatch
+):
+    """
+    An empty answer, or a gateway's bare words: the service explains itself in JSON, so this passes.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    server.faults.add(operation, status=status, body=body, times=2)
+    check(ask(), server)
+
+
+@pytest.mark.parametrize("body", [PAGE, "", "404 page not found\n"])
+@pytest.mark.parametrize("status", [404, 409, 412, 425])
+def test_a_gateway_that_is_away_for_long_ends_no_batch(status, body, server, monkeypatch):
+    """
+    While the service is deployed a gateway answers that there is nothing: however often, no file is given up for it.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    server.faults.add("create_batch", status=status, body=body, times=machine.TRIES + 3)
+    check(ask(), server)
+    assert server.calls.count("upload") == 1
+
+
+@pytest.mark.parametrize(("status", "body"), [(400, ""), (410, ""), (404, "404 page not found\n")])
+def test_a_batch_that_was_made_behind_a_bare_answer_is_not_paid_twice(status, body, server, monkeypatch):
+    """
+    The service acts, and a gateway answers without a word of the service: what is asked next finds the batch.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    with Proxy(server.url) as proxy:
+        proxy.add(Fault("POST /v1/batches ", instead=answer(status, body)))
+        dobatch.configure(base_url=proxy.url)
+        job = ask().wait()
+        job.retry()
+        check(job, server)
+    assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize("name", ["completed", "failed"])
+def test_a_counter_that_nobody_can_write_down_stops_nothing(name, server):
+    """
+    A service that counts 10 to the 30th requests is not believed, and the job goes on.
+    """
+    server.hold()
+    job = ask().sent()
+    body = {"batch_id": server.batches[0].batch_id, "status": "in_progress", "request_counts": {name: 10**30}}
+    server.faults.add("get_batch", status=200, body=json.dumps(body))
+    eventually(lambda: not server.faults._calls)
+    server.release()
+    check(job, server)
+
+
+@pytest.mark.parametrize("mode", ["batch", "now"])
+@pytest.mark.parametrize("work", ["render", "upload", "call", "look", "fetch", "read", "index", "ask", "now"])
+def test_a_machine_that_starts_no_threads_for_a_while_loses_nothing(work, mode, server, monkeypatch):
+    """
+    A container's limit of threads is reached: the job says so, and goes on when there are some again.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    left = [1, 2]
+    start = threading.Thread.start
+
+    def started(thread):
+        if left and thread.name.startswith(f"dobatch-{work}"):
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    job = ask(mode=mode)
+    assert list(FRAME.dobatch.join(job)["answer"]) == [f"number {n}" for n in FRAME["n"]]
+    assert set(server.executed.values()) == ({1} if mode == "batch" else set())
+    eventually(lambda: process.live_of(process.home_here(), job.id) is None)
+    assert job._folder.try_lock() is not None  # nobody holds it for work that never began
+
+
+def test_memory_that_is_short_for_a_while_stops_no_job(server, monkeypatch):
+    """
+    Reading the answers finds no memory: it is tried again, and nobody has to attach.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    left = [pa.ArrowMemoryError("malloc of size 64 failed"), MemoryError()]
+    read = work._read
+
+    def short(*arguments):
+        if left:
+            raise left.pop()
+        return read(*arguments)
+
+    monkeypatch.setattr(work, "_read", short)
+    check(ask(), server)
+    assert not left
 
 
 def test_a_batch_that_fails_validation_fails_the_job_with_the_services_words(serve):
@@ -416,11 +515,14 @@ def test_a_join_that_waits_reads_each_part_as_it_comes(server, three_parts, monk
     assert list(joined[0]["answer"]) == [f"number {n}" for n in range(90)]
 
 
-def test_results_that_are_none_are_told_in_words_and_asked_for_again(server):
+@pytest.mark.parametrize(
+    "page", ["Welcome to the hotel.\n", "Welcome to the hotel.\n" * 5_000], ids=["short", "long"]
+)
+def test_results_that_are_none_are_told_in_words_and_asked_for_again(page, server):
     """
     What is downloaded is no JSON: the rows have a code, the job says what is wrong, and nothing is paid again for it.
     """
-    server.faults.add("download", status=200, body="Welcome to the hotel.\n", times=4)
+    server.faults.add("download", status=200, body=page, times=4)
     job = ask()
     answered = FRAME.dobatch.join(job)
     now = job.snapshot()
@@ -431,6 +533,21 @@ def test_results_that_are_none_are_told_in_words_and_asked_for_again(server):
     assert job.retry() == 0
     check(job, server)
     assert job.snapshot().problem is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["PK\x03\x04 a zip", "BZh9 not whole", '\x04"M\x18 not whole', "<\x00h\x00\x00"],
+    ids=["zip", "bzip2", "lz4", "UTF-16"],
+)
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_a_download_that_cannot_be_unpacked_is_fetched_again(body, provider, server, monkeypatch):
+    """
+    What came is packed in a way that nobody reads, or damaged: it counts as holding no results.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    server.faults.add("download", status=200, body=body)
+    check(ask(provider=provider, **({"max_tokens": 9} if provider == "anthropic" else {})), server)
 
 
 @pytest.mark.parametrize(
