@@ -105,6 +105,10 @@ _COSTS = [f.name for f in fields(Spent)]
 _SPENT = ["completed", "failed", "prompt_tokens", "completion_tokens", *_COSTS]
 
 
+# What a folder raises that was damaged.
+_UNREAD = (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError)
+
+
 class Home:
     """
     The jobs under one folder. Safe for several threads, several processes, and after fork.
@@ -305,7 +309,7 @@ class Home:
             return row if words is None else replace(row, status="paused", problem=words)
         except JobNotFound:
             return None
-        except (DobatchError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except _UNREAD as error:
             # It is looked at again each time.
             unread = JobRow(job_id, "paused", problem=str(error))
             with suppress(OSError):
@@ -378,6 +382,7 @@ class Home:
             From `scope_of`.
         """
         self._refresh()
+        self._end_what_has_ended(scopes)
         ended = f"FROM jobs WHERE scope IN ({_marks(scopes)}) AND ended IS NOT NULL"
         missing = f"SELECT id {ended} AND entered IS NOT ended"
         answers: dict[str, Keys] = {}
@@ -392,6 +397,15 @@ class Home:
             self._index.read(lambda db: db.execute(f"SELECT 1 {ended} LIMIT 1", tuple(scopes)).fetchone())
             is not None
         )
+
+    def _end_what_has_ended(self, scopes: Sequence[str]) -> None:
+        """Whoever moves a job tells the index of its end a moment later, or never where it was killed just then."""
+        going = f"SELECT id FROM jobs WHERE scope IN ({_marks(scopes)}) AND ended IS NULL"
+        for (job_id,) in self._index.read(lambda db: db.execute(going, tuple(scopes)).fetchall()):
+            with suppress(*_UNREAD):
+                state = self.folder(job_id).state()
+                if state.ended is not None:
+                    self._put(_row(self.folder(job_id).record(), state))
 
     def answered(self, scopes: Sequence[str], keys: Keys) -> dict[str, Keys]:
         """

@@ -121,6 +121,26 @@ def test_reused_answers_outlive_the_job_they_came_from(server):
     assert (out["said"] == "Say " + FRAME["word"]).all()
 
 
+def test_a_job_that_has_just_ended_is_reused_whoever_has_told_the_index(server):
+    """
+    Right after the end, or where the process was killed at it, the list of jobs does not know of the end yet: what was
+    answered is neither estimated nor paid again.
+    """
+    home = process.home_here()
+
+    def forget_the_end() -> None:
+        assert home.rows()[0].over
+        home._index.write(lambda db: db.execute("UPDATE jobs SET ended = NULL, entered = NULL"))
+        home._index.write(lambda db: db.execute("DELETE FROM answers"))
+
+    ask(FRAME.head(20)).wait()
+    forget_the_end()
+    assert FRAME.dobatch.plan("Say {word}", model="echo", into="said").estimate().reused == 20
+    forget_the_end()
+    assert ask().wait().counts["reused"] == 20
+    assert len(server.executed) == 30
+
+
 def test_an_answer_of_another_service_is_not_reused(serve):
     """
     What one server echoed is no answer of another one.
