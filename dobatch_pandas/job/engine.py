@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -71,6 +71,8 @@ class Live:
 
     Attributes
     ----------
+    key : hashable
+        What tells it from every other job of the process.
     state : State
     elsewhere : bool
         Another process moves the job.
@@ -82,6 +84,7 @@ class Live:
 
     def __init__(self, job_id: str, journal: Journal) -> None:
         self.id, self.journal = job_id, journal
+        self.key: Hashable = job_id
         self.state: State = journal.load()
         self.send_only = False
         self.elsewhere = False
@@ -146,7 +149,7 @@ class Engine(Generic[L]):
 
     def __init__(self, world: World[L]) -> None:
         self._world = world
-        self.lives: dict[str, L] = {}
+        self.lives: dict[Hashable, L] = {}
         self._next_look_around = 0.0
         self._along = False
 
@@ -159,7 +162,7 @@ class Engine(Generic[L]):
         One that moves here already goes on as it is: what it waits for is tried now, and results that were given up
         are asked for again. Nothing is known of a job where this raises.
         """
-        known = self.lives.get(live.id)
+        known = self.lives.get(live.key)
         if known is not None and known.broken is not None:
             self.drop(known)
         elif known is not None and known.lock is not None:
@@ -213,8 +216,8 @@ class Engine(Generic[L]):
     def drop(self, live: L) -> None:
         """Leave a job alone, as the end of the process would."""
         live.gone = True
-        if self.lives.get(live.id) is live:
-            del self.lives[live.id]
+        if self.lives.get(live.key) is live:
+            del self.lives[live.key]
         if live.lock is not None:
             live.lock.release()
             live.lock = None
@@ -246,8 +249,8 @@ class Engine(Generic[L]):
             if lock is not None:
                 lock.release()
             raise
-        live.lock, live.elsewhere = lock, lock is None
-        self.lives[live.id] = live
+        live.lock, live.elsewhere, live.disk = lock, lock is None, None
+        self.lives[live.key] = live
         if live.journal.empty or (over and live.elsewhere):
             self.drop(live)  # somebody has forgotten it, or it is over
         elif live.elsewhere:
@@ -255,7 +258,6 @@ class Engine(Generic[L]):
         else:
             # What was asked of it while it was elsewhere comes after.
             live.backlog.appendleft(Began(live.send_only, cancelled))
-            live.disk = None
             self._work_off(live)
 
     def _look_around(self) -> None:
@@ -267,7 +269,7 @@ class Engine(Generic[L]):
                     self._heed(live)
             except Exception as error:  # one job that cannot be seen to must not stand still every other
                 log.debug("cannot look at job %s", live.id, exc_info=True)
-                live.disk = f"Cannot look at the job's folder: {error}"
+                live.disk = f"Cannot look at the job's folder: {error}. Trying again."
                 live.disk_due = self._world.now().ticks + A_LOOK_AROUND
                 self._tell(live)
 

@@ -267,7 +267,10 @@ class Home:
 
     def rows(self) -> list[JobRow]:
         """Return all jobs, newest first. Of jobs that are over no file is opened."""
-        self._refresh()
+        with suppress(
+            ConfigurationError
+        ):  # a home that may only be read: what is not in the index is read itself
+            self._refresh()
         found = self._index.read(lambda db: db.execute(f"SELECT {_ROW} FROM jobs").fetchall())
         rows = [self._fresh(JobRow(*values)) for values in found]
         # What is there and not in the index cannot be read: it is looked at again each time.
@@ -294,7 +297,8 @@ class Home:
         if not seen.fingerprint:
             return replace(row, status="paused", problem=seen.problem)
         if seen.ended is not None:
-            self._put(seen)
+            with suppress(ConfigurationError):  # it is found to be over again by the next one
+                self._put(seen)
         elif seen.problem is None and row.problem and not self.folder(row.id).at_rest:
             # What stands in a job's way is known to the process that moves it, and told by `update`.
             return replace(seen, problem=row.problem, status=row.status)

@@ -354,7 +354,7 @@ class Job:
             while not enough(live):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    words = problem_of(live.state)[0]
+                    words = live.problem or ("Another process moves it on." if live.elsewhere else "")
                     why = f" {words}" if words else ""
                     raise WaitTimeout(
                         f"Job {self.id} is not over after {timeout:g} s ({self.status}); it goes on.{why} "
@@ -668,7 +668,7 @@ class Job:
             It is being moved on, here or by another process, or batches of it may be running: cancel it first.
         """
         live = self._live
-        if live is not None and self._state.ended is None:
+        if live is not None and self._folder.exists and self._state.ended is None:
             raise JobNotReady(
                 f"Job {self.id} is not over ({self.status}): job.cancel(), then job.wait(), then forget it.",
                 self.id,

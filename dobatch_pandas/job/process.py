@@ -91,6 +91,10 @@ def take_up(home: Home, job_id: str, *, send_only: bool = False, over: bool = Fa
         _check_whose(home, record)
         if live is not None:
             _here.loop.ask(lambda: _here.engine.drop(live))
+        for other in list(_here.lives.values()):
+            if other.id == job_id and not other.gone and not other.folder.exists:
+                # The home was moved: its lock went along.
+                _here.loop.ask(partial(_here.engine.drop, other))
         client = _here.clients.get(record.base_url)
         if client is None:
             # Not the token that is set: it may be another service's by the next call.

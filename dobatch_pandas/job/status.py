@@ -92,7 +92,7 @@ def snapshot_of(
         batches=tuple(_row(p) for p in parts),
         problem=problem,
         notes=tuple(filter(None, [plan_in_words(state), *notes_of(folder.root)])),
-        attached_elsewhere=live.elsewhere if live is not None else False,
+        attached_elsewhere=live is not None and live.elsewhere and live.barred is None,
     )
 
 

@@ -109,6 +109,8 @@ class OpenJob(Live):
         Threads of ours that are at its files.
     locked : bool
         This process has the lock of its folder.
+    barred : str or None
+        Why this process may only look at it, in words.
     leaving : LockOfJob or None
         The lock, where it is to come free with the last of these threads.
     """
@@ -117,8 +119,10 @@ class OpenJob(Live):
         self.home, self.record, self.client = home, record, client
         self.folder = home.folder(record.id)
         super().__init__(record.id, self.folder.journal())
+        self.key = (home.path, record.id)  # a home that was copied has jobs of the same ids
         self.rows_rendered = self.at_work = 0
         self.locked = False
+        self.barred: str | None = None
         self.leaving: LockOfJob | None = None
         self.shares: dict[int, float] = {}
         self.asked: dict[int, int] = {}
@@ -126,6 +130,11 @@ class OpenJob(Live):
         self.listeners: list[Any] = []
         self.entered = 0.0
         self.told_problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not move, or did not end well, in words."""
+        return super().problem or self.barred
 
     def work_begins(self) -> None:
         with self.changed:
@@ -179,12 +188,18 @@ class Workers:
         return Now(time.monotonic(), time.time())
 
     def try_lock(self, job: OpenJob) -> Lock | None:
+        job.barred = None
         try:
             held = job.folder.try_lock()
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            return None  # a folder that may only be read: whoever may write there moves the job, and it is watched here
+            # Whoever may write there moves the job.
+            job.barred = (
+                f"It is only watched here, since {job.folder.root} cannot be written to ({error.strerror}): attach where "
+                "it can be, unless another process moves the job on."
+            )
+            return None
         return None if held is None else LockOfJob(held, job)
 
     def cancel_asked(self, job: OpenJob) -> bool:
@@ -355,25 +370,26 @@ class Workers:
 
     def _look_at(self, group: list[tuple[OpenJob, Look]]) -> None:
         client: Client = group[0][0].client
-        left = {look.batch_id: (job, look) for job, look in group}
+        left: dict[str, list[tuple[OpenJob, Look]]] = {}
+        for job, look in group:  # a home and its copy have the same batch
+            left.setdefault(look.batch_id, []).append((job, look))
 
-        def deliver(batch: Batch) -> bool:
-            asked = left.pop(batch.batch_id, None)
-            if asked is not None:
-                job, look = asked
+        def deliver(batch_id: str, batch: Batch) -> bool:
+            asked = left.pop(batch_id, [])
+            for job, look in asked:
                 self._finished(job, Seen(look.number, _seen(batch), "look"))
-            return asked is not None
+            return bool(asked)
 
-        def fail(error: BaseException) -> None:
-            while left:
-                _, (job, look) = left.popitem()
-                self._finished(job, _failed(look, error))
+        def fail(batch_ids: list[str], error: BaseException) -> None:
+            for batch_id in batch_ids:
+                for job, look in left.pop(batch_id):
+                    self._finished(job, _failed(look, error))
 
         try:
             cursor = None
             while len(left) >= LIST_FROM:
                 page = client.list_batches(limit=PAGE, after=cursor)
-                found = sum([deliver(batch) for batch in page.batches])
+                found = sum([deliver(batch.batch_id, batch) for batch in page.batches])
                 cursor = page.next_cursor
                 # A page that holds only one of them costs more than asking for those.
                 if cursor is None or found < LIST_FROM:
@@ -382,18 +398,16 @@ class Workers:
             # A key may be allowed to look at its batches and not to list them.
             refused = fault_of(error).kind in ("token", "refused", "unknown")
             if not refused and not (isinstance(error, ApiError) and 400 <= error.status < 500 and error.page):
-                return fail(error)
+                return fail(list(left), error)
         except BaseException as error:  # noqa: BLE001  told to the machine
-            return fail(error)
-        for job, look in list(left.values()):
+            return fail(list(left), error)
+        for batch_id in list(left):
             try:
-                batch = client.get_batch(look.batch_id)
+                batch = client.get_batch(batch_id)
             except BaseException as error:  # noqa: BLE001  told to the machine
-                left.pop(look.batch_id)
-                self._finished(job, _failed(look, error))
+                fail([batch_id], error)
             else:
-                left.setdefault(batch.batch_id, left.pop(look.batch_id))
-                deliver(batch)
+                deliver(batch_id, batch)
         return None
 
 

@@ -323,6 +323,27 @@ def test_a_folder_that_came_from_elsewhere_is_a_job(here, tmp_path):
     assert other.find("a") is None
 
 
+def test_jobs_of_a_home_that_may_only_be_read_are_listed(here, tmp_path, monkeypatch):
+    """
+    A colleague's home, whose index is behind: the list has what the folders tell, and needs nothing written.
+    """
+    running, over = _add(here, "a"), _finished(here, "b")
+    other = Home(tmp_path / "other")
+    assert other.rows() == []
+    shutil.copytree(here.folder(running).root, other.folder(running).root)
+    assert [row.over for row in other.rows()] == [False]
+    shutil.copytree(here.folder(over).root, other.folder(over).root)
+    journal = other.folder(running).journal()
+    state = journal.load()
+    journal.record(state, replace(state, ended=5.0, outcome="completed"))
+
+    def refused(self, work):
+        raise ConfigurationError("attempt to write a readonly database")
+
+    monkeypatch.setattr(index_module.Index, "write", refused)
+    assert {row.id: row.over for row in other.rows()} == {running: True, over: True}
+
+
 # -- the index's own trouble
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ import pytest
 from waiting import eventually
 
 import dobatch_pandas as dobatch
+from dobatch_pandas import config
 from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
 from dobatch_pandas.errors import (
@@ -577,6 +579,9 @@ def test_a_running_job_in_a_folder_that_may_only_be_read_is_looked_at(server, mo
     seen = dobatch.attach(job.id)
     assert seen.status == "running"
     assert "1 of 2" in repr(seen)
+    assert "only watched here" in seen.snapshot().problem
+    with pytest.raises(dobatch.errors.WaitTimeout, match="only watched here"):
+        seen.wait(timeout=0)
     assert list(frame.dobatch.join(seen, wait=False)["response_error"]) == ["pending", "pending"]
 
 
@@ -596,6 +601,50 @@ def test_a_job_whose_folder_is_gone_says_so(server, home):
         assert repr(job).startswith(f"<Job {job.id}: running")
     finally:
         (home.parent / "elsewhere").rename(home)
+
+
+def test_a_home_that_was_moved_goes_on_where_it_is_now(server, home):
+    """
+    The folder is renamed while a job runs, and configured anew: the same kernel goes on there.
+    """
+    server.hold()
+    job = ask().sent()
+    moved = home.rename(home.parent / "moved")
+    with config.configured(home=moved):
+        again = dobatch.attach(job.id)
+        server.release()
+        assert again.wait().status == "completed"
+        process.close_home(moved)
+    assert set(server.executed.values()) == {1}
+
+
+def test_a_home_and_its_copy_are_both_moved_on(server, home):
+    """
+    The folder is copied while a job runs: in one kernel both have the answers, and they are paid once.
+    """
+    server.hold()
+    job = ask().sent()
+    copy = home.parent / "copy"
+    shutil.copytree(home, copy)
+    with config.configured(home=copy):
+        other = dobatch.attach(job.id)
+        server.release()
+        assert other.wait().status == "completed"
+        process.close_home(copy)
+    assert job.wait().status == "completed"
+    assert set(server.executed.values()) == {1}
+
+
+def test_a_running_job_whose_folder_was_deleted_can_be_forgotten(server):
+    """
+    Somebody has deleted the folder by hand: nothing is left to cancel, and the list of jobs lets go of it.
+    """
+    server.hold()
+    job = ask().sent()
+    shutil.rmtree(job._folder.root)
+    job.forget()
+    assert process.live_of(process.home_here(), job.id) is None
+    assert dobatch.jobs().empty
 
 
 def test_a_job_that_is_left_alone_is_free_at_once(server):
