@@ -8,6 +8,8 @@ are evaluated row by row. Rows that cannot be are collected, and named all at on
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +23,7 @@ import pyarrow.compute as pc
 
 from dobatch_pandas.arrow.columns import one_array
 from dobatch_pandas.endpoints import endpoint_for
-from dobatch_pandas.errors import InputError, Problem
+from dobatch_pandas.errors import InputError, Problem, outside
 
 from .prompts import (
     MEMBERS,
@@ -47,6 +49,9 @@ PIECE_BYTES = 8_000_000
 NAMED = 20  # rows of a problem that are named
 _CURE = 'drop the rows, or say missing="skip" or missing="keep"'
 
+# What Python writes for a missing value.
+_NOTHING = re.compile(rb"\b(?:nan|None|NaT)\b|<NA>")
+
 Mask = npt.NDArray[np.bool_]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -58,6 +63,7 @@ class _Faulty:
         self._rows: dict[str, list[Any]] = {}
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self._doubtful: list[Any] = []
 
     def add(self, reason: str, label: Any, example: object = "") -> None:
         self._counts[reason] += 1
@@ -67,8 +73,12 @@ class _Faulty:
             self._rows.setdefault(reason, []).append(label)
         self._examples.setdefault(reason, f": {example}" if str(example) else "")
 
+    def doubt(self, label: Any) -> None:
+        """Take in a row whose prompt holds what Python writes for a missing value."""
+        self._doubtful.append(label.item() if isinstance(label, np.generic) else label)
+
     def complain(self) -> None:
-        """Raise an InputError of all of them, if there are any."""
+        """Raise an InputError of all of them, if there are any; warn of those that are asked with a missing value."""
         if self._rows:
             raise InputError(
                 [
@@ -76,6 +86,14 @@ class _Faulty:
                     for reason, rows in self._rows.items()
                 ]
             )
+        if self._doubtful:
+            found = Problem(
+                "The prompt function has written a missing value as Python does (nan, None), and that is asked: write what "
+                'stands for it, or return None and say missing="skip"; missing="keep" asks as it is',
+                tuple(self._doubtful[:NAMED]),
+                len(self._doubtful),
+            )
+            warnings.warn(str(found), stacklevel=outside())
 
 
 def freeze(
@@ -356,7 +374,12 @@ class _Questions:
         out: list[bytes | None] = []
         for number, (prompt, row) in enumerate(zip(self._prompts(start), rows, strict=True)):
             asked = self._present[number]
-            out.append(self._one(prompt, row, self._piece.index[number]) if asked else None)
+            label = self._piece.index[number]
+            out.append(self._one(prompt, row, label) if asked else None)
+            if isinstance(rows, Rows) and self._recipe.missing != "keep":
+                found = _NOTHING.findall(out[-1] or b"")
+                if found and not rows.missing(number).isdisjoint(word.decode() for word in found):
+                    self._faulty.doubt(label)
         return pa.array(out, pa.large_binary())
 
     def _prompts(self, start: int) -> list[Any]:

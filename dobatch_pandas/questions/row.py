@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from .prompts import is_missing
+
 __all__ = ["Row", "Rows"]
 
 
@@ -40,6 +42,10 @@ class Rows:
             self._values[name] = values = self._objects(self._piece.iloc[:, place])
             self._read.add(name)
         return values[number]
+
+    def missing(self, number: int) -> set[str]:
+        """Return how Python writes the missing values of a row, in the columns that were read."""
+        return {str(values[number]) for values in self._values.values() if is_missing(values[number])}
 
     def __iter__(self) -> Iterator[Row]:
         return (Row(self, number) for number in range(len(self._piece)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import warnings
 
 import numpy as np
 import orjson
@@ -222,6 +223,27 @@ def test_a_function_that_fails_is_told_for_all_its_rows():
     assert [problem.count for problem in error.problems] == [2, 1]
     assert "ValueError: invalid literal" in str(error)
     assert error.problems[0].rows == ("b", "d")
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NaT, pd.NA])
+def test_a_function_that_writes_a_missing_value_is_told_of_it(nothing):
+    """
+    "Rated nan: good" is asked and paid like any other prompt, but hardly meant: a warning counts and names such rows.
+    """
+    frame = pd.DataFrame(
+        {"text": ["good", "None of it", "fine"], "rated": pd.Series([nothing, 2, nothing], dtype=object)}
+    )
+
+    def careful(row):
+        return row.text if pd.isna(row.rated) else f"Rated {row.rated}: {row.text}"
+
+    with pytest.warns(UserWarning, match=r"missing value .* \(rows 0, 2\)"):
+        assert asked(frame, lambda row: f"Rated {row.rated}: {row.text}")[1] == "Rated 2: None of it"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert asked(frame, careful) == ["good", "Rated 2: None of it", "fine"]
+        assert asked(frame, lambda row: row.text) == ["good", "None of it", "fine"]
+        assert asked(frame, lambda row: f"{row.rated} {row.text}", missing="keep")[0] == f"{nothing} good"
 
 
 def test_a_series_must_fit_the_frame():
