@@ -450,10 +450,10 @@ def test_a_worker_of_another_version_or_account_is_told(cluster, server, monkeyp
     """
     Both would only show when batches are refused.
     """
-    monkeypatch.setattr(on_worker, "_version", lambda: "99.1")
-    with pytest.raises(ConfigurationError, match=r"runs dobatch_pandas .*the client 99.1"):
-        frame().dobatch.submit("Say {text}", model="echo")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(on_worker, "_version", lambda: "99.1")
+        with pytest.raises(ConfigurationError, match=r"runs dobatch_pandas .*the client 99.1"):
+            frame().dobatch.submit("Say {text}", model="echo")
     dobatch.configure(token="another")
     with pytest.raises(ConfigurationError, match="another token"):
         frame().dobatch.submit("Say {text}", model="echo")

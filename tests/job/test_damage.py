@@ -138,10 +138,10 @@ def test_a_full_disk_is_told_at_submit(server, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(folder_module, "sync_file", full)
-    with pytest.raises(ConfigurationError, match="No space left"):
-        ask()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "sync_file", full)
+        with pytest.raises(ConfigurationError, match="No space left"):
+            ask()
     assert dobatch.jobs().empty
 
 
