@@ -508,6 +508,27 @@ def test_a_vector_of_another_length_is_a_failed_row() -> None:
     assert values(columns["v_error"]) == [None, "invalid_response"]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("as_base64", [False, True])
+def test_a_vector_with_a_number_that_is_none_is_a_failed_row(
+    tmp_path: Path, number: float, as_base64: bool
+) -> None:
+    """
+    A model that ran over writes nan into its vector, which would spoil whatever is computed from the column.
+    """
+    vectors = [[0.5, 1.0], [number, 1.0], [3.0, number], [1.5, 2.0]]
+    path = tmp_path / "output.jsonl"
+    lines = (answered(str(n), embeddings(one, as_base64=as_base64)) for n, one in enumerate(vectors))
+    path.write_text("\n".join(map(json.dumps, lines)))
+    whole = dobatch.read_results(path)
+    frame = pd.DataFrame({"id": list("3210")})
+    for results in (path, whole, whole.iloc[1:]):
+        columns = join_read_results(frame, results, custom_id="id", into="v")
+        assert values(columns["v_error"])[:3] == [None, "invalid_response", "invalid_response"]
+        assert columns["v"].iloc[0].tolist() == [1.5, 2.0]
+        assert columns["v"].iloc[1:3].isna().all()
+
+
 def test_rows_of_a_job_without_any_vector_are_null() -> None:
     """
     When every embedding failed, the column is null and the codes say why.
