@@ -271,8 +271,12 @@ def _value(ip: Any, name: str, spelled: str, text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         if kind == "JSON":
-            what = f"--{spelled} {text!r} is neither a variable of this notebook nor JSON"
-            raise _Misused(f"{what} ({error}).") from None
+            what = f"--{spelled} {text!r} is neither a variable of this notebook nor JSON ({error})."
+            # The line is split as a shell does it, which takes the double quotes away.
+            quoted = (
+                """ JSON goes in single quotes: '{"label": ["pos", "neg"]}'.""" if text[:1] in "{[" else ""
+            )
+            raise _Misused(what + quoted) from None
         return text
 
 

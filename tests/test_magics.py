@@ -130,6 +130,7 @@ def test_jobs_are_listed_attached_and_cancelled(shell: Any, server: Any) -> None
         ("%%dobatch df --modle m\n{review}", "is --model meant?"),
         ("%%dobatch df --model m --samples two\n{review}", "--samples takes a whole number, not 'two'"),
         ("%%dobatch df --model m --schema nope\n{review}", "neither a variable of this notebook nor JSON"),
+        ('%%dobatch df --model m --schema {"a": str}\n{review}', "JSON goes in single quotes"),
         ("%%dobatch df --model m --system 'open\n{review}", "A quote is not closed"),
         ("%%dobatch df --model m stray\n{review}", "'stray' stands alone"),
         ("%%dobatch df --model m --fresh=yes\n{review}", "--fresh takes no value"),

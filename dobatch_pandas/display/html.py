@@ -303,7 +303,7 @@ def line_html(snapshot: Snapshot, share: float | None = None) -> str:
         f'aria-valuenow="{int(100 * share)}" style="flex:0 0 80px;display:flex;height:8px;border-radius:4px;'
         f'overflow:hidden;background:{_TRACK}">{_segments_html(now, share)}</span>'
         f'<span style="flex:0 0 2.8em;text-align:right">{text.percent(share)}</span>'
-        f'<span style="flex:0 1 240px;min-width:0;{cell};{SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
+        f'<span style="flex:0 1 300px;min-width:0;{cell};{SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
         f'<span style="{MONO};{SOFT};white-space:nowrap">{plain(snapshot.job_id)}</span></div>'
         + (f'<div style="font-size:12px;{cell}">{plain(snapshot.problem)}</div>' if snapshot.problem else "")
     )

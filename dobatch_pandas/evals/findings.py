@@ -403,6 +403,8 @@ class Evaluation:
     def failed_words(self) -> str:
         """How failed and unlabelled rows were treated, with both counts."""
         counts = self.counts
+        if not counts.counted and not counts.failed:
+            return f"{counts.unlabelled:,} unlabelled"
         words = "none is without an answer"
         if counts.failed:
             have = "has" if counts.failed == 1 else "have"

@@ -94,7 +94,7 @@ def run_by(columns: Any) -> pd.DataFrame:
     ("answers", "gold", "words"),
     [
         ([None] * 4, list("abab"), "0 of 4 rows are correct; 4 have no answer and count as wrong"),
-        (list("abab"), [None] * 4, "there is no row to count; none is without an answer; 4 unlabelled"),
+        (list("abab"), [None] * 4, "there is no row to count; 4 unlabelled"),
         ([math.nan] * 4, [1.0, 2.0, 3.0, 4.0], "equal 0.0%"),
         ([math.nan] * 4, [math.nan] * 4, "there is no row to count"),
     ],
