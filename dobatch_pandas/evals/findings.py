@@ -15,6 +15,7 @@ import pandas as pd
 from dobatch_pandas.errors import InputError
 
 from .significance import cluster_codes, mean_share
+from .texts import as_text
 
 __all__ = ["Comparison", "Counts", "Evaluation", "Metric", "Noise", "Reduce"]
 
@@ -197,7 +198,7 @@ class Evaluation:
                 pairs += len(a)
                 # As text, so that two failed rows are the same and not NaN != NaN.
                 answers += int(
-                    (a["predicted"].map(str).to_numpy() != b["predicted"].map(str).to_numpy()).sum()
+                    (a["predicted"].map(as_text).to_numpy() != b["predicted"].map(as_text).to_numpy()).sum()
                 )
                 outcomes += int(
                     ((a["outcome"] == "correct").to_numpy() != (b["outcome"] == "correct").to_numpy()).sum()

@@ -134,13 +134,13 @@ def number_numbers(predicted: np.ndarray[Any, Any], actual: np.ndarray[Any, Any]
     if not len(predicted):
         return {"mae": math.nan, "rmse": math.nan, "r2": math.nan}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # R² of one row is not defined: NaN says so
-        r2 = float(metrics.r2_score(actual, predicted))
-    return {
-        "mae": float(metrics.mean_absolute_error(actual, predicted)),
-        "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
-        "r2": r2,
-    }
+        # R² of one row is not defined, and the largest floats have no square: NaN and infinity say so.
+        warnings.simplefilter("ignore")
+        return {
+            "mae": float(metrics.mean_absolute_error(actual, predicted)),
+            "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
+            "r2": float(metrics.r2_score(actual, predicted)),
+        }
 
 
 def set_numbers(

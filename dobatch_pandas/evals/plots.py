@@ -181,6 +181,10 @@ def scores(evaluation: Evaluation, *, ax: Any = None, bins: int = 30) -> Any:
         ax.axvline(threshold, color=RED, linewidth=1.2, linestyle="--")
         label += f"; correct from {threshold:g} on"
     if len(values):
+        size = float(np.abs(values).max()) or 1.0
+        if edges is bins and float(np.ptp(values)) < 1e-9 * size:
+            # Large and alike, they lie nearer together than numpy can divide.
+            edges = np.linspace(values.min() - size / 10, values.max() + size / 10, bins + 1).tolist()
         ax.hist(values, bins=edges, color=BLUE, edgecolor="white", linewidth=0.6)
     if beyond:
         label += f"; {beyond:,} farther out"
@@ -391,8 +395,12 @@ def _signs() -> frozenset[int]:
     return frozenset(sign for font in used for sign in manager.get_font(manager.findfont(font)).get_charmap())
 
 
+_CONTROL = dict.fromkeys((*range(10), *range(11, 32), *range(127, 160)), "?")
+
+
 def _drawable(words: str) -> str:
-    """The words with a question mark for what no font here has, and a warning that says so."""
+    """The words with a question mark for what no font here has, and a warning where it is not a control character."""
+    words = words.translate(_CONTROL)
     if words.isascii():
         return words
     signs = _signs()

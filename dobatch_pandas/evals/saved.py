@@ -454,7 +454,7 @@ def _frame_table(frame: pd.DataFrame) -> pa.Table:
             array = pa.array(column, from_pandas=True)
             if isinstance(array, pa.ChunkedArray):
                 array = array.combine_chunks()
-            if pa.types.is_dictionary(array.type) or pa.types.is_null(array.type):
+            if pa.types.is_dictionary(array.type) or pa.types.is_null(array.type) or _hollow(array.type):
                 raise pa.ArrowInvalid("kept as text")
         except (pa.ArrowException, TypeError, ValueError, UnicodeError, OverflowError):
             array = pa.array(
@@ -466,6 +466,13 @@ def _frame_table(frame: pd.DataFrame) -> pa.Table:
             )
         arrays.append(array)
     return pa.table(dict(enumerate_names(arrays)))
+
+
+def _hollow(kind: pa.DataType) -> bool:
+    """Whether there is a dict without any field in it, which Parquet does not know."""
+    if pa.types.is_struct(kind) and not kind.num_fields:
+        return True
+    return any(_hollow(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def enumerate_names(arrays: list[Any]) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ How good the answers are: one column against another, failed rows counted and ne
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -612,7 +613,8 @@ def _not_negative(low: float) -> float:
 
 
 def _days_apart(predicted: str, actual: str) -> float:
-    apart = pd.Timestamp(predicted) - pd.Timestamp(actual)
+    # In one unit that holds any year: pandas takes no nanoseconds from the year 9999.
+    apart = pd.Timestamp(predicted).as_unit("us") - pd.Timestamp(actual).as_unit("us")
     return abs(apart.total_seconds()) / 86_400
 
 
@@ -724,9 +726,11 @@ def _differs(inside: np.ndarray[Any, Any], outside: np.ndarray[Any, Any]) -> flo
     if set(np.unique(inside)) | set(np.unique(outside)) <= {0.0, 1.0}:
         table = [[part.sum(), len(part) - part.sum()] for part in (inside, outside)]
         return float(stats.fisher_exact(table)[1])
-    if len(inside) < 2 or len(outside) < 2:
+    if len(inside) < 2 or len(outside) < 2 or not (np.ptp(inside) or np.ptp(outside)):
         return math.nan
-    return float(stats.ttest_ind(inside, outside, equal_var=False).pvalue)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one side whose values are all the same
+        return float(stats.ttest_ind(inside, outside, equal_var=False).pvalue)
 
 
 def _corrected(slices: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -830,7 +834,7 @@ def _cluster_hint(
             continue
         try:
             groups = column.nunique()
-        except TypeError:  # lists and dicts
+        except (TypeError, NotImplementedError):  # lists and dicts
             continue
         if not 10 <= groups <= count / 2:
             continue

@@ -94,7 +94,10 @@ def _mid_p(successes: float, rows: float, alpha: float) -> tuple[float, float]:
 
 def cluster_codes(clusters: pd.Series[Any]) -> Values:
     """Return a number for each cluster; a missing one is a cluster of its own."""
-    codes, names = pd.factorize(clusters.astype(object).map(_hashable, na_action="ignore"))
+    values = np.empty(len(clusters), dtype=object)  # a Series of texts takes no half of a surrogate pair
+    for place, value in enumerate(clusters.astype(object)):
+        values[place] = _hashable(value)
+    codes, names = pd.factorize(values)
     lone = codes < 0
     codes[lone] = len(names) + np.arange(int(lone.sum()))
     return np.asarray(codes)

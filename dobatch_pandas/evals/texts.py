@@ -52,6 +52,8 @@ def as_text(value: Any) -> str:
     """
     if isinstance(value, enum.Enum):
         value = value.value  # what a schema asks for, and a model answers
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value.item()
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, (float, np.floating)):
@@ -79,6 +81,8 @@ def plain_value(value: Any) -> Any:
         return {as_text(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted((plain_value(item) for item in value), key=str)
+    if isinstance(value, np.ndarray) and not value.ndim:
+        return plain_value(value.item())
     if isinstance(value, (list, tuple, np.ndarray)):
         return [plain_value(item) for item in value]
     if isinstance(value, (bool, np.bool_)):

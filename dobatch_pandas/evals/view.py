@@ -443,7 +443,10 @@ def _rank(values: pd.Series[Any]) -> Ints:
     plain = values.reset_index(drop=True)
     try:
         codes, _ = pd.factorize(plain, sort=True)
-    except TypeError:  # values of several types, or lists, have no order but that of their text
+    except (
+        TypeError,
+        NotImplementedError,
+    ):  # values of several types, or lists, have no order but that of their text
         codes, _ = pd.factorize(plain.astype(object).map(as_text).where(plain.notna()), sort=True)
     return np.asarray(codes, dtype=np.int64)
 
@@ -541,7 +544,7 @@ def sliceable(frame: pd.DataFrame, taken: set[str]) -> list[str]:
             continue
         try:
             values = column.nunique()
-        except TypeError:  # lists and dicts cannot be counted
+        except (TypeError, NotImplementedError):  # lists and dicts cannot be counted
             continue
         few = 1 < values <= min(_MOST_GROUPS, max(2, len(frame) / 4))
         if few and all(len(str(value)) <= 40 for value in column.dropna().unique()):

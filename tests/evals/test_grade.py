@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import enum
 import math
+import warnings
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.evals import compare, grade, score, texts
+from dobatch_pandas.evals import compare, explore, grade, score, texts, view
 
 
 def right(answers, gold, **options):
@@ -415,6 +417,56 @@ def test_any_cell_content_is_graded():
     assert found.counts.correct == 8
     assert found.counts.unlabelled == 2
     assert found._repr_html_().encode()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([["a"], ["b", "c"]] * 20, dtype=pd.ArrowDtype(pa.list_(pa.string()))),
+        pd.Series([{"x": 1}, {"x": 2}] * 20, dtype=pd.ArrowDtype(pa.struct([("x", pa.int64())]))),
+        pd.Series([f"cut {n // 2} \ud83d" for n in range(40)], dtype=object),
+        pd.Series([np.array(n // 2) for n in range(40)], dtype=object),
+    ],
+    ids=["lists", "structs", "half pairs", "arrays of no dimension"],
+)
+def test_a_column_beside_the_answers_may_hold_anything(values):
+    """
+    It is looked at for what rows share, sliced by, and named as what belongs together.
+    """
+    frame = pd.DataFrame({"p": ["a", "b"] * 20, "g": ["a"] * 20 + ["b"] * 20, "beside": values})
+    for options in ({}, {"by": "beside"}, {"cluster": "beside"}):
+        found = score(frame, "p", "g", **options)
+        assert (found.accuracy, found.counts.counted) == (0.5, 40)
+        assert found._repr_html_()
+    made = explore(frame, predicted="p", actual="g")
+    assert made._picture()
+    assert (
+        sorted(view._rank(frame["beside"]).tolist())[-1] == frame["beside"].map(texts.as_text).nunique() - 1
+    )
+
+
+def test_slices_whose_rows_are_all_alike_differ_by_no_test():
+    """
+    Half right on every row, here and there: there is no spread to tell it by, and no warning.
+    """
+    frame = pd.DataFrame(
+        {"p": ["a"] * 40, "p_2": ["b"] * 40, "g": ["a", "b"] * 20, "s": [*"xy"] * 10 + ["x"] * 20}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score(frame, "p", "g", samples=2, by="s", kind="labels")
+    assert found.slices["accuracy"].tolist() == [0.5, 0.5]
+    assert found.slices["p"].isna().all()
+
+
+def test_the_last_day_there_is_can_be_far_off():
+    """
+    Databases write "for ever" as the last day of the year 9999.
+    """
+    gold = pd.Series(pd.to_datetime(["2024-03-01", "2024-03-02"]).as_unit("ns"))
+    frame = pd.DataFrame({"p": ["9999-12-31", "2024-03-02"], "g": gold})
+    off = score(frame, "p", "g").metrics["days_off"]
+    assert off == (datetime.date(9999, 12, 31) - datetime.date(2024, 3, 1)).days / 2
 
 
 def test_whole_surrogate_pairs_are_their_sign():

@@ -148,6 +148,28 @@ def test_awkward_evaluations_can_be_drawn():
     score(names.assign(g=names["p"]), "p", "g", kind="labels").plot().get_figure().canvas.draw()
 
 
+@pytest.mark.parametrize("numbers", [[2**64, 2**64 + 2**14], [2**70], [0.5, 0.5], [1e-15, 2e-15, 9e-15]])
+def test_how_far_large_and_small_numbers_are_off_is_drawn(numbers):
+    """
+    Where they are so large that nothing lies between two of them, and where they are very small.
+    """
+    found = score(pd.DataFrame({"p": pd.Series(numbers, dtype=object), "g": 0.0}), "p", "g")
+    ax = found.plot("scores")
+    assert sum(bar.get_height() for bar in ax.patches) == len(numbers)
+
+
+def test_control_characters_are_drawn_without_a_word():
+    """
+    No font has them, and nobody could install one that does.
+    """
+    names = pd.DataFrame({"p": ["nul \0", "escape \x1b", "next \x85 line"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score(
+            names.assign(g=names["p"]), "p", "g", kind="labels", name="a\0b"
+        ).plot().get_figure().canvas.draw()
+
+
 def test_a_report_is_one_file_that_loads_nothing(tmp_path):
     """
     The report holds numbers, pictures and rows, and needs neither script nor network.

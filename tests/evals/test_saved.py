@@ -55,6 +55,7 @@ KINDS = {
     "dates": (["2024-03-01", "soon", None] * 8, [datetime.date(2024, 3, 1)] * 24),
     "sets": ([["a", "b"], None, []] * 8, [["b", "a"], ["c"], []] * 8),
     "fields": ([{"x": 1, "y": ["q"]}, None, {"x": 2}] * 8, [{"x": 1, "y": ["q"]}] * 24),
+    "hollow": ([{}, None, {}] * 8, [{"x": [{}]}, {"x": []}, None] * 8),
     "text": (["Paris \ud83d", "Rome", None] * 8, [f"place {n}" for n in range(24)]),
 }
 
