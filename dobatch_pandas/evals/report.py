@@ -351,10 +351,10 @@ def frame_table(frame: pd.DataFrame, limit: int = _MOST_SIGNS) -> tuple[str, int
         kept += 1
     cells = cells[:kept]
     widths = [max((len(line[place]) for line in cells), default=0) for place in range(frame.shape[1] + 1)]
-    kinds = ["brief" if width <= 24 else "long" for width in widths]
+    kinds = ["brief" if width <= 24 else "long" if width <= 60 else "long wide" for width in widths]
     names = ["", *map(str, frame.columns)]
     head = "".join(
-        f"<th class='{kind} text' scope='col'>{escape(name)}</th>"
+        f"<th class='{kind} text{' named' if len(name) > 16 else ''}' scope='col'>{escape(name)}</th>"
         for kind, name in zip(kinds, names, strict=True)
     )
     lines = [

@@ -224,6 +224,24 @@ def test_a_report_in_a_browser_runs_nothing_and_asks_nothing(chromium, tmp_path)
     assert told == []
 
 
+def test_texts_of_a_report_have_the_room_to_be_read(chromium, tmp_path):
+    """
+    On a page of 1,000 pixels a text beside long labels, and beside a number with a very long name, has some six words a line.
+    """
+    labels = ["a label of some thirty letters", "another one of thirty letters"]
+    data = pd.DataFrame({"a": labels * 10, "g": labels[::-1] * 10})
+    data["text"] = "words that somebody wants to read in a report " * 8
+    data["a name of a column that never ends, and goes on and on"] = 0.5
+    page = window(chromium, viewport={"width": 1000, "height": 800})
+    page.goto(score(data, "a", "g").to_html(tmp_path / "r.html").as_uri())
+    texts = page.locator("table.rows td", has_text="somebody")
+    assert texts.first.evaluate("(cell) => cell.getBoundingClientRect().width") > 300
+    assert page.locator("table.rows").evaluate(
+        "(table) => table.scrollWidth <= table.parentElement.clientWidth"
+    )
+    page.context.close()
+
+
 def test_a_missing_library_names_the_extra(monkeypatch):
     """
     Without scikit-learn and its kin I am told what to install.
