@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import math
 import os
 import sys
 import sysconfig
@@ -222,6 +223,20 @@ class Problem:
         count = max(self.count, len(self.rows))
         more = f" and {count - 10:,} more" if count > 10 else ""
         return f"{self.message} (row{'s' if count > 1 else ''} {shown}{more})"
+
+
+def in_dollars(amount: float) -> str:
+    """
+    An amount in a sentence: to the cent, or to four digits that say something; never as 1e-05 or 1.2e+04.
+
+    Examples
+    --------
+    >>> in_dollars(12345.678), in_dollars(0.5), in_dollars(0.000012344)
+    ('$12,345.68', '$0.50', '$0.00001234')
+    """
+    small = 0 < amount < 10
+    whole, _, cents = f"{amount:,.{3 - math.floor(math.log10(amount)) if small else 2}f}".partition(".")
+    return f"${whole}.{cents.rstrip('0').ljust(2, '0')}" if cents else f"${whole}"
 
 
 class InputError(DobatchError, ValueError):

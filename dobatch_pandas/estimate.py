@@ -21,7 +21,7 @@ from .codes import Fate
 from .display.html import price_html, size
 from .display.text import dollars
 from .endpoints import ENDPOINT_AT, PROVIDERS
-from .errors import BudgetExceeded, InputError
+from .errors import BudgetExceeded, InputError, in_dollars
 from .prices import Price, cost, price_of, price_words
 from .questions.freeze import freeze
 from .questions.recipe import Recipe
@@ -524,23 +524,23 @@ def stay_within(max_cost: float, model: str, estimate: Estimate | None, *, now: 
     cost = None if estimate is None else estimate.cost_realtime if now else estimate.cost_batch
     if estimate is None or cost is None:
         raise BudgetExceeded(
-            f"max_cost is {max_cost:g} US dollars, and the price of {model!r} is unknown: give it with "
+            f"max_cost is {in_dollars(max_cost)}, and the price of {model!r} is unknown: give it with "
             "dobatch.configure(prices={model: dobatch.Prices(input=..., output=...)}), or leave out max_cost."
         )
     least, most = cost
     if most is None and set(estimate.open) - {NO_LIMIT}:
         raise BudgetExceeded(
-            f"max_cost is {max_cost:g} US dollars, and nobody can say what this may cost at most: {'; '.join(estimate.open)}. "
+            f"max_cost is {in_dollars(max_cost)}, and nobody can say what this may cost at most: {'; '.join(estimate.open)}. "
             "Ask without that, or leave out max_cost."
         )
     if most is None:
         raise BudgetExceeded(
-            f"max_cost is {max_cost:g} US dollars, and answers of any length may come back: the questions alone cost "
-            f"about {least:.4g}. Limit the answers with max_tokens, or leave out max_cost."
+            f"max_cost is {in_dollars(max_cost)}, and answers of any length may come back: the questions alone cost "
+            f"about {in_dollars(least)}. Limit the answers with max_tokens, or leave out max_cost."
         )
     if most > max_cost:
         raise BudgetExceeded(
-            f"This may cost up to {most:.4g} US dollars, and max_cost is {max_cost:g}. Nothing was sent. "
+            f"This may cost up to {in_dollars(most)}, and max_cost is {in_dollars(max_cost)}. Nothing was sent. "
             "plan.estimate() shows what it is made of."
         )
 

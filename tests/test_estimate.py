@@ -14,6 +14,7 @@ from dobatch_pandas.answers.result_lines import RESULTS
 from dobatch_pandas.arrow.keyset import KeySet, keys_of
 from dobatch_pandas.endpoints.openai import OPENAI
 from dobatch_pandas.endpoints.provider import FileLimits
+from dobatch_pandas.errors import BudgetExceeded
 from dobatch_pandas.estimate import Estimator, estimate_bodies, estimate_frame
 from dobatch_pandas.prices import Prices, usage_of
 from dobatch_pandas.questions.build import build_recipe
@@ -465,3 +466,17 @@ def test_estimate_and_usage_are_drawn_as_tables():
     assert "price unknown" in found._repr_html_()
     assert "<b>mine" not in found._repr_html_()
     assert "input tokens" in usage._repr_html_()
+
+
+@pytest.mark.parametrize(("price", "words"), [(1e6, r"\$2,[0-9,]+\.\d\d"), (1e-3, r"\$0\.00000\d+")])
+def test_sums_of_money_are_written_out(price, words):
+    """
+    What is refused says thousands of dollars, or thousandths of a cent, as a person writes them: no 1.2e+04, no 1e-05.
+    """
+    body = chat("word " * 10, max_tokens=2_000)
+    found = estimate_bodies([body], "m", "openai", overrides={"m": Prices(input=price, output=price)})
+    with pytest.raises(BudgetExceeded, match=words) as told:
+        estimate.stay_within(0.000000001, "m", found, now=True)
+    assert "e-" not in str(told.value)
+    assert "e+" not in str(told.value)
+    assert "$0.000000001." in str(told.value)

@@ -30,6 +30,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dobatch_pandas.codes import NO_SUCCESS, ErrorGroup
+from dobatch_pandas.errors import in_dollars
 
 if TYPE_CHECKING:
     from dataclasses import replace
@@ -1417,8 +1418,8 @@ def _over_budget(state: State, part: Part) -> str | None:
     unseen = [p.number for p in state.parts.values() if p.final and _committed(p) not in (p.cost, 0.0)]
     why = f" Part {unseen[0]} counts at its bound: nobody knows how much of it was run." if unseen else ""
     return (
-        f"Part {part.number} is held: it may cost ${part.bound:.4g}, ${spent:.4g} is spent or committed, and "
-        f"max_cost is ${state.max_cost:.4g}.{why} {cure}"
+        f"Part {part.number} is held: it may cost {in_dollars(part.bound)}, {in_dollars(spent)} is spent or committed, and "
+        f"max_cost is {in_dollars(state.max_cost)}.{why} {cure}"
     )
 
 
