@@ -209,6 +209,14 @@ def table_of(results: pd.DataFrame) -> Any:
     table = pa.Table.from_arrays(arrays, schema=RESULTS)
     if arrays[0].null_count:
         table = table.filter(pc.is_valid(arrays[0]))
+    if "error_code" not in results:
+        silent = pc.and_(pc.is_null(table["text"]), pc.is_null(table["embedding"]))
+        codes = pc.if_else(silent, "empty_response", pa.scalar(None, pa.string()))
+        table = table.set_column(
+            RESULTS.get_field_index("error_code"),
+            RESULTS.field("error_code"),
+            codes.cast(RESULTS.field("error_code").type),
+        )
     if "status" not in results:
         answered = pc.if_else(pc.is_null(table["error_code"]), "succeeded", "failed")
         table = table.set_column(1, RESULTS.field("status"), answered)

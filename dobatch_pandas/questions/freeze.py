@@ -7,11 +7,13 @@ are evaluated row by row. Rows that cannot be are collected, and named all at on
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -464,12 +466,19 @@ def _unfolded(value: Any, free: bool = False) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    """A column may hold messages as JSON text."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            found = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return value
-        # Any other list is a text that happens to look like one.
-        return found if found and all(isinstance(one, dict) and "role" in one for one in found) else value
-    return value
+    """A column may hold messages as text: as JSON, or as Python writes them, which is what a CSV file makes of lists."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    found: Any = None
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        if _SPOKEN.match(value):
+            with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                found = ast.literal_eval(value.strip())
+    if isinstance(found, list) and found and all(isinstance(one, dict) and "role" in one for one in found):
+        return found
+    return value  # any other list is a text that happens to look like one
+
+
+_SPOKEN = re.compile(r"\s*\[\{.*'role':", re.DOTALL)

@@ -190,6 +190,18 @@ def test_results_without_their_text_are_refused(tmp_path: Path) -> None:
         pd.DataFrame({"key": ["1"]}).dobatch.join(results, custom_id="key")
 
 
+def test_results_without_their_codes_have_one_where_nothing_was_answered(tmp_path: Path) -> None:
+    """
+    I kept only ids and texts: a row without a text has a code all the same, and none looks like an answer of nothing.
+    """
+    path = tmp_path / "output.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps(line) for line in (answered("a", chat("A")), never_run("b"))))
+    kept = dobatch.read_results(path)[["custom_id", "text"]]
+    frame = pd.DataFrame({"id": ["a", "b", "c"]}).dobatch.join(kept, custom_id="id")
+    assert frame["response"].isna().tolist() == [False, True, True]
+    assert frame["response_error"].fillna("").tolist() == ["", "empty_response", "missing_result"]
+
+
 def test_what_a_file_is_that_holds_no_results_is_said(tmp_path: Path) -> None:
     """
     An archive is to be unpacked, and a result without an id is no request.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import warnings
 
@@ -258,13 +259,19 @@ def test_a_series_must_fit_the_frame():
 
 def test_a_column_may_hold_message_lists():
     """
-    Lists, and lists as JSON text, are messages; other text is a question, even if it looks like a list.
+    Lists, and lists as text (JSON, or what a CSV file makes of them), are messages; other text is a question, even if it
+    looks like a list.
     """
     messages = [{"role": "user", "content": "hi"}]
     frame = pd.DataFrame(
         {"m": [messages, json.dumps(messages), "[1] is a citation", "[]", np.array(messages)]}
     )
     assert asked(frame, col("m")) == ["hi", "hi", "[1] is a citation", "[]", "hi"]
+    said = 'it\'s "so"\nand {so}'
+    read = pd.read_csv(io.StringIO(pd.DataFrame({"m": [[{"role": "user", "content": said}]]}).to_csv()))
+    assert asked(read, col("m")) == [said]
+    like = ["[{'role': one, two}]", "[{'rule': 1}]", "[" * 9999 + "{'role': 1}"]
+    assert asked(pd.DataFrame({"m": like}), col("m")) == like
     assert "(row 0)" in str(refused(pd.DataFrame({"m": [5, "a"]}), col("m")))
 
 
