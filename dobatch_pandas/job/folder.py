@@ -155,7 +155,10 @@ class JobFolder:
         except FileNotFoundError:
             raise JobNotFound(f"There is no job {self.id!r} in {self.root.parent.parent}.", self.id) from None
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ConfigurationError(f"Cannot read {self.record_path}: {error}.") from error
+            raise ConfigurationError(
+                f"Cannot read {self.record_path}: {error}. Put the file back from a copy of the home; or delete "
+                f"{self.root} to forget the job."
+            ) from error
         if record is None:
             raise ConfigurationError(
                 f"Job {self.id} was written by a newer version of dobatch_pandas. Upgrade with: "

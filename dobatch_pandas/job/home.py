@@ -38,7 +38,7 @@ from dobatch_pandas.display.snapshot import State as Status
 from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, JobNotFound
 
 from .folder import DiskFile, JobFolder, JobRecord, disk_in_words, read_table
-from .index import Index
+from .index import Index, NotWritten
 from .journal import entry_of
 from .machine import State, problem_of
 from .spent import Spent
@@ -267,9 +267,7 @@ class Home:
 
     def rows(self) -> list[JobRow]:
         """Return all jobs, newest first. Of jobs that are over no file is opened."""
-        with suppress(
-            ConfigurationError
-        ):  # a home that may only be read: what is not in the index is read itself
+        with suppress(NotWritten):  # what is not in the index is read itself
             self._refresh()
         found = self._index.read(lambda db: db.execute(f"SELECT {_ROW} FROM jobs").fetchall())
         rows = [self._fresh(JobRow(*values)) for values in found]
@@ -297,7 +295,7 @@ class Home:
         if not seen.fingerprint:
             return replace(row, status="paused", problem=seen.problem)
         if seen.ended is not None:
-            with suppress(ConfigurationError):  # it is found to be over again by the next one
+            with suppress(NotWritten):  # it is found to be over again by the next one
                 self._put(seen)
         elif seen.problem is None and row.problem and not self.folder(row.id).at_rest:
             # What stands in a job's way is known to the process that moves it, and told by `update`.

@@ -22,7 +22,7 @@ import filelock
 
 from dobatch_pandas.errors import ConfigurationError, DobatchError
 
-__all__ = ["VERSION", "Index"]
+__all__ = ["VERSION", "Index", "NotWritten"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,10 @@ _TABLES = (
     "CREATE INDEX jobs_not_entered ON jobs (scope) WHERE ended IS NOT NULL AND entered IS NOT ended",
     "CREATE TABLE answers (key INTEGER, job INTEGER, PRIMARY KEY (key, job)) WITHOUT ROWID",
 )  # fmt: skip
+
+
+class NotWritten(ConfigurationError):
+    """The index cannot be written to: its home may only be read, or the disk is full."""
 
 
 class Index:
@@ -186,10 +190,8 @@ class Index:
                 f"not help, end that process, or {other}."
             )
         if "full" in words or "No space" in words:
-            return ConfigurationError(
-                f"The disk of {where} is full ({words}). Make room and try again, or {other}."
-            )
-        return ConfigurationError(f"Cannot use {where}: {words}. Make the home folder writable, or {other}.")
+            return NotWritten(f"The disk of {where} is full ({words}). Make room and try again, or {other}.")
+        return NotWritten(f"Cannot use {where}: {words}. Make the home folder writable, or {other}.")
 
     def _leave_to_parent(self) -> None:
         if self._db is not None:

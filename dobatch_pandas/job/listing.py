@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,8 +11,8 @@ import pandas as pd
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.service.client import Client
 
-from .home import JobRow
-from .process import home_here
+from .home import Home, JobRow
+from .process import home_here, live_of
 
 __all__ = ["batches", "jobs", "spending"]
 
@@ -69,9 +70,18 @@ def jobs() -> pd.DataFrame:
     from dobatch_pandas.display.job_list import JobList
 
     home = home_here()
-    jobs = JobList(_frame_of(home.rows()))
-    jobs.look = lambda: _frame_of(home.rows())
+    jobs = JobList(_frame_of(_as_known_here(home)))
+    jobs.look = lambda: _frame_of(_as_known_here(home))
     return jobs
+
+
+def _as_known_here(home: Home) -> list[JobRow]:
+    """Return all jobs, each of those that this process moves on with what stands in its way now: the index may be behind."""
+    rows = []
+    for row in home.rows():
+        live = None if row.over else live_of(home, row.id)
+        rows.append(row if live is None else replace(row, problem=live.problem or row.problem))
+    return rows
 
 
 def _frame_of(found: list[JobRow]) -> pd.DataFrame:

@@ -338,7 +338,7 @@ def test_jobs_of_a_home_that_may_only_be_read_are_listed(here, tmp_path, monkeyp
     journal.record(state, replace(state, ended=5.0, outcome="completed"))
 
     def refused(self, work):
-        raise ConfigurationError("attempt to write a readonly database")
+        raise self._told(sqlite3.OperationalError("attempt to write a readonly database"))
 
     monkeypatch.setattr(index_module.Index, "write", refused)
     assert {row.id: row.over for row in other.rows()} == {running: True, over: True}

@@ -17,6 +17,8 @@ import dobatch_pandas as dobatch
 from dobatch_pandas.answers.result_lines import read_lines
 from dobatch_pandas.cli import main
 from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.job.folder import DiskFile
+from dobatch_pandas.job.index import Index
 from dobatch_pandas.job.process import close_home
 from dobatch_pandas.job.result_files import Tally
 from dobatch_pandas.server import shapes
@@ -118,6 +120,28 @@ def test_a_job_that_no_process_moves_on_says_so(cancelled, home, server, capsys)
     server.faults.clear()
     dobatch.attach(job.id).wait()
     assert dobatch.jobs()["problem"].isna().all()
+
+
+def test_a_full_disk_is_told_in_the_list_though_nothing_can_be_written(server, monkeypatch):
+    """
+    Neither the job nor the list's own file can be written: ``jobs()`` says so all the same.
+    """
+    server.hold()
+    job = FRAME.dobatch.submit("Say {n}", model="paid").sent()
+
+    def full(self, *arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    def refused(self, work):
+        raise self._told(OSError(28, "No space left on device"))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(DiskFile, "append", full)
+        disk.setattr(Index, "write", refused)
+        server.release()
+        eventually(lambda: job.snapshot().problem)
+        assert "No space left" in dobatch.jobs().loc[job.id, "problem"]
+    assert job.wait().status == "completed"
 
 
 def test_a_price_that_nobody_knows_makes_its_sum_unknown(home):
