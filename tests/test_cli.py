@@ -276,7 +276,7 @@ def test_the_summary_says_what_failed_and_what_to_do(serve, tmp_path, capsys):
     """
     Codes with the service's words, what a retry would send, and the command for it.
     """
-    server = serve(fail_share=0.5, fail_kinds=("http_500",), fail_times=1)
+    server = serve(fail_share=0.5, fail_kinds=("server_error",), fail_times=1)
     dobatch.configure(base_url=server.url, token=server.token)
     source = tmp_path / "in.csv"
     pd.DataFrame({"text": [f"row {n}" for n in range(20)]}).to_csv(source, index=False)

@@ -111,7 +111,7 @@ def test_retry_failed_sends_again_what_failed(lab):
     """
     Errors are listed on demand; after a click on Retry failed every row has its answer, and the picture stays.
     """
-    options = 'model="echo", fail_share=0.3, fail_kinds=("http_500",), fail_times=1'
+    options = 'model="echo", fail_share=0.3, fail_kinds=("server_error",), fail_times=1'
     shown = lab.open([start(options), SUBMIT, "print(job.wait().counts)"]).run_all()
 
     retry = shown.wait_for("button", "Retry ")
