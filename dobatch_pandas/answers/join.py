@@ -6,7 +6,6 @@ Columns are made by position for a frame's rows, so that a duplicate, unsorted o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -181,12 +180,9 @@ def outcome(results: Any, json_schema: Any, flatten: bool = False) -> tuple[dict
         return parse_answers(results, json_schema, flatten=flatten)
     embedding = results["embedding"]
     if embedding.null_count < len(embedding):
-        for wrong, why in (
-            (_uneven(embedding), "The vector's length is not that of the others."),
-            (_endless(embedding), "The vector holds a number that is none: nan or inf."),
-        ):
-            code = one_array(pc.if_else(wrong, "invalid_response", code))
-            message = one_array(pc.if_else(wrong, why, message))
+        uneven = _uneven(embedding)
+        code = one_array(pc.if_else(uneven, "invalid_response", code))
+        message = one_array(pc.if_else(uneven, "The vector's length is not that of the others.", message))
         return {None: embedding}, code, message
     # A tool call asks for something to be done; without a schema it is not an answer.
     calling = pc.and_(
@@ -203,18 +199,6 @@ def _uneven(lists: Any) -> Any:
     lengths = pc.list_value_length(lists)
     usual = pc.mode(lengths)[0]["mode"].as_py()
     return pc.fill_null(pc.not_equal(lengths, usual), False)
-
-
-def _endless(lists: Any) -> Any:
-    """Which vectors hold nan or inf, or nothing in the place of a number: a model that runs over writes such."""
-    found = []
-    for part in lists.chunks if isinstance(lists, pa.ChunkedArray) else [lists]:
-        numbers, wrong = part.flatten(), np.zeros(len(part), bool)
-        if numbers.null_count or not math.isfinite(pc.sum(numbers).as_py() or 0.0):  # quick, and seldom so
-            bad = pc.invert(pc.fill_null(pc.is_finite(numbers), False))
-            wrong[pc.list_parent_indices(part).filter(bad).to_numpy()] = True
-        found.append(wrong)
-    return pa.array(np.concatenate([np.zeros(0, bool), *found]))
 
 
 def _places(ids: Any, results: Any, samples: int) -> Any:
@@ -255,7 +239,7 @@ def _vectors(lists: Any, places: Any) -> Any:
     dense = np.full((len(places), width), np.nan, dtype=np.float32)
     rows, done = np.flatnonzero(chosen), 0
     for part in vectors:
-        dense[rows[done : done + len(part)]] = part.flatten().to_numpy().reshape(len(part), width)
+        dense[rows[done : done + len(part)]] = part.flatten().to_numpy(False).reshape(len(part), width)
         done += len(part)
     return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width, mask=pa.array(~chosen))
 

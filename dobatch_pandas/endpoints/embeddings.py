@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,8 @@ class _Embeddings(Endpoint):
         vector = _vector(path(data[0], "embedding")) if data else None
         if vector is None:
             return Answer(**known, **failed("invalid_response" if data else "empty_response"))
+        if not np.isfinite(vector).all():
+            return Answer(**known, **failed("invalid_response", "The vector holds nan or inf."))
         return Answer(**known, embedding=vector)
 
     def plain(self, body: Any) -> tuple[Any, dict[str, Any]]:
@@ -86,13 +89,21 @@ class _Embeddings(Endpoint):
             found = [None if text is None else _vector(text) for text in vectors.to_pylist()]
             vectors = pa.array(found, pa.list_(pa.float32()))
         ok = true(pc.greater(pc.list_value_length(vectors), 0))
-        if vectors.values.null_count:
-            ok &= False
-        return ok, {
+        return ok & ~_endless(vectors), {
             "embedding": vectors,
             "model": beside(body, "model"),
             "prompt_tokens": beside(body, "usage", "prompt_tokens"),
         }
+
+
+def _endless(vectors: Any) -> Any:
+    """Which vectors hold nan or inf, which a model writes that has run over, or nothing in the place of a number."""
+    numbers, found = vectors.flatten(), np.zeros(len(vectors), bool)
+    # A sum is quick, and nearly always finite.
+    if numbers.null_count or not math.isfinite(pc.sum(numbers).as_py() or 0.0):
+        wrong = pc.invert(pc.fill_null(pc.is_finite(numbers), False))
+        found[pc.list_parent_indices(vectors).filter(wrong).to_numpy()] = True
+    return found
 
 
 def _vector(value: Any) -> Any:

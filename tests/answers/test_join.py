@@ -527,6 +527,9 @@ def test_a_vector_with_a_number_that_is_none_is_a_failed_row(
         assert values(columns["v_error"])[:3] == [None, "invalid_response", "invalid_response"]
         assert columns["v"].iloc[0].tolist() == [1.5, 2.0]
         assert columns["v"].iloc[1:3].isna().all()
+    own = pd.DataFrame({"custom_id": ["0"], "embedding": [np.float32([number, 1.0])]})
+    columns = join_read_results(frame, own, custom_id="id", into="v")
+    np.testing.assert_array_equal(columns["v"].iloc[3], np.float32([number, 1.0]))
 
 
 def test_rows_of_a_job_without_any_vector_are_null() -> None:

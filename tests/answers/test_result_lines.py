@@ -295,6 +295,8 @@ def test_a_chat_answer_brings_text_tokens_and_ids() -> None:
         (answered("a", {"data": []}), "empty_response", None),
         (answered("a", {"data": [{"embedding": "!!"}]}), "invalid_response", None),
         (answered("a", {"data": [{"embedding": [0.5, None]}]}), "invalid_response", None),
+        (answered("a", embeddings([0.5, float("inf")], as_base64=True)), "invalid_response", None),
+        (answered("a", embeddings([0.5, 1e300])), "invalid_response", None),
         (result("a", message=message("half", stop="max_tokens")), "length", "half"),
         (result("a", message=message("I cannot", stop="refusal")), "refusal", "I cannot"),
         (result("a", message=message()), "empty_response", None),
