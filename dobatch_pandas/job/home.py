@@ -239,6 +239,12 @@ class Home:
         row = _row(record, state)
         self._put(replace(row, problem=problem or row.problem))
 
+    def told_problem(self, job_id: str) -> str | None:
+        """Return what stands in a job's way, as the process that moves it on has told it by `update`."""
+        sql = "SELECT problem FROM jobs WHERE id = ?"
+        found = self._index.read(lambda db: db.execute(sql, (job_id,)).fetchone())
+        return None if found is None else found[0]
+
     def _put(self, row: JobRow) -> None:
         names = ", ".join(f'"{name}" = :{name}' for name in _NAMES)
         self._index.write(lambda db: db.execute(f"UPDATE jobs SET {names} WHERE id = :id", vars(row)))

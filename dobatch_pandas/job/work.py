@@ -111,6 +111,8 @@ class OpenJob(Live):
         This process has the lock of its folder.
     barred : str or None
         Why this process may only look at it, in words.
+    overheard : str or None
+        What stands in its way, as the process that moves it on tells in the list of jobs.
     leaving : LockOfJob or None
         The lock, where it is to come free with the last of these threads.
     """
@@ -123,6 +125,8 @@ class OpenJob(Live):
         self.rows_rendered = self.at_work = 0
         self.locked = False
         self.barred: str | None = None
+        self.overheard: str | None = None
+        self.listening = False
         self.leaving: LockOfJob | None = None
         self.shares: dict[int, float] = {}
         self.asked: dict[int, int] = {}
@@ -134,7 +138,10 @@ class OpenJob(Live):
     @property
     def problem(self) -> str | None:
         """Why it does not move, or did not end well, in words."""
-        return super().problem or self.barred
+        known = super().problem or self.barred
+        if known is None and self.elsewhere and self.overheard is not None:
+            return f"Another process moves it on, and says there: {self.overheard}"
+        return known
 
     def work_begins(self) -> None:
         with self.changed:
@@ -219,6 +226,12 @@ class Workers:
             with suppress(RuntimeError):  # no thread for it: with the next change, then
                 self._pools["index"].put(partial(_enter, job))
                 job.entered, job.told_problem = now, job.problem
+        if job.elsewhere and not job.listening:
+            job.listening = True
+            try:
+                self._pools["index"].put(partial(_listen, job))
+            except RuntimeError:
+                job.listening = False
         try:
             heard(job.home, job)  # first: whoever waits for the end may be a script that is over then
         finally:
@@ -495,6 +508,14 @@ def _enter(job: OpenJob) -> None:
             job.cluster.mirror()
         except Exception as error:  # noqa: BLE001  whatever a store raises: it is copied again with the next change
             log.warning("job %s is not up to date in the store: %s", job.id, error)
+
+
+def _listen(job: OpenJob) -> None:
+    try:
+        with suppress(DobatchError):
+            job.overheard = job.home.told_problem(job.id)
+    finally:
+        job.listening = False
 
 
 # -- what an answer of the service means here

@@ -274,6 +274,31 @@ dobatch.attach({job.id!r}).cancel()
     assert job.status == "cancelled"
 
 
+def test_what_stands_in_the_way_elsewhere_is_told_here(server, home):
+    """
+    The kernel that moves a job waits for another token: whoever attaches in a second one reads why nothing moves.
+    """
+    server.faults.add("create_batch", status=401, times=None)
+    script = f"""
+import sys, pandas as pd, dobatch_pandas as dobatch
+dobatch.configure(home={str(home)!r}, base_url={server.url!r}, token="local", display=False)
+job = pd.DataFrame({{"n": range(3)}}).dobatch.submit("row {{n}}", model="echo", into="a")
+print(job.id, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        job = dobatch.attach(other.stdout.readline().strip())
+        eventually(lambda: "answered 401" in (job.snapshot().problem or ""))
+        assert job.snapshot().problem.startswith("Another process moves it on, and says there: ")
+        with pytest.raises(dobatch.errors.WaitTimeout, match="answered 401"):
+            job.wait(timeout=0)
+        server.faults.clear()
+        other.kill()
+    assert job.wait().status == "completed"
+    assert job.snapshot().problem is None
+
+
 @pytest.mark.parametrize("then", ["", "while job.status != 'paused': time.sleep(0.01)"])
 def test_a_script_that_ends_before_all_is_sent_says_so(then, server, home):
     """
