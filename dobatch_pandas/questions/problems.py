@@ -126,6 +126,13 @@ def _beyond_limits(recipe: Recipe, frame: pd.DataFrame) -> list[Problem]:
                     count,
                 )
             )
+        elif name == "dimensions" and len(lengths := values[there].unique()) > 1:
+            problems.append(
+                Problem(
+                    f"dimensions: column {place.name!r} holds {len(lengths):,} lengths ({', '.join(map(str, lengths[:5]))}), "
+                    "and vectors in a column are of one length: ask for each in a job of its own."
+                )
+            )
     return problems
 
 

@@ -147,6 +147,19 @@ def test_an_answer_may_not_replace_what_is_asked():
     assert "would replace column 'text'" in problems(frame, schema={"text": str})
 
 
+def test_vectors_of_several_lengths_are_not_asked():
+    """
+    A column of vectors has one length: those of another would be paid, and have no place in it.
+    """
+    frame = pd.DataFrame({"text": list("abc"), "d": [64, 128, 64], "same": [64, 64.0, 64]})
+
+    def said(column):
+        return problems(frame, "{text}", model="text-embedding-3-small", params={"dimensions": col(column)})
+
+    assert "holds 2 lengths (64, 128)" in said("d")
+    assert said("same") == ""
+
+
 def test_an_answer_may_not_replace_a_column_of_the_users():
     """
     Least of all the labels that it is to be compared with. Answers of an earlier run, and a column that was put
