@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from dobatch_pandas.errors import InputError
 from .given import verdicts_of
 from .metrics import need
 from .significance import holm, p_words, paired, share
+from .texts import as_text, is_missing
 
 __all__ = ["Pairwise", "Ranking", "pairwise", "rank"]
 
@@ -211,7 +213,8 @@ def pairwise(
     for number, part in enumerate((one, two), 1):
         for name in ("reason", "error"):
             if f"{into}_{name}" in part.columns:
-                rows[f"{name}_{number}"] = part[f"{into}_{name}"].array
+                texts = [None if is_missing(v) else as_text(v) for v in part[f"{into}_{name}"].astype(object)]
+                rows[f"{name}_{number}"] = pd.array(texts, dtype="string")
     counts = rows["winner"].value_counts().reindex([*names, "tie", "inconsistent"], fill_value=0)
     counts["failed"] = int((~both).sum())
     wins, losses = int(counts[names[0]]), int(counts[names[1]])
@@ -406,6 +409,36 @@ def rank(*duels: Pairwise, confidence: float = 0.95) -> Ranking:
     return _bradley_terry(systems, played, confidence)
 
 
+def _design(pairs: Sequence[tuple[int, int]], count: int) -> np.ndarray[Any, Any]:
+    """A line a duel: who stands first, and against whom."""
+    design = np.zeros((len(pairs), count))
+    for line, (a, b) in enumerate(pairs):
+        design[line, a], design[line, b] = 1.0, -1.0
+    return design
+
+
+def _and_alone(groups: np.ndarray[Any, Any], more: int) -> np.ndarray[Any, Any]:
+    """Some more rows, each of which belongs to no other."""
+    return np.append(groups, groups.max(initial=-1) + 1 + np.arange(more))
+
+
+def _fitted(
+    design: np.ndarray[Any, Any], outcome: np.ndarray[Any, Any], groups: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The systems' strengths, 0 on average, and their covariance, which allows for rows of a group being alike."""
+    api, count = need("statsmodels.api", _COMPARING), design.shape[1]
+    model = api.GLM(outcome, design[:, 1:], family=api.families.Binomial())
+    robust = len(np.unique(groups)) > 2 * count and len(np.unique(groups)) < len(groups)
+    options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}} if robust else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that leaves nothing over, as that of ties alone
+        fitted = model.fit(**options)
+    strength, covariance = np.append(0.0, fitted.params), np.zeros((count, count))
+    covariance[1:, 1:] = fitted.cov_params()
+    centre = np.eye(count) - 1 / count
+    return centre @ strength, centre @ covariance @ centre.T
+
+
 def _bradley_terry(
     systems: list[str], played: list[tuple[int, int, float, Hashable]], confidence: float
 ) -> Ranking:
@@ -424,39 +457,33 @@ def _bradley_terry(
         raise InputError(
             f"No duel connects {', '.join(apart)} with {systems[0]}: judge them against one another."
         )
-    design = np.zeros((len(played), count))
+    pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if met[a, b]]
+    design = _design([(a, b) for a, b, _, _ in played], count)
     outcome = np.array([points for *_, points, _ in played])
-    for line, (a, b, _, _) in enumerate(played):
-        design[line, a], design[line, b] = 1.0, -1.0
     groups = pd.factorize(pd.Series([str(label) for *_, label in played], dtype=object))[0]
     if not (reach > 0).all():
         # Who never loses has no finite strength: half a win each way is added to every pair that met.
-        pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if met[a, b]]
-        extra = np.zeros((len(pairs), count))
-        for line, (a, b) in enumerate(pairs):
-            extra[line, a], extra[line, b] = 1.0, -1.0
-        design, outcome = np.vstack([design, extra]), np.append(outcome, [0.5] * len(pairs))
-        groups = np.append(groups, groups.max(initial=-1) + 1 + np.arange(len(pairs)))
+        design, outcome = np.vstack([design, _design(pairs, count)]), np.append(outcome, [0.5] * len(pairs))
+        groups = _and_alone(groups, len(pairs))
         notes.append(
             "A system never lost or never won: half a win each way was added to every pair that met."
         )
-    api = need("statsmodels.api", _COMPARING)
-    model = api.GLM(outcome, design[:, 1:], family=api.families.Binomial())
-    robust = len(np.unique(groups)) > 2 * count and len(np.unique(groups)) < len(groups)
-    options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}} if robust else {}
-    fitted = model.fit(**options)
-    strength = np.append(0.0, fitted.params)
-    covariance = np.zeros((count, count))
-    covariance[1:, 1:] = fitted.cov_params()
-    centre = np.eye(count) - 1 / count
-    strength, covariance = centre @ strength, centre @ covariance @ centre.T
+    strength, covariance = _fitted(design, outcome, groups)
+    covariances = [covariance]
+    if len(np.unique(groups)) < len(groups):
+        # Where most rows are ties, little is left over to tell the spread by: it is at least that with a win each
+        # way added to every pair, as Bonett and Price do.
+        design = np.vstack([design, _design([*pairs, *pairs], count)])
+        outcome = np.append(outcome, [0.0] * len(pairs) + [1.0] * len(pairs))
+        covariances.append(_fitted(design, outcome, _and_alone(groups, 2 * len(pairs)))[1])
     stats = need("scipy.stats", _COMPARING)
     quantile = float(stats.norm.ppf((1 + confidence) / 2))
-    error = np.sqrt(np.maximum(0.0, np.diag(covariance)))
+    error = np.sqrt(np.max([np.maximum(0.0, np.diag(found)) for found in covariances], axis=0))
     lines = []
     for a in range(count):
         for b in range(a + 1, count):
-            spread = math.sqrt(max(1e-300, covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]))
+            squares = [float(found[a, a] + found[b, b] - 2 * found[a, b]) for found in covariances]
+            spread = math.sqrt(max(1e-300, *squares))
             size = float(strength[a] - strength[b])
             lines.append((systems[a], systems[b], size, spread, 2 * float(stats.norm.sf(abs(size) / spread))))
     corrected, levels = holm([line[-1] for line in lines], 1 - confidence)

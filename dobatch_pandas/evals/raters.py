@@ -348,7 +348,8 @@ def calibrate(
     A. N. Angelopoulos et al., "Prediction-powered inference", Science 382 (2023), 669-674.
     """
     human = on_the_same_rows("calibrate()", judged, human)
-    judge_says, people_say = _passing(passed), _passing(passed if human_passed is None else human_passed)
+    judge_says = _passing(passed, "passed")
+    people_say = judge_says if human_passed is None else _passing(human_passed, "human_passed")
     verdicts = list(judged.astype(object))
     labels = list(human.astype(object))
     there = [not _missing(verdict) for verdict in verdicts]
@@ -430,9 +431,19 @@ def _check_words(values: Iterable[Any], passed: Any, option: str, others: Iterab
         )
 
 
-def _passing(passed: Any) -> Callable[[Any], bool]:
+def _passing(passed: Any, option: str) -> Callable[[Any], bool]:
     if callable(passed):
-        return lambda value: bool(passed(value))
+
+        def says(value: Any) -> bool:
+            try:
+                return bool(passed(value))
+            except Exception as problem:
+                raise InputError(
+                    f"{option}= failed on {value!r:.80}: {type(problem).__name__}: {problem}. It must take any value that "
+                    "is there, and return whether that is a pass."
+                ) from problem
+
+        return says
     return lambda value: (
         bool(value) if isinstance(value, (bool, np.bool_)) else as_text(value) == as_text(passed)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -223,6 +224,19 @@ def test_the_ranking_is_that_of_the_textbook():
     assert repr(found).startswith("<Ranking: 1–")
 
 
+def test_ties_alone_are_no_proof_of_being_equal():
+    """
+    Forty rows that all of three systems tie on leave room for a difference, and are told without a foreign warning.
+    """
+    halves = [pd.DataFrame({"judge": ["tie"] * 40, "judge_reason": ["even \ud83d"] * 40}, dtype=object)] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = rank(*(pairwise(pd.concat(halves), names=pair) for pair in combinations("ABC", 2)))
+    assert (found.table["high"] - found.table["low"] > 0.05).all()
+    assert (found.differences["high"] - found.differences["low"] > 0.05).all()
+    assert found.table["worst"].tolist() == [3, 3, 3]
+
+
 def test_a_system_that_never_loses_has_a_finite_strength():
     """
     Ten wins of ten are no infinite strength, and it is said what was done about it.
@@ -361,6 +375,22 @@ def test_a_lenient_judge_is_corrected_by_people():
     assert naive / 300 < 0.5
     assert found.table["labelled"].sum() == seen.sum()
     assert found._repr_html_()
+
+
+def test_a_threshold_that_takes_no_words_names_the_value():
+    """
+    A judge that once said a word where scores are is told of, and not by a foreign error.
+    """
+    scores = pd.Series([4, 5, "unclear", 2], dtype=object)
+    with pytest.raises(InputError, match="passed= failed on 'unclear'"):
+        calibrate(scores, pd.Series([5, 4, 3, 1]), passed=lambda score: score >= 4)
+    with pytest.raises(InputError, match="human_passed= failed on 'no'"):
+        calibrate(
+            pd.Series([5, 4, 3]),
+            pd.Series(["no"] * 3),
+            passed=lambda s: s >= 4,
+            human_passed=lambda s: s >= 4,
+        )
 
 
 def test_scores_are_calibrated_by_a_threshold():
