@@ -1,5 +1,5 @@
 """
-Every job of a home as a table to look at.
+Every job of a home as a table to look at, and what jobs have cost.
 
 In a Jupyter notebook the table follows the jobs that are not over: a thread draws it anew, in place, for as long as
 one of them moves. It needs no widget, so a saved notebook keeps what was drawn last.
@@ -19,7 +19,7 @@ import pandas as pd
 
 from . import front_end, html, say, text
 
-__all__ = ["JobList", "jobs_text"]
+__all__ = ["JobList", "SpendingList", "jobs_text"]
 
 MOST = 200  # jobs in one table
 LONGEST_NAME = 40  # characters of a model's name, or a column's
@@ -28,6 +28,7 @@ SLOWEST = 10.0
 MOST_LISTS = 4  # that follow; the cell may be run many times
 OVER = ("completed", "failed", "expired", "cancelled")
 
+_SUMS = {"jobs", "requests", "prompt_tokens", "completion_tokens", "cost"}
 _COLUMNS = {"created", "status", "rows", "requests", "reused", "completed", "failed", "model", "into", "cost"}
 
 Look = Callable[[], pd.DataFrame]
@@ -65,6 +66,19 @@ class JobList(pd.DataFrame):
     def _display_(self) -> pd.DataFrame:
         """What marimo shows: its own table, with search and sorting."""
         return pd.DataFrame(self)
+
+
+class SpendingList(pd.DataFrame):
+    """A frame of what jobs have cost that a notebook shows for people. Whatever is made of it is an ordinary frame."""
+
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        if self.index.name is None or not set(self.columns) >= _SUMS:  # changed in place
+            return str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]
+        return spending_html(self)
 
 
 class _Following:
@@ -155,6 +169,35 @@ def jobs_text(jobs: pd.DataFrame) -> str:
     lines = [text.ascii_words(table.to_string(index=False))]
     lines += [f"{row['job']}: {row['problem']}" for row in rows if row["problem"]]
     return "\n".join([*lines, f"and {len(jobs) - MOST:,} more"] if len(jobs) > MOST else lines)
+
+
+def spending_html(spent: pd.DataFrame) -> str:
+    """
+    Draw what was spent, a line a day, model or job, with the sum above.
+
+    Parameters
+    ----------
+    spent : pandas.DataFrame
+        As ``dobatch.spending()`` returns it.
+    """
+    by = str(spent.index.name)
+    rows = [
+        {
+            by: html.Code(_short(f"{label:%a %d %b %Y}" if isinstance(label, pd.Timestamp) else str(label))),
+            **{name.replace("_", " "): int(line[name]) for name in spent.columns if name in _SUMS - {"cost"}},
+            "cost": html.Code(text.dollars(None if pd.isna(line["cost"]) else float(line["cost"]))),
+        }
+        for label, line in zip(spent.index, spent.to_dict("records"), strict=True)
+    ]
+    caption = text.counted(int(spent["jobs"].sum()), "job")
+    if spent["cost"].isna().any():
+        # Of a day with one unknown price no amount is known, so there is no sum either.
+        caption += "; the price of some is not known: give it with dobatch.configure(prices=...)"
+    else:
+        caption = f"{text.dollars(float(spent['cost'].sum()))} for {caption}"
+    more = f"<div>and {len(rows) - MOST:,} more</div>" if len(rows) > MOST else ""
+    columns = list(rows[0]) if rows else [by]
+    return html.table_html(rows[:MOST], columns, caption=caption) + more
 
 
 def _short(name: str) -> str:

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from . import html
@@ -57,15 +58,23 @@ class Tried(pd.DataFrame):
             return str(frame._repr_html_())  # type: ignore[operator]
         # Of codes and messages where nothing failed there is nothing to see.
         columns = [str(name) for name in frame.columns if frame[name].notna().any()]
+        # The label has no name of a column: an answer may be called "row".
         rows = [
-            {"row": str(label), **{str(name): value for name, value in row.items()}}
+            {"": str(label), **{str(name): _shown(value) for name, value in row.items()}}
             for label, row in zip(frame.index[:MOST_ROWS], frame.to_dict("records"), strict=False)
         ]
         for row in rows:
             if isinstance(row["seconds"], float):
                 row["seconds"] = round(row["seconds"], 2)
         more = f"<div>and {len(frame) - MOST_ROWS:,} more rows</div>" if len(frame) > MOST_ROWS else ""
-        return html.table_html(rows, ["row", *columns], caption="Asked in real time") + more
+        return html.table_html(rows, ["", *columns], caption="Asked in real time") + more
+
+
+def _shown(value: Any) -> Any:
+    """A value for a table's cell: of an embedding its beginning and its length."""
+    if isinstance(value, np.ndarray) and value.ndim == 1 and len(value) > 8:
+        return html.Code(f"[{', '.join(f'{number:.3g}' for number in value[:3])}, … {len(value):,} numbers]")
+    return value
 
 
 def preview_html(frame: pd.DataFrame, caption: str = "") -> str:

@@ -125,6 +125,8 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
     """
     if not isinstance(by, str) or by not in _BY:
         raise InputError(f"by is {by!r:.80}; it takes {', '.join(map(repr, _BY))}.")
+    from dobatch_pandas.display.job_list import SpendingList
+
     home = home_here()
     found = home.rows() + home.forgotten()
     created = pd.to_datetime([row.created for row in found], unit="s", utc=True)
@@ -148,7 +150,7 @@ def spending(by: Literal["day", "model", "job"] = "day") -> pd.DataFrame:
     groups = frame.groupby(by, sort=True)
     summed = groups[sums].sum()
     summed["cost"] = groups["cost"].sum().where(groups["cost"].count() == groups["cost"].size())
-    return summed.iloc[::-1] if by == "day" else summed.sort_values("cost", ascending=False)
+    return SpendingList(summed.iloc[::-1] if by == "day" else summed.sort_values("cost", ascending=False))
 
 
 def _cost(row: JobRow) -> float | None:

@@ -16,7 +16,7 @@ from display.test_html import read
 
 import dobatch_pandas as dobatch
 from dobatch_pandas.display import show
-from dobatch_pandas.display.job_list import JobList, jobs_html, jobs_text
+from dobatch_pandas.display.job_list import JobList, SpendingList, jobs_html, jobs_text
 
 
 def a_job(**changes: Any) -> dict[str, Any]:
@@ -107,6 +107,36 @@ def test_a_terminal_gets_the_same_words_within_a_line() -> None:
     assert said[4] == "261126-000001: No token."
     assert said[0].isascii()
     assert max(map(len, said)) <= 100
+
+
+def test_what_was_spent_is_read_in_dollars_with_its_sum() -> None:
+    """
+    A day is a day and not a midnight, an amount is dollars; where a price is not known there is no sum that leaves it out.
+    """
+    days = pd.DatetimeIndex(["2026-11-27", "2026-11-26"], tz="UTC", name="day")
+    counts = {
+        "jobs": [2, 1],
+        "requests": [1200, 3],
+        "prompt_tokens": [70_000, 5],
+        "completion_tokens": [9, 5],
+    }
+    spent = SpendingList({**counts, "cost": pd.array([0.25, None], "Float64")}, index=days)
+    said = read(spent._repr_html_()).text
+    for words in (
+        "Fri 27 Nov 2026",
+        "$0.25",
+        "price unknown",
+        "1,200",
+        "70,000",
+        "3 jobs; the price of some is not known",
+    ):
+        assert words in said
+    by_model = SpendingList(spent.dropna().set_axis(pd.Index(["<b>m</b>"], name="model")))
+    assert "&lt;b&gt;m" in by_model._repr_html_()
+    assert "$0.25 for 2 jobs" in read(by_model._repr_html_()).text
+    assert "$0.00 for 0 jobs" in read(SpendingList(spent.head(0).set_axis(days[:0]))._repr_html_()).text
+    assert type(spent.head()) is pd.DataFrame
+    assert "<table" in SpendingList(pd.DataFrame(spent).drop(columns="cost"))._repr_html_()
 
 
 @pytest.mark.parametrize(

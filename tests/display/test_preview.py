@@ -124,6 +124,12 @@ def test_a_trial_shows_whole_answers_as_text() -> None:
     assert "said_error" not in page.text
     assert "0.12" in page.text
     assert "0.123" not in page.text
+    named = Tried({"row": ["the answer"], "seconds": ["an answer too"]}, index=["the label"])
+    assert all(
+        words in read(named._repr_html_()).text for words in ("the answer", "an answer too", "the label")
+    )
+    vectors = pd.Series([np.linspace(0, 1, 1536, dtype="float32")], index=["a"])
+    assert "… 1,536 numbers]" in read(Tried(tried.assign(said=vectors))._repr_html_()).text
     failed = tried.assign(said_error="http_500")
     assert type(failed) is pd.DataFrame
     assert "http_500" in read(Tried(failed)._repr_html_()).text
