@@ -327,11 +327,16 @@ class DobatchAccessor:
                 'explore(predicted="answer", actual="gold").'
             )
         if job is not None:
+            recipe, found = job.recipe, job.responses_for(self._frame)
             if "responses" not in options:
-                recipe, found = job.recipe, job.responses()
                 costs = costs_of(found, recipe.model, recipe.provider, overrides=settings().prices)
                 options["responses"] = found if costs is None else found.assign(cost=costs)
-            options.setdefault(
-                "prompt", lambda row: Plan(self._frame.iloc[[row]], job.recipe).preview(1).iloc[0].to_dict()
-            )
+
+            def asked(row: int) -> Any:
+                if recipe.portable:
+                    return Plan(self._frame.iloc[[row]], recipe).preview(1).iloc[0].to_dict()
+                name = found["custom_id"].iloc[row * recipe.samples]
+                return None if pd.isna(name) else job.requests([name]).get(name)
+
+            options.setdefault("prompt", asked)
         return explore(self._frame, **options)

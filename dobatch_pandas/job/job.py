@@ -758,6 +758,12 @@ class Job:
         return self._answers().responses()
 
     @_in_words
+    def responses_for(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return what `responses` does for the rows of a frame, matched as `join` does."""
+        self._ready(wait=True)
+        return self._answers().responses_for(frame)
+
+    @_in_words
     def errors(self, *, wait: bool = True) -> pd.DataFrame:
         """Return the rows of `responses` that failed."""
         self._ready(wait)

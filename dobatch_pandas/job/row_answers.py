@@ -116,6 +116,11 @@ class JobAnswers:
         ids, fates, index = self._asked()
         return response_columns(ids, fates, self._table(), index=index, **self._answer_options())
 
+    def responses_for(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the same for the rows of a frame, matched as `for_frame` does."""
+        ids, fates = self._ids_for(frame)
+        return response_columns(ids, fates, self._table(), index=frame.index, **self._answer_options())
+
     def for_frame(self, frame: pd.DataFrame, early: Early | None = None) -> dict[str, pd.Series]:
         """
         Return the answer columns for the rows of a frame, matched by what each of them asks.

@@ -12,6 +12,7 @@ from evals.frames import reviews
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dobatch_pandas as dobatch
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.evals import compare, explore, score, view
 
@@ -454,6 +455,33 @@ def test_a_model_without_a_price_has_tokens_and_no_cost(serve):
     assert "tokens" in names
     assert "cost" not in names
     assert "$" not in view.row(0)["spent"]
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("kind", ["template", "series", "function"])
+def test_a_row_is_read_with_its_own_answer_and_question(serve, kind, attached):
+    """
+    The frame was sorted or filtered since: what was asked of a row, and what came back for it, are those of that row.
+    """
+    server = serve()
+    frame = pd.DataFrame({"text": list("abcd")})
+    prompts = {
+        "template": "Say {text}",
+        "series": "Say " + frame["text"],
+        "function": lambda row: f"Say {row.text}",
+    }
+    job = frame.dobatch.submit(prompts[kind], model="gpt-4.1-mini", into="said", samples=2)
+    frame.dobatch.update(job)
+    job = dobatch.attach(job.id) if attached else job
+    for now in (frame, frame.iloc[::-1].reset_index(drop=True), frame.iloc[[2, 0]]):
+        view = now.dobatch.explore(job, predicted="said")._view
+        for position, text in enumerate(now["text"]):
+            row = view.row(position)
+            assert ("Answer as received", f"Say {text}") in [
+                (one["title"], one["text"]) for one in row["sections"]
+            ]
+            assert f"Say {text}" in str(row["messages"])
+    assert sum(server.executed.values()) == 8
 
 
 def test_columns_of_one_name_are_told() -> None:
