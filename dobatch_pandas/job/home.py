@@ -38,7 +38,7 @@ from dobatch_pandas.display.snapshot import State as Status
 from dobatch_pandas.errors import ConfigurationError, DobatchError, InputError, JobNotFound
 
 from .folder import DiskFile, JobFolder, JobRecord, disk_in_words, read_table
-from .index import Index, NotWritten
+from .index import Index
 from .journal import entry_of
 from .machine import State, problem_of
 from .spent import Spent
@@ -273,8 +273,7 @@ class Home:
 
     def rows(self) -> list[JobRow]:
         """Return all jobs, newest first. Of jobs that are over no file is opened."""
-        with suppress(NotWritten):  # what is not in the index is read itself
-            self._refresh()
+        self._refresh(needed=False)
         found = self._index.read(lambda db: db.execute(f"SELECT {_ROW} FROM jobs").fetchall())
         rows = [self._fresh(JobRow(*values)) for values in found]
         # What is there and not in the index cannot be read: it is looked at again each time.
@@ -301,7 +300,7 @@ class Home:
         if not seen.fingerprint:
             return replace(row, status="paused", problem=seen.problem)
         if seen.ended is not None:
-            with suppress(NotWritten):  # it is found to be over again by the next one
+            with suppress(ConfigurationError):  # it is found to be over again by the next one
                 self._put(seen)
         elif seen.problem is None and row.problem and not self.folder(row.id).at_rest:
             # What stands in a job's way is known to the process that moves it, and told by `update`.
@@ -324,12 +323,16 @@ class Home:
                 return replace(unread, created=folder.root.stat().st_mtime)
             return unread
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, needed: bool = True) -> None:
         """Bring the index up to the folders; jobs of version 0.1.0 become jobs of this one."""
         self._make()
         added, gone = self._index.read(self._differences)
         if added or gone:
-            self._index.write(self._bring_up)
+            try:
+                self._index.write(self._bring_up)
+            except ConfigurationError:  # a full disk, or a home that may only be read
+                if needed:
+                    raise
 
     def _differences(self, db: sqlite3.Connection) -> tuple[list[str], list[str]]:
         known = {job_id for (job_id,) in db.execute("SELECT id FROM jobs")}

@@ -22,7 +22,7 @@ import filelock
 
 from dobatch_pandas.errors import ConfigurationError, DobatchError
 
-__all__ = ["VERSION", "Index", "NotWritten"]
+__all__ = ["VERSION", "Index"]
 
 T = TypeVar("T")
 
@@ -46,10 +46,6 @@ _TABLES = (
     "CREATE INDEX jobs_not_entered ON jobs (scope) WHERE ended IS NOT NULL AND entered IS NOT ended",
     "CREATE TABLE answers (key INTEGER, job INTEGER, PRIMARY KEY (key, job)) WITHOUT ROWID",
 )  # fmt: skip
-
-
-class NotWritten(ConfigurationError):
-    """The index cannot be written to: its home may only be read, or the disk is full."""
 
 
 class Index:
@@ -190,8 +186,10 @@ class Index:
                 f"not help, end that process, or {other}."
             )
         if "full" in words or "No space" in words:
-            return NotWritten(f"The disk of {where} is full ({words}). Make room and try again, or {other}.")
-        return NotWritten(f"Cannot use {where}: {words}. Make the home folder writable, or {other}.")
+            return ConfigurationError(
+                f"The disk of {where} is full ({words}). Make room and try again, or {other}."
+            )
+        return ConfigurationError(f"Cannot use {where}: {words}. Make the home folder writable, or {other}.")
 
     def _leave_to_parent(self) -> None:
         if self._db is not None:
