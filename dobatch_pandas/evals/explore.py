@@ -177,6 +177,9 @@ def _problems(
         )
     elif responses is not None and len(_first_samples(responses)) != len(frame):
         problems.append(Problem(f"responses= has {len(responses):,} rows for the frame's {len(frame):,}."))
+    elif responses is not None and _on_rows(responses, frame.index) is None:
+        cure = "df.dobatch.explore(job) finds them by what the rows ask."
+        problems.append(Problem(f"responses= has other labels than the frame, or repeats some: {cure}"))
     if compare_to is not None and not isinstance(compare_to, (str, Evaluation)):
         problems.append(Problem(f"compare_to={compare_to!r} must be a column's name or an Evaluation."))
     return problems
@@ -184,6 +187,15 @@ def _problems(
 
 def _first_samples(responses: pd.DataFrame) -> pd.DataFrame:
     return responses[responses["sample"] == responses["sample"].min()] if "sample" in responses else responses
+
+
+def _on_rows(responses: pd.DataFrame, index: pd.Index[Any]) -> pd.DataFrame | None:
+    """Responses in the order of a frame that was sorted since; None where its labels do not tell which is which."""
+    found = _first_samples(responses)
+    if found.index.equals(index):
+        return found
+    known = found.index.is_unique and index.is_unique and index.isin(found.index).all()
+    return found.reindex(index) if known else None
 
 
 class _Parts:
@@ -209,7 +221,7 @@ class _Parts:
             self.other, self.other_name = second.frame[second.predicted], second.name
         elif isinstance(compare_to, str):
             self.other, self.other_name = frame[compare_to], compare_to
-        self.responses = None if responses is None else _first_samples(responses)
+        self.responses = None if responses is None else _on_rows(responses, frame.index)
         self.own = {str(name) for name in (predicted, actual, error, self.other_name) if name is not None}
         self.samples = {str(name) for run in (first, second) if run is not None for name in run.runs}
 
