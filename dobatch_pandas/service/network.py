@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
@@ -20,8 +20,10 @@ __all__ = [
     "RETRY_STATUSES",
     "Network",
     "environment_proxy",
+    "is_address",
     "is_local",
     "next_try",
+    "no_address",
     "refuse_plain_http",
     "retry_policy",
     "scrub",
@@ -87,16 +89,27 @@ def is_local(host: str | None) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-def refuse_plain_http(url: str, allow_http: bool) -> None:
-    """Raise ConfigurationError for an address whose secrets would travel readable to another machine."""
+def is_address(url: str) -> bool:
+    """Return whether this is an http(s) address that can be called."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        parts, host = SplitResult("", "", "", "", ""), None
-    if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
-        shown = scrub(url.partition("?")[0].rpartition("@")[2])
-        raise ConfigurationError(f"{shown!r} is not an http(s) address.")
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and url.isascii() and url.isprintable()
+
+
+def no_address(url: str) -> str:
+    """Return in words that an address is none, without the secrets in it."""
+    return f"{scrub(url.partition('?')[0].rpartition('@')[2])!r} is not an http(s) address."
+
+
+def refuse_plain_http(url: str, allow_http: bool) -> None:
+    """Raise ConfigurationError for an address whose secrets would travel readable to another machine."""
+    if not is_address(url):
+        raise ConfigurationError(no_address(url))
+    parts = urlsplit(url)
+    host = parts.hostname
     if parts.scheme == "http" and not (allow_http or is_local(host)):
         raise ConfigurationError(
             f"http://{host} is another machine, and plain http would show the token and the data to everyone "

@@ -42,7 +42,9 @@ from .network import (
     RETRY_STATUSES,
     Network,
     environment_proxy,
+    is_address,
     next_try,
+    no_address,
     refuse_plain_http,
     retry_policy,
     scrub,
@@ -308,6 +310,10 @@ class _Exchange:
     """
 
     def __init__(self, url: str, network: Network) -> None:
+        if not is_address(url):
+            raise LinkRefused(
+                f"The service gave no address that bytes can move to or from: {no_address(url)}"
+            )
         refuse_plain_http(url, network.allow_http)
         parts = urlsplit(url)
         self.host = parts.hostname or ""

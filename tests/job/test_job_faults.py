@@ -336,6 +336,21 @@ def test_a_counter_that_nobody_can_write_down_stops_nothing(name, server):
     check(job, server)
 
 
+@pytest.mark.parametrize("url", ["not a url", "ftp://store/x", "http://[::1/x", "http://127.0.0.1:999999/x"])
+@pytest.mark.parametrize("operation", ["create_file", "get_results"])
+def test_a_link_that_is_none_passes_and_is_no_matter_of_the_token(operation, url, server, monkeypatch):
+    """
+    The service hands out an address that nobody can call: it is asked for another, and no token is asked for.
+    """
+    monkeypatch.setattr(machine, "FIRST_PAUSE", 0.02)
+    body = {"file_id": "f", "upload_url": url, "result_available": True, "output_file_url": url}
+    server.faults.add(operation, status=200, body=json.dumps(body), times=4)
+    job = ask()
+    eventually(lambda: "no address that bytes" in (job.snapshot().problem or "") or job.snapshot().over)
+    assert "token" not in (job.snapshot().problem or "")
+    check(job, server)
+
+
 @pytest.mark.parametrize("mode", ["batch", "now"])
 @pytest.mark.parametrize("work", ["render", "upload", "call", "look", "fetch", "read", "index", "ask", "now"])
 def test_a_machine_that_starts_no_threads_for_a_while_loses_nothing(work, mode, server, monkeypatch):
