@@ -23,7 +23,7 @@ from .given import named_columns
 from .groups import Groups, slice_groups
 from .saved import load
 from .significance import LEAST_CLUSTERS, LEAST_ROWS, Paired, cluster_codes, holm, paired
-from .texts import as_text
+from .texts import as_text, is_missing
 from .verdict import WORDS, Settled
 
 __all__ = ["compare"]
@@ -328,10 +328,17 @@ def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric
                 Problem(f"Run {place} ({run.name!r}) has no key column {', '.join(map(repr, missing))}.")
             )
             continue
-        keys = _keys(run, key)
-        repeated = keys[keys.duplicated(keep=False)]
+        what = f"key={key!r}" if key is not None else "The index"
+        try:
+            keys = _keys(run, key)
+            repeated = keys[keys.duplicated(keep=False)]
+        except (TypeError, ValueError) as odd:
+            words = (
+                f"{what} tells no rows apart in run {place} ({run.name!r}): {odd}. Make texts of it first."
+            )
+            problems.append(Problem(words))
+            continue
         if len(repeated):
-            what = f"key={key!r}" if key is not None else "The index"
             cure = (
                 "Choose columns that tell rows apart"
                 if key is not None
@@ -356,8 +363,21 @@ def _check(runs: tuple[Evaluation, ...], key: str | Sequence[str] | None, metric
 def _keys(run: Evaluation, key: str | Sequence[str] | None) -> pd.Index[Any]:
     columns = named_columns(run.frame, key)
     if len(columns) > 1:
-        return pd.MultiIndex.from_frame(run.frame[columns])
-    return pd.Index(run.frame[columns[0]]) if columns else run.frame.index
+        return pd.MultiIndex.from_arrays([_labels(run.frame[name]) for name in columns], names=columns)
+    return _labels(run.frame[columns[0]] if columns else run.frame.index)
+
+
+def _labels(values: pd.Series[Any] | pd.Index[Any]) -> pd.Index[Any]:
+    """Labels that can be looked up in another run: lists and dicts as texts, and what is missing by one name."""
+    index = values if isinstance(values, pd.Index) else pd.Index(values)
+    if isinstance(index, pd.MultiIndex) or not (index.dtype.kind == "O" or index.hasnans):
+        return index
+    labels = [
+        "(missing)" if is_missing(label)
+        else as_text(label) if isinstance(label, (list, set, dict, np.ndarray)) else label
+        for label in index.astype(object)
+    ]  # fmt: skip
+    return pd.Index(labels, dtype=object, name=index.name, tupleize_cols=False)
 
 
 def _join(runs: tuple[Evaluation, ...], called: list[str], key: str | Sequence[str] | None) -> _Joined:
@@ -538,6 +558,8 @@ def _noise(
                 "noise= must be an evaluation of the same rows as the first run, in the same order."
             )
         again = again.iloc[positions]
+        if not len(ours):
+            return Noise(2, 0, math.nan, math.nan)
         answers = float(
             (ours["predicted"].map(as_text).to_numpy() != again["predicted"].map(as_text).to_numpy()).mean()
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -270,7 +271,9 @@ class Paired:
             return clustered_difference(*self.shares, confidence, self.spread)
         if self.test == "McNemar":
             of = tango if self.rows >= _SCORE_INTERVAL_FROM else bonett_price
-            return of(self.wins, self.losses, self.rows, confidence)
+            low, high = of(self.wins, self.losses, self.rows, confidence)
+            # Of few rows the adjusted one lies nearer to 0, and of a low confidence it may miss what was seen.
+            return min(low, self.difference), max(high, self.difference)
         units = self.clusters or self.rows
         if units < 2 or not self.spread:
             return -math.inf, math.inf
@@ -532,7 +535,9 @@ def rows_needed_for_mean(difference: float, spread: float, *, alpha: float, powe
     if effect > 3:
         return float(LEAST_ROWS)
     powers = need("statsmodels.stats.power", _COMPARING)
-    found = float(np.max(powers.TTestPower().solve_power(effect_size=effect, alpha=alpha, power=power)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where it finds none, the start is what there is
+        found = float(np.max(powers.TTestPower().solve_power(effect_size=effect, alpha=alpha, power=power)))
     return float(max(LEAST_ROWS, math.ceil(found if math.isfinite(found) else start)))
 
 

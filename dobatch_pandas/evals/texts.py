@@ -64,6 +64,8 @@ def as_text(value: Any) -> str:
             return str(value)
         return str(int(value)) if value == value.to_integral_value() else format(value.normalize(), "f")
     if isinstance(value, (datetime.date, np.datetime64)):
+        if is_missing(value):
+            return "NaT"
         moment = pd.Timestamp(value)
         if moment.tzinfo is None and moment == moment.normalize():
             return moment.date().isoformat()

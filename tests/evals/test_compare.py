@@ -168,6 +168,59 @@ def test_rows_that_are_not_in_both_are_counted_and_shown():
     assert "11 rows could not be paired: 10 absent in run_b, 1 unlabelled in run_b." in found.notes
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [None, *range(1, 20)],
+        [[n] for n in range(20)],
+        [{"id": n} for n in range(20)],
+        [pd.NaT, *pd.date_range("2024", periods=19)],
+    ],
+    ids=["one is missing", "lists", "dicts", "dates"],
+)
+def test_rows_are_paired_by_labels_of_any_kind(labels):
+    """
+    One label may be missing, whatever the runs' types make of that, and lists and dicts tell rows apart too.
+    """
+    frame = runs(20)
+    frame["key"] = pd.Series(labels, dtype=object)
+    other = frame.sample(frac=1, random_state=0)
+    other["key"] = other["key"].infer_objects()
+    for key in ("key", ["key", "id"]):
+        one, two = (
+            score(part, f"run_{n}", "gold", kind="labels") for part, n in ((frame, "a"), (other, "b"))
+        )
+        found = compare(one, two, key=key)
+        assert len(found.rows) == 20
+        again = compare(*scored(frame, "a", "b"))
+        assert found.table.loc["run_b", "difference"] == again.table.loc["run_b", "difference"]
+
+
+class Odd:
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_labels_that_pandas_cannot_tell_apart_are_an_error_of_ours():
+    """
+    Some values can be looked up nowhere: I am told what to make of them.
+    """
+    frame = runs(4)
+    frame["key"] = pd.Series([Odd() for _ in range(4)], dtype=object)
+    for key in ("key", ["key", "id"]):
+        with pytest.raises(InputError, match="Make texts of it"):
+            compare(*scored(frame, "a", "b"), key=key)
+
+
+def test_an_interval_holds_what_was_seen_at_any_confidence():
+    """
+    Also where few rows all differ, and a low confidence asks for a narrow one.
+    """
+    frame = pd.DataFrame({"gold": ["y"] * 12, "run_a": ["n"] * 12, "run_b": ["y"] * 11 + ["n"]})
+    for confidence in (0.05, 0.5, 0.8, 0.99):
+        line = compare(*scored(frame, "a", "b"), confidence=confidence).table.loc["run_b"]
+        assert line["difference_low"] <= line["difference"] <= line["difference_high"]
+
+
 def test_repeated_keys_are_an_error_that_names_them():
     """
     Rows that cannot be told apart are never paired by position in silence.
