@@ -166,6 +166,7 @@ def jobs_text(jobs: pd.DataFrame) -> str:
     ]
     shown = ["job", "started", "status", "rows", "answered", "failed", "cost", "model", "into"]
     table = pd.DataFrame([{name: "-" if row[name] is None else row[name] for name in shown} for row in rows])
+    table["into"] = table["into"].map(_short)
     lines = [text.ascii_words(table.to_string(index=False))]
     lines += [f"{row['job']}: {row['problem']}" for row in rows if row["problem"]]
     return "\n".join([*lines, f"and {len(jobs) - MOST:,} more"] if len(jobs) > MOST else lines)
@@ -226,6 +227,6 @@ def _row(label: str, values: dict[Any, Any], now: float) -> dict[str, Any]:
         "failed": failed,
         "cost": html.Code("–" if pd.isna(cost) else text.dollars(float(cost))),
         "model": html.Code(_short(values["model"])),
-        "into": _short(values["into"]),
+        "into": values["into"],
         "problem": None if pd.isna(values.get("problem")) else values["problem"],
     }
