@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 __all__ = ["explore"]
+
+_Rows = TypeVar("_Rows", "pd.Series[Any]", pd.DataFrame)
 
 _TEXT_COLUMNS, _FRAME_COLUMNS = 3, 8  # columns that the table shows unasked
 
@@ -55,7 +57,7 @@ def explore(
     error : str, optional
         Column of error codes; None takes ``<predicted>_error`` if there is one.
     prompt : str, Series or callable, optional
-        What was sent: a column, a Series as long as the frame, or a function of a row's position. A function
+        What was sent: a column, a Series with the frame's labels, or a function of a row's position. A function
         may return a request's body, a dict: its messages are shown one by one.
     columns : str or sequence of str, optional
         Columns of the frame to show in the table; None takes the first ones that hold text.
@@ -125,6 +127,8 @@ def explore(
     if second is not None:
         second = _in_order_of(frame.index, second)
     parts = _Parts(frame, predicted, actual, error, first, second, compare_to, responses)
+    if isinstance(prompt, pd.Series):
+        prompt = _on_rows(prompt, frame.index)
     texts = asked or parts.text_columns(prompt, wanted_by)
     view = parts.view(prompt, texts, wanted_by, _choices(labels))
     summary, html = parts.summary()
@@ -171,13 +175,16 @@ def _problems(
         )
     if isinstance(prompt, pd.Series) and len(prompt) != len(frame):
         problems.append(Problem(f"prompt= has {len(prompt):,} values for {len(frame):,} rows."))
+    elif isinstance(prompt, pd.Series) and _on_rows(prompt, frame.index) is None:
+        cure = "where it has the rows' order, give it their labels: prompt.set_axis(df.index)."
+        problems.append(Problem(f"prompt= has other labels than the frame, or repeats some: {cure}"))
     if responses is not None and not isinstance(responses, pd.DataFrame):
         problems.append(
             Problem(f"responses= takes what job.responses() gives, not {type(responses).__name__}.")
         )
     elif responses is not None and len(_first_samples(responses)) != len(frame):
         problems.append(Problem(f"responses= has {len(responses):,} rows for the frame's {len(frame):,}."))
-    elif responses is not None and _on_rows(responses, frame.index) is None:
+    elif responses is not None and _on_rows(_first_samples(responses), frame.index) is None:
         cure = "df.dobatch.explore(job) finds them by what the rows ask."
         problems.append(Problem(f"responses= has other labels than the frame, or repeats some: {cure}"))
     if compare_to is not None and not isinstance(compare_to, (str, Evaluation)):
@@ -189,9 +196,8 @@ def _first_samples(responses: pd.DataFrame) -> pd.DataFrame:
     return responses[responses["sample"] == responses["sample"].min()] if "sample" in responses else responses
 
 
-def _on_rows(responses: pd.DataFrame, index: pd.Index[Any]) -> pd.DataFrame | None:
-    """Responses in the order of a frame that was sorted since; None where its labels do not tell which is which."""
-    found = _first_samples(responses)
+def _on_rows(found: _Rows, index: pd.Index[Any]) -> _Rows | None:
+    """What belongs to rows, in the order of a frame that was sorted since; None where labels do not tell which is which."""
     if found.index.equals(index):
         return found
     known = found.index.is_unique and index.is_unique and index.isin(found.index).all()
@@ -221,7 +227,7 @@ class _Parts:
             self.other, self.other_name = second.frame[second.predicted], second.name
         elif isinstance(compare_to, str):
             self.other, self.other_name = frame[compare_to], compare_to
-        self.responses = None if responses is None else _on_rows(responses, frame.index)
+        self.responses = None if responses is None else _on_rows(_first_samples(responses), frame.index)
         self.own = {str(name) for name in (predicted, actual, error, self.other_name) if name is not None}
         self.samples = {str(name) for run in (first, second) if run is not None for name in run.runs}
 

@@ -759,7 +759,19 @@ class Job:
 
     @_in_words
     def responses_for(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return what `responses` does for the rows of a frame, matched as `join` does."""
+        """
+        Return what `responses` does, for the rows of any frame: waits, and matches as ``join`` does.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+            With the columns that were asked about; its rows may be others, or in another order.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As that of `responses`, indexed as `frame`.
+        """
         self._ready(wait=True)
         return self._answers().responses_for(frame)
 

@@ -484,17 +484,21 @@ def test_a_row_is_read_with_its_own_answer_and_question(serve, kind, attached):
     assert sum(server.executed.values()) == 8
 
 
-def test_responses_go_to_the_labels_that_they_have() -> None:
+@pytest.mark.parametrize("given", ["responses", "prompt"])
+def test_what_is_given_beside_goes_to_the_labels_that_it_has(given: str) -> None:
     """
-    Given by hand, they belong to the frame as it was submitted: sorted since, it has them by its labels, or not at all.
+    Responses and prompts belong to the frame as it was submitted: sorted since, it has them by its labels, or not at all.
     """
     frame = pd.DataFrame({"text": list("abc")})
     responses = pd.DataFrame({"text": list("ABC"), "error_message": list("xyz")})
-    view = explore(frame.iloc[::-1], responses=responses)._view
-    assert [view.row(n)["sections"][-1]["text"] for n in range(3)] == ["C", "B", "A"]
+    beside = {given: responses if given == "responses" else responses["text"]}
+    view = explore(frame.iloc[::-1], **beside)._view
+    rows = [view.row(n) for n in range(3)]
+    shown = [row["sections"][-1]["text"] if given == "responses" else row["messages"][0][1] for row in rows]
+    assert shown == ["C", "B", "A"]
     for labels in ([5, 6, 7], [0, 0, 1]):
-        with pytest.raises(InputError, match="other labels than the frame"):
-            explore(frame.set_axis(labels), responses=responses)
+        with pytest.raises(InputError, match=f"{given}= has other labels than the frame"):
+            explore(frame.set_axis(labels), **beside)
 
 
 def test_columns_of_one_name_are_told() -> None:
