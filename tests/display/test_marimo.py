@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
 from browser import CHROMIUM, chromium, end, free_port, wait_until_up, window
 from display.test_in_browser import RECORD
 
@@ -29,6 +30,8 @@ app = marimo.App()
 @app.cell
 def _():
     import os
+    from pathlib import Path
+    Path({began!r}).touch()
     import pandas as pd
     import dobatch_pandas as dobatch
     dobatch.configure(base_url={url!r}, token={token!r}, home={home!r})
@@ -37,6 +40,8 @@ def _():
 {cells}
 """
 CELL = "\n@app.cell\ndef _({needs}):\n{body}\n    return\n"
+
+GIVEN_UP = "kernel subprocess failed to connect"
 
 Shown = Callable[..., Any]
 
@@ -59,6 +64,7 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
     if importlib.util.find_spec("playwright") is None or not CHROMIUM.exists():
         pytest.skip("playwright or Chromium is not installed")
     running: list[subprocess.Popen[bytes]] = []
+    began = tmp_path / "began"
 
     def show(*cells: str, theme: str = "light") -> Any:
         path = tmp_path / "notebook.py"
@@ -68,12 +74,28 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
                 token=server.token,
                 home=str(tmp_path / "jobs"),
                 theme=theme,
+                began=str(began),
                 cells="".join(cells),
             )
         )
         settings = tmp_path / ".config" / "marimo" / "marimo.toml"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text("[runtime]\nauto_instantiate = true\n")
+        page = window(browser, viewport={"width": 1200, "height": 1400}, permissions=["notifications"])
+        page.add_init_script(f"({RECORD})()")
+        page.goto(start(path))
+        log = tmp_path / ".cache" / "marimo" / "logs" / "marimo.log"
+        # A kernel of marimo's that cannot reach marimo within a second gives up, and the page waits for ever.
+        for _ in range(5):
+            waiting.eventually(lambda: began.exists() or (log.exists() and GIVEN_UP in log.read_text()))
+            if began.exists():
+                break
+            end(running[-1])
+            log.unlink()
+            page.goto(start(path))
+        return page
+
+    def start(path: Path) -> str:
         port = free_port()
         running.append(
             subprocess.Popen(
@@ -92,10 +114,7 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
         )  # fmt: skip
         url = f"http://127.0.0.1:{port}/"
         wait_until_up(url, running[-1], tmp_path / "marimo.log")
-        page = window(browser, viewport={"width": 1200, "height": 1400}, permissions=["notifications"])
-        page.add_init_script(f"({RECORD})()")
-        page.goto(url)
-        return page
+        return url
 
     with chromium() as browser:
         yield show
