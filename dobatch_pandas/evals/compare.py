@@ -19,7 +19,7 @@ from dobatch_pandas.errors import InputError, Problem
 from . import significance
 from . import verdict as verdicts
 from .findings import Comparison, Evaluation, Metric, Noise
-from .given import named_columns
+from .given import is_real, is_whole, named_columns
 from .groups import Groups, slice_groups
 from .saved import load
 from .significance import LEAST_CLUSTERS, LEAST_ROWS, Paired, cluster_codes, holm, paired
@@ -289,9 +289,9 @@ def _option_problems(
                 Problem(f"The first run has not one column {column!r}. The columns are: {there}.")
             )
     for name, value in (("confidence", confidence), ("power", power)):
-        if not isinstance(value, (int, float)) or not 0 < value < 1:
+        if not is_real(value) or not 0 < value < 1:
             problems.append(Problem(f"{name}={value!r} must lie between 0 and 1, such as 0.8."))
-    if not isinstance(resamples, int) or resamples < 1:
+    if not is_whole(resamples) or resamples < 1:
         problems.append(
             Problem(f"resamples={resamples!r} must be a whole number, 1 or more; 9999 is the default.")
         )
@@ -568,7 +568,7 @@ def _noise(
         )
         return Noise(2, len(ours), answers, outcomes)
     if said is not None:
-        if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 <= said <= 1:
+        if not is_real(said) or not 0 <= said <= 1:
             raise InputError(f"noise={said!r} must be a share of rows, from 0 to 1, or an evaluation.")
         return Noise(0, 0, math.nan, float(said))
     known = [noise for run in runs if (noise := run.noise) is not None and noise.pairs]

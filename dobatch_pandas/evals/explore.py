@@ -14,7 +14,7 @@ from dobatch_pandas.errors import InputError, Problem
 
 from .explorer import Explorer
 from .findings import Comparison, Evaluation
-from .given import named_columns, need_frame
+from .given import is_whole, named_columns, need_frame
 from .score import score
 from .texts import as_text
 from .view import Column, Lookup, Matrix, View, is_null, sliceable
@@ -112,7 +112,7 @@ def explore(
         problems.append(
             Problem(f"{words} goes to score(), which needs the names of two columns: predicted=, actual=.")
         )
-    if not isinstance(page_size, int) or page_size < 1:
+    if not is_whole(page_size) or page_size < 1:
         problems.append(Problem(f"page_size={page_size!r} must be a whole number of rows, from 1 on."))
     if problems:
         raise InputError(problems)

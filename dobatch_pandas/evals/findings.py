@@ -14,6 +14,7 @@ import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
+from .given import is_whole
 from .significance import cluster_codes, mean_share
 from .texts import as_text
 
@@ -215,7 +216,7 @@ class Evaluation:
         M. Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374.
         """
         there = max(1, len(self.runs))
-        if not isinstance(k, int) or not 1 <= k <= there:
+        if not is_whole(k) or not 1 <= k <= there:
             raise InputError(f"k={k!r} must be from 1 to {there}, the number of samples there are.")
         right, answers = self._right_of_each()
         enough = answers >= k
@@ -242,7 +243,7 @@ class Evaluation:
         ``score_of_<predicted>``: the frame's own stay as they are.
         """
         chosen = self.rows["outcome"].isin(["wrong", "failed"]).to_numpy()
-        if n is not None and (not isinstance(n, int) or n < 0):
+        if n is not None and (not is_whole(n) or n < 0):
             raise InputError(f"n={n!r} must be a whole number of rows, or None for all.")
         found = self.frame[chosen].copy()
         for name in ("outcome", "score"):

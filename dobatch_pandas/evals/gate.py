@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from dobatch_pandas.errors import InputError, RequirementNotMet
 
 from .compare import compare
 from .findings import Evaluation
+from .given import is_real
 from .saved import load
 from .verdict import points
 
@@ -33,7 +33,7 @@ def require(
         there = ", ".join(evaluation.table.index)
         raise InputError(f"There is no metric {', '.join(map(repr, unknown))}. The metrics are: {there}.")
     for name, value in [*least.items(), *([("margin", margin)] if margin is not None else [])]:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not is_real(value):
             raise InputError(f"{name}={value!r} must be a number.")
     for name, value in least.items():
         if value > 1 and not evaluation[name] > 1 and name not in _ERRORS:

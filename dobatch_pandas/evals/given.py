@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import pandas as pd
 
 from dobatch_pandas.errors import InputError
 
-__all__ = ["named_columns", "need_frame", "on_the_same_rows", "verdicts_of"]
+__all__ = ["is_real", "is_whole", "named_columns", "need_frame", "on_the_same_rows", "verdicts_of"]
 
 
 def need_frame(given: Any, caller: str, cure: str) -> None:
     """Raise where something else was given than a frame."""
     if not isinstance(given, pd.DataFrame):
         raise InputError(f"{caller} takes a frame, not {type(given).__name__}. {cure}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, Python's or numpy's."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a finite number, Python's or numpy's."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def on_the_same_rows(caller: str, judged: Any, human: Any) -> pd.Series[Any]:

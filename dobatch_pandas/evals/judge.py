@@ -13,7 +13,7 @@ import pandas as pd
 from dobatch_pandas.errors import InputError, Problem
 
 from .findings import Evaluation
-from .given import on_the_same_rows
+from .given import is_whole, on_the_same_rows
 from .score import score
 
 __all__ = ["agreement", "judge"]
@@ -147,9 +147,7 @@ def _kind_problems(question: Any, criteria: Any, rubric: Any, scale: Any) -> lis
             Problem(f"rubric={rubric!r:.80} must say in words what each score or label means: {example}.")
         )
     ends = list(scale) if isinstance(scale, Sequence) else []
-    if scale is not None and not (
-        len(ends) == 2 and all(type(end) is int for end in ends) and ends[0] < ends[1]
-    ):
+    if scale is not None and not (len(ends) == 2 and all(map(is_whole, ends)) and ends[0] < ends[1]):
         problems.append(
             Problem(
                 f"scale={scale!r} must be the lowest and the highest score, whole numbers such as (1, 5)."
@@ -191,7 +189,7 @@ def _check(
         problems.append(Problem("Give rubric= or scale=: a rubric's keys are its scale already."))
     if versus is not None and (rubric is not None or scale is not None):
         problems.append(Problem("versus= asks which answer is better, so rubric= and scale= have no place."))
-    if rubric is not None and len({type(key) for key in rubric} & {int, str}) != 1:
+    if rubric is not None and not (all(map(is_whole, rubric)) or all(isinstance(key, str) for key in rubric)):
         problems.append(Problem("rubric= needs keys that are all whole numbers, or all labels."))
     if versus is not None:
         taken = [
@@ -257,7 +255,7 @@ def _choices(rubric: Rubric | None, scale: tuple[int, int] | None) -> dict[str, 
 
 
 def _bounds(rubric: Rubric | None, scale: tuple[int, int] | None) -> tuple[int, int] | None:
-    if rubric is not None and all(isinstance(key, int) for key in rubric):
+    if rubric is not None and all(map(is_whole, rubric)):
         keys = [int(key) for key in rubric]
         return min(keys), max(keys)
     return scale

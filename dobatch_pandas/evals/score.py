@@ -19,7 +19,7 @@ import pandas as pd
 from dobatch_pandas.errors import InputError, Problem
 
 from .findings import Counts, Evaluation, Reduce
-from .given import named_columns, need_frame
+from .given import is_real, is_whole, named_columns, need_frame
 from .grade import KINDS, MATCHES, OUTCOMES, Kind, Match, Matcher, Rules, grade, kind_of
 from .groups import slice_groups
 from .metrics import LabelNumbers, label_numbers, need, number_numbers, set_numbers
@@ -252,7 +252,7 @@ def _check(
     tolerance: float | None,
     threshold: float | None,
     confidence: float,
-    samples: object,
+    samples: Any,
     reduce: str,
     several: bool,
 ) -> list[Problem]:
@@ -274,7 +274,7 @@ def _check(
         problems.append(Problem(f'failed={failed!r} is not one of "wrong", "exclude".'))
     if reduce not in ("mean", "majority", "any"):
         problems.append(Problem(f'reduce={reduce!r} is not one of "mean", "majority", "any".'))
-    whole = isinstance(samples, int) and not isinstance(samples, bool) and samples >= 1
+    whole = is_whole(samples) and samples >= 1
     if samples is not None and not whole and not isinstance(samples, (list, tuple)):
         problems.append(Problem(f"samples={samples!r} must be 1 or more, or names of columns."))
     if match is not None and not callable(match) and match not in MATCHES:
@@ -284,26 +284,19 @@ def _check(
         problems.append(Problem(f'match= is for text, and {what}: leave one out, or pass kind="text".'))
     if several and kind not in (None, "fields"):
         problems.append(Problem(f"kind={kind!r} is for one column, and several were named."))
-    if tolerance is not None and not (_is_real(tolerance) and tolerance >= 0):
+    if tolerance is not None and not (is_real(tolerance) and tolerance >= 0):
         problems.append(Problem(f"tolerance={tolerance!r} must be a finite number, 0 or above."))
-    if threshold is not None and not _is_real(threshold):
+    if threshold is not None and not is_real(threshold):
         problems.append(Problem(f"threshold={threshold!r} must be a finite number, such as 0.5."))
-    if not _is_real(confidence) or not 0 < confidence < 1:
+    if not is_real(confidence) or not 0 < confidence < 1:
         problems.append(Problem(f"confidence={confidence!r} must lie between 0 and 1, such as 0.95."))
     return problems
 
 
-def _is_real(value: Any) -> bool:
-    known = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
-    return known and bool(np.isfinite(value))
-
-
-def _sample_columns(predicted: str, samples: int | Sequence[str] | None) -> list[str]:
-    if not isinstance(samples, (int, list, tuple)):
-        return []
-    if isinstance(samples, int):
-        return [f"{predicted}_{number}" for number in range(2, samples + 1)]
-    return [column for column in dict.fromkeys(samples) if column != predicted]
+def _sample_columns(predicted: str, samples: Any) -> list[str]:
+    if isinstance(samples, (list, tuple)):
+        return [column for column in dict.fromkeys(samples) if column != predicted]
+    return [f"{predicted}_{number}" for number in range(2, samples + 1)] if is_whole(samples) else []
 
 
 def _sample_error(error: str | None, predicted: str, sample: str) -> str:

@@ -14,7 +14,7 @@ from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
 from dobatch_pandas.errors import InputError
-from dobatch_pandas.evals import score
+from dobatch_pandas.evals import compare, score
 from dobatch_pandas.evals.significance import share
 
 GONE = "no answer"
@@ -429,3 +429,17 @@ def test_an_option_of_another_type_is_an_error_of_ours(options):
     """
     with pytest.raises(InputError):
         score(pd.DataFrame({"p": ["1"], "g": ["1"], "p_2": ["1"]}), "p", "g", **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    """
+    Options that were worked out from a frame are np.int64 and np.float32: as good as 5 and 0.5 everywhere.
+    """
+    one, half = np.int64(1), np.float32(0.5)
+    frame = pd.DataFrame({"said": [1.0, 2.0] * 6, "said_2": [1.0, 3.0] * 6, "gold": [1.0, 4.5] * 6})
+    found = score(frame, "said", "gold", samples=np.int64(2), tolerance=one, confidence=half)
+    assert found.pass_at(one) == found.pass_at(1)
+    assert len(found.wrong(one)) == 1
+    assert found.require(accuracy=np.float32(0.1)) is found
+    again = compare(found, found, resamples=np.int64(99), power=half, noise=half, confidence=half)
+    assert again.noise.outcomes == 0.5
