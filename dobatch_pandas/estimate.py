@@ -70,24 +70,9 @@ _USUAL = {
 _UNSEEN = frozenset(
     [
         *("model", "messages", "system", "input", "instructions", "metadata", "user", "safety_identifier"),
-        *(
-            "prompt_cache_key",
-            "prompt_cache_retention",
-            "service_tier",
-            "stop",
-            "stop_sequences",
-            "logit_bias",
-        ),
-        *(
-            "stream_options",
-            "include",
-            "modalities",
-            "thinking",
-            "reasoning",
-            "reasoning_effort",
-            "truncation",
-        ),
-        *("verbosity", "encoding_format", "cache_control", *_USUAL, *_BEYOND),
+        *("prompt_cache_key", "prompt_cache_retention", "stop", "stop_sequences", "logit_bias"),
+        *("stream_options", "include", "modalities", "thinking", "reasoning", "reasoning_effort"),
+        *("truncation", "verbosity", "encoding_format", "cache_control", *_USUAL, *_BEYOND),
     ]
 )
 
