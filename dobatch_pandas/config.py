@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -378,4 +378,11 @@ def _on_end_of_environment() -> OnEnd | None:
 def _default_home() -> Path:
     import platformdirs
 
-    return platformdirs.user_data_path("dobatch")
+    with suppress(RuntimeError):  # nobody knows where: the account has no home directory
+        found = platformdirs.user_data_path("dobatch")
+        if found.is_absolute():
+            return found
+    raise ConfigurationError(
+        "This account has no home directory, so there is no place yet for jobs and their answers. Name a folder that stays "
+        "with dobatch.configure(home=...) or DOBATCH_HOME."
+    )

@@ -24,7 +24,7 @@ class Certificate:
 
 def given_certificate(chain: str | Path, key: str | Path | None = None) -> Certificate:
     """A certificate that is there, checked; the key may be in the same file."""
-    found = Certificate(Path(chain).expanduser(), Path(key or chain).expanduser())
+    found = Certificate(Path(os.path.expanduser(chain)), Path(os.path.expanduser(key or chain)))
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(found.chain, found.key)
     except (OSError, ssl.SSLError) as problem:

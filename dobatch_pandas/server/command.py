@@ -226,7 +226,7 @@ def _certificate_and_log(
     elif args.tls:
         home = args.home or stack.enter_context(tempfile.TemporaryDirectory(prefix="dobatch-tls-"))
         names = tuple(name for name in (args.host, *args.allowed_host) if name not in ("*", "0.0.0.0", "::"))
-        certificate = make_certificate(Path(home).expanduser() / "tls", names)
+        certificate = make_certificate(Path(os.path.expanduser(home)) / "tls", names)
     log = None
     if args.log is not None:
         file = sys.stderr
@@ -277,7 +277,7 @@ def _token(args: argparse.Namespace) -> str:
     if args.token_file is not None:
         where = args.token_file
         try:
-            token = Path(args.token_file).expanduser().read_text(encoding="utf-8").strip()
+            token = Path(os.path.expanduser(args.token_file)).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as problem:
             raise ServerProblem(f"--token-file {args.token_file} cannot be read: {problem}.") from problem
     elif token is None and "DOBATCH_SERVER_TOKEN" in os.environ:
@@ -454,7 +454,7 @@ def _from_files(paths: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for path in paths:
         try:
-            lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
+            lines = Path(os.path.expanduser(path)).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as problem:
             raise ServerProblem(f"--fault-file {path} cannot be read: {problem}.") from problem
         for number, line in enumerate(lines, 1):

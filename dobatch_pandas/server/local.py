@@ -329,7 +329,7 @@ class LocalServer:
                 prefix="dobatch-server-", ignore_cleanup_errors=True
             )
             return Path(self._temporary.name)
-        home = Path(self._home).expanduser()
+        home = Path(os.path.expanduser(self._home))
         lock = FileLock(home / "server.lock")
         try:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -83,7 +83,7 @@ class TapeServer:
         tls: Certificate | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         self.token = token or secrets.token_urlsafe(24)
         self.tls, self.host = tls, host
         self._address, self._hosts, self._log = (host, port), tuple(allowed_hosts), log

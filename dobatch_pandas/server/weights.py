@@ -86,12 +86,18 @@ def folder() -> Path:
 def _folders() -> list[Path]:
     import platformdirs
 
-    folders = [Path(platformdirs.user_data_dir("dobatch")) / "models"]
+    folders = []
+    with suppress(RuntimeError):  # the account has no home directory
+        folders += [platformdirs.user_data_path("dobatch") / "models"]
     if home := os.environ.get("DOBATCH_HOME"):
         # A home of one's own for jobs need not mean another download.
-        folders.insert(0, Path(home).expanduser() / "models")
+        folders.insert(0, Path(os.path.expanduser(home)) / "models")
     if models := os.environ.get("DOBATCH_MODELS"):
-        folders.insert(0, Path(models).expanduser())
+        folders.insert(0, Path(os.path.expanduser(models)))
+    if not folders:
+        raise ServerProblem(
+            "This account has no home directory: name a folder for models with the variable DOBATCH_MODELS."
+        )
     return folders
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import config
-from dobatch_pandas.errors import ConfigurationError
+from dobatch_pandas.errors import ConfigurationError, ServerProblem
 from dobatch_pandas.job import account
 from dobatch_pandas.job.account import account_here, account_to_look, is_ours
 from dobatch_pandas.job.folder import JobRecord
@@ -229,6 +229,26 @@ def test_a_relative_home_of_the_environment_stays_where_it_was(tmp_path, monkeyp
     before = config.settings().home
     monkeypatch.chdir("/")
     assert config.settings().home == before == tmp_path / f"jobs-of-{tmp_path.name}"
+
+
+def test_an_account_without_a_home_directory_is_told_to_name_a_folder(tmp_path, monkeypatch):
+    """
+    A container may run as a number that has neither a name nor a home; once a folder is named, all is well.
+    """
+
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(config, "_chosen", config._Chosen())
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_DATA_HOME", "DOBATCH_HOME", "DOBATCH_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match=r"no home directory.*DOBATCH_HOME"):
+        dobatch.jobs()
+    with pytest.raises(ServerProblem, match=r"no home directory.*DOBATCH_MODELS"):
+        dobatch.LocalServer(model="smollm2").start()
+    dobatch.configure(home=tmp_path / "~jobs")
+    assert dobatch.jobs().empty
 
 
 @pytest.mark.parametrize("place", [5, b"bytes", "a\0b"])

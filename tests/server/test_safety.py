@@ -151,6 +151,8 @@ def test_a_server_for_the_network_has_a_token():
         (["--token", ""], "token"),
         (["--token", "a b"], "blanks"),
         (["--token-file", "/no/such/file"], "/no/such/file"),
+        (["--token-file", "~no-such-user/file"], "~no-such-user/file"),
+        (["--tls-cert", "~no-such-user/file"], "~no-such-user/file"),
         (["--home", __file__], "home"),
         (["--home", "{dangling}"], "home"),
         (["--host", "no.such.host.invalid"], "Choose another host"),
