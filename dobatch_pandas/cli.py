@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ import pyarrow as pa
 
 from .answers.join import joined
 from .display.job_list import jobs_text
+from .display.text import counted
 from .endpoints import ENDPOINTS
 from .errors import DobatchError, InputError, JobError, JobFailed, WaitTimeout
 from .estimate import checked_max_cost
@@ -66,8 +69,30 @@ HELP = {
 }
 
 
+# What the package's sentences say to do in Python, and how it is done in a terminal.
+_IN_A_TERMINAL = (
+    (r"dobatch\.attach\('([^']+)'\)\.cancel\(\)", r"`dobatch cancel \1`"),
+    (r"dobatch\.attach\('([^']+)'\)", r"`dobatch watch \1`"),
+    (r"dobatch\.jobs\(\)", "`dobatch jobs`"),
+    (r"job\.(cancel|retry|wait)\(\)", r"`dobatch \1 ID`"),
+    (r"job\.allow\(max_cost=\.\.\.\)", "`dobatch allow ID DOLLARS`"),
+)
+
+
+def _for_a_terminal(words: object) -> str:
+    """A sentence that was written for a notebook, with commands in the place of calls."""
+    told = str(words)
+    for call, command in _IN_A_TERMINAL:
+        told = re.sub(call, command, told)
+    return told
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, one of `Exit`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A code page or an ASCII log has no room for every sign; a command must not end with that.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _command(argv)
         if sys.stdout is not None:
@@ -98,12 +123,13 @@ def _command(argv: Sequence[str] | None) -> int:
         try:
             code = arguments.run(arguments, told)
         except DobatchError as error:
-            print(f"dobatch: {error}", file=sys.stderr)
+            words = _for_a_terminal(error)
+            print(f"dobatch: {words}", file=sys.stderr)
             code = _exit_of(error)
-            told["error"] = str(error)
+            told["error"] = words
             told.setdefault("id", getattr(error, "job_id", None))
         except KeyboardInterrupt as stop:
-            print(f"\n{stop}" if str(stop) else "", file=sys.stderr)
+            print(f"\n{_for_a_terminal(stop)}" if str(stop) else "", file=sys.stderr)
             code = Exit.STOPPED
     if arguments.json and not told.pop("said", False):
         _print_json(
@@ -482,7 +508,7 @@ def _awaited(arguments: argparse.Namespace, told: dict[str, Any], display: Any) 
     told["id"] = arguments.id
     job = attach(arguments.id)
     code = _moved(job, told, no_wait=arguments.timeout == 0, timeout=arguments.timeout, display=display)
-    print(job)
+    print(_for_a_terminal(job))
     return code
 
 
@@ -490,7 +516,7 @@ def _cancel(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     told["id"] = arguments.id
     job = attach(arguments.id).cancel()
     code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
-    print(job)
+    print(_for_a_terminal(job))
     return Exit.DONE if job.snapshot().over else code
 
 
@@ -500,9 +526,9 @@ def _retry(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     if job.snapshot().over:
         _need_service()
     told["sent_again"] = sent = job.retry()
-    print(f"{sent:,} requests are sent again.")
+    print(f"{counted(sent, 'request')} sent again.")
     code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
-    print(job)
+    print(_for_a_terminal(job))
     return code
 
 
@@ -511,7 +537,7 @@ def _allow(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     # Not attach: nothing is to be sent before the new limit holds.
     job = Job(home_here(), arguments.id).allow(arguments.max_cost)
     code = _moved(job, told, no_wait=arguments.no_wait, display="bar")
-    print(job)
+    print(_for_a_terminal(job))
     return code
 
 
@@ -538,14 +564,14 @@ def _moved(
             else:
                 follow(job, timeout, display=display)
         except WaitTimeout as error:
-            print(f"dobatch: {error}", file=sys.stderr)
+            print(f"dobatch: {_for_a_terminal(error)}", file=sys.stderr)
         except DobatchError:
             told.update(_facts(job))
             raise
     now = job.snapshot()
     told.update(_facts(job))
     if now.problem:
-        print(f"dobatch: {now.problem}", file=sys.stderr)
+        print(f"dobatch: {_for_a_terminal(now.problem)}", file=sys.stderr)
         if not now.over:
             # Why it does not move may be that the service is away, or the token: then that is the answer.
             _need_service()

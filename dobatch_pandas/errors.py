@@ -120,7 +120,8 @@ class _Sentence(BaseException):
             *([f"{grey}  {where}{end}"] if where else []),
             f"{grey}  Full traceback: %tb Plain{end}",
         ]
-        return lines
+        # In one piece: the mode Minimal puts the pieces after each other as they are.
+        return ["\n".join(lines)]
 
 
 def _ipython() -> Any:

@@ -40,10 +40,10 @@ The prompt, a template over columns such as {{review}}, is the text of the cell.
   --job NAME             variable that gets the job (job)
   --NAME VALUE           any parameter of the request's body: --temperature 0 --max-tokens 50;
                          --param NAME=VALUE is the same
-A VALUE with blanks goes in quotes; $name takes the value of a variable, and --schema the name of one, too.
+A VALUE with spaces goes in quotes; $name takes the value of a variable, and --schema the name of one, too.
 
 %dobatch jobs                           every job that this machine knows
-%dobatch attach ID [--job NAME]         show a job of any earlier session, and go on with it
+%dobatch attach ID [--job NAME]         show a job of any earlier session, and continue it
 %dobatch cancel ID [--job NAME]         cancel a job; what has been answered stays"""
 
 _LITTLE_LIKE = 0.8  # above it an option is taken for a slip of the hand, not for a parameter of the body
@@ -215,7 +215,7 @@ def _options(ip: Any, words: list[str]) -> dict[str, Any]:
     for word in rest:
         if not word.startswith("--") or word == "--":
             raise _Misused(
-                f"{word!r} stands alone: options are --name value, and a value with blanks is quoted."
+                f"{word!r} stands alone: options are --name value, and a value with spaces is quoted."
             )
         spelled, equals, value = word[2:].partition("=")
         name = spelled.replace("-", "_")

@@ -193,7 +193,7 @@ class Plan:
         if not stayed(self.frame, self._was, columns):
             raise InputError(
                 "Rows of the frame were moved or changed after this plan was made, or the columns that told them apart are "
-                "gone, and a Series of prompts belongs to the rows as they were: make the Series and the plan anew."
+                "gone, and a Series of prompts belongs to the rows as they were: make the Series and the plan again."
             )
 
     def join(self, results: Results) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pytest
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import config
-from dobatch_pandas.cli import main
+from dobatch_pandas.cli import _for_a_terminal, main
 from dobatch_pandas.exit_codes import Exit
 
 
@@ -286,6 +286,39 @@ def test_the_summary_says_what_failed_and_what_to_do(serve, tmp_path, capsys):
     assert re.search(r"A retry sends \d+ of them again", said)
     job_id = dobatch.jobs().index[0]
     assert f"dobatch retry {job_id}" in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_odd_names_do_not_end_a_command(server, home, encoding):
+    """
+    A model and a column that the terminal's code page lacks are written with escapes, not as a traceback.
+    """
+    pd.DataFrame({"n": [1]}).dobatch.submit("{n}", model="模型 😀", into="réponse ☃").wait()
+    done = subprocess.run(
+        [sys.executable, "-m", "dobatch_pandas.cli", "jobs"],
+        capture_output=True, timeout=240, check=False,
+        env={**os.environ, "DOBATCH_HOME": str(home), "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"\\u6a21" in done.stdout
+    assert b"\\U0001f600" in done.stdout
+
+
+def test_what_to_do_is_said_in_commands(server, home, capsys):
+    """
+    Where a notebook is told what to call, a terminal is told what to type.
+    """
+    server.hold()
+    job = pd.DataFrame({"n": [1]}).dobatch.submit("{n}", model="m").sent()
+    assert main(["watch", "261127-zzzzzz"]) == Exit.UNKNOWN
+    assert "`dobatch jobs` lists all" in capsys.readouterr().err
+    assert main(["wait", job.id, "--timeout", "0.1", "--json"]) == Exit.NOT_YET
+    assert "Wait again with `dobatch wait ID`." in capsys.readouterr().err
+    assert _for_a_terminal(job._stopped_waiting()).endswith(
+        f"Come back with `dobatch watch {job.id}`, cancel it with `dobatch cancel {job.id}`."
+    )
+    server.release()
+    job.wait()
 
 
 @pytest.mark.parametrize("command", [["jobs"], ["jobs", "--json"]])

@@ -330,7 +330,7 @@ def test_stopping_has_a_status_of_its_own(states, capsys, monkeypatch):
     assert main(["wait", job_id, "--json"]) == Exit.STOPPED
     said = capsys.readouterr()
     assert json.loads(said.out)["meaning"] == "STOPPED"
-    assert f"attach('{job_id}')" in said.err
+    assert f"`dobatch watch {job_id}`" in said.err
 
 
 def test_the_page_has_every_status():

@@ -21,7 +21,6 @@ _OFTEN = 0.25  # seconds between two drawings
 _TICK = 1.0  # the clock on the bar goes on
 _LOG_STEP = 0.1  # of all requests, between two lines in a log
 _NARROW = 80  # columns, where a terminal does not say how many it has
-_NARROWEST = 40
 _SHORTEST = 10  # columns of the bar: words give way to it, the last ones first
 
 
@@ -140,7 +139,7 @@ class TqdmBar:
             # A front end may be narrower than the terminal that its kernel was started on.
             columns = min(columns, _NARROW)
         # One less: a terminal that is full to its last column may begin a new line.
-        return max(_NARROWEST, columns - 1)
+        return max(1, columns - 1)
 
     def _line(self, words: str) -> None:
         if self._file is None:

@@ -305,7 +305,12 @@ def line_html(snapshot: Snapshot, share: float | None = None) -> str:
         f'<span style="flex:0 0 2.8em;text-align:right">{text.percent(share)}</span>'
         f'<span style="flex:0 1 300px;min-width:0;{cell};{SOFT}">{plain(" · ".join(filter(None, words)))}</span>'
         f'<span style="{MONO};{SOFT};white-space:nowrap">{plain(snapshot.job_id)}</span></div>'
-        + (f'<div style="font-size:12px;{cell}">{plain(snapshot.problem)}</div>' if snapshot.problem else "")
+        # Why it stands still is read whole, however narrow the page is.
+        + (
+            f'<div style="font-size:12px;overflow-wrap:anywhere">{plain(snapshot.problem, 1000)}</div>'
+            if snapshot.problem
+            else ""
+        )
     )
 
 
@@ -366,8 +371,10 @@ def next_html(snapshot: Snapshot) -> str:
     if snapshot.state in ("completed", "cancelled", "expired") and not snapshot.dataset:
         if snapshot.completed + snapshot.reused:
             lines.append(f"Next: {_copied('df.dobatch.update(job)')} adds the answers to your frame.")
-        elif snapshot.failed:
+        elif snapshot.refused:
             lines.append(f"Next: {_copied('job.errors()')} lists every failed row.")
+        elif snapshot.failed:
+            lines.append(f"Next: {_copied('job.retry()')} sends them.")
     return "".join(f'<div style="margin-top:6px">{line}</div>' for line in lines)
 
 
@@ -481,9 +488,9 @@ def _hint(snapshot: Snapshot, now: float) -> str:
     attach = f"{_CODE}job = dobatch.attach({plain(repr(snapshot.job_id))})</code>"
     if not snapshot.over:
         return f"As of {text.stamp(now)}; {attach} shows the job as it is now."
-    if snapshot.failed:
-        return (
-            f"{attach} reopens this job; {_CODE}job.errors()</code> lists the failed rows, "
-            f"{_CODE}job.retry()</code> resends those worth retrying."
-        )
-    return ""
+    if not snapshot.failed:
+        return ""
+    words = f"{attach} reopens this job; {_CODE}job.errors()</code> lists the rows without an answer"
+    if snapshot.worth_retrying or snapshot.never_run:
+        words += f", {_CODE}job.retry()</code> resends those worth retrying"
+    return f"{words}."

@@ -181,7 +181,9 @@ def all_failed(snapshot: Snapshot) -> bool:
 def state_word(snapshot: Snapshot) -> str:
     """A word or a few for the state."""
     if all_failed(snapshot):
-        return f"All {snapshot.failed:,} failed"
+        return f"All {snapshot.failed:,} failed" if snapshot.failed > 1 else "The only one failed"
+    if snapshot.state == "completed" and snapshot.skipped and not snapshot.requests:
+        return "Done, nothing sent"
     if snapshot.state == "completed" and snapshot.failed:
         return "Done, with failures"
     if snapshot.state == "completed" and snapshot.skipped:
@@ -227,23 +229,32 @@ def progress_line(snapshot: Snapshot) -> str:
     if state == "uploading":
         about = "about " if snapshot.parts is None else ""
         there = now.total - now.unsent - snapshot.reused
-        return f"Uploading: {there:,} of {about}{now.total - snapshot.reused:,} requests are at the service."
+        return f"Uploading: {there:,} of {about}{_requests_are(now.total - snapshot.reused)} at the service."
     if state == "queued":
-        return f"The service has all {snapshot.to_send:,} requests and has not started on them yet."
+        whole = (
+            "the request and has not started on it"
+            if snapshot.to_send == 1
+            else (f"all {snapshot.to_send:,} requests and has not started on them")
+        )
+        return f"The service has {whole} yet."
     if state == "running":
-        return f"{finished:,} of {now.total:,} requests are finished{_failed_so_far(now)}."
+        return f"{finished:,} of {_requests_are(now.total)} finished{_failed_so_far(now)}."
     if state == "finalizing":
         return (
-            f"All {now.total:,} requests are finished{_failed_so_far(now)}. "
+            f"{'All ' if now.total > 1 else ''}{_requests_are(now.total)} finished{_failed_so_far(now)}. "
             "The service is writing its result files; this can take some minutes."
         )
     if state == "downloading":
-        return f"{finished:,} requests are finished{_failed_so_far(now)}. Fetching and reading the answers."
+        return f"{_requests_are(finished)} finished{_failed_so_far(now)}. Fetching and reading the answers."
     if state == "cancelling":
-        return f"{finished:,} of {now.total:,} requests are finished; waiting for those in flight."
+        return f"{finished:,} of {_requests_are(now.total)} finished; waiting for those in flight."
     if state == "paused":
         return "Paused: nothing is lost, and the job continues from here."
     return _ending(snapshot, now)
+
+
+def _requests_are(number: int) -> str:
+    return f"{counted(number, 'request')} {'is' if number == 1 else 'are'}"
 
 
 def _failed_so_far(now: Portions) -> str:

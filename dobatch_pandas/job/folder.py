@@ -188,7 +188,7 @@ class JobFolder:
             # It was written before the record: here something was lost, and what was sent nobody knows.
             raise ConfigurationError(
                 f"{self.journal_path} is gone, empty or damaged, so nobody knows how far job {self.id} has come, and "
-                "nothing of it is sent again. Put the file back, or forget the job with dobatch forget and ask anew."
+                "nothing of it is sent again. Put the file back, or forget the job with dobatch forget and ask again."
             )
         return state
 

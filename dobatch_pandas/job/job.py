@@ -167,11 +167,13 @@ class Job:
         return snapshot_of(self._record, self._state, self._live, self._folder)
 
     @property
+    @_in_words
     def status(self) -> str:
         """One word: ``rendering``, ``uploading``, ``queued``, ``running`` ... ``completed``."""
         return word_of(self._state, self._live)
 
     @property
+    @_in_words
     def counts(self) -> dict[str, int]:
         """Requests so far: ``total``, ``completed``, ``failed``, ``reused``, and rows ``skipped``."""
         now = snapshot_of(self._record, self._state, self._live, self._folder, priced=False)
@@ -184,6 +186,7 @@ class Job:
         }
 
     @property
+    @_in_words
     def batches(self) -> pd.DataFrame:
         """The batches of this job, a row each."""
         rows = [
@@ -357,7 +360,7 @@ class Job:
                     words = live.problem or ("Another process moves it on." if live.elsewhere else "")
                     why = f" {words}" if words else ""
                     raise WaitTimeout(
-                        f"Job {self.id} is not over after {timeout:g} s ({self.status}); it goes on.{why} "
+                        f"Job {self.id} is not over after {timeout:g} s ({self.status}); it continues.{why} "
                         "Wait again with job.wait().",
                         self.id,
                     )
@@ -375,7 +378,7 @@ class Job:
 
     def _stopped_waiting(self) -> str:
         return (
-            f"Stopped waiting; job {self.id} goes on. Come back with dobatch.attach({self.id!r}), "
+            f"Stopped waiting; job {self.id} continues. Come back with dobatch.attach({self.id!r}), "
             f"cancel it with dobatch.attach({self.id!r}).cancel()."
         )
 
@@ -395,7 +398,7 @@ class Job:
             if any(part.waits == "budget" for part in state.parts.values()):
                 raise BudgetExceeded(f"Job {self.id} is held: {words}", self.id)
             raise JobFailed(
-                f"Job {self.id} stopped: {words} Nothing that was sent is lost; go on with dobatch.attach({self.id!r}).",
+                f"Job {self.id} stopped: {words} Nothing that was sent is lost; continue with dobatch.attach({self.id!r}).",
                 self.id,
             )
         return self
@@ -503,7 +506,7 @@ class Job:
             elif time.monotonic() > end:
                 raise JobNotReady(
                     f"The process that moves job {self.id} on has not taken in the limit within {TAKEN_IN:.0f} s. It "
-                    "waits there, and holds as soon as that process, or the next one, goes on.",
+                    "waits there, and holds as soon as that process, or the next one, continues.",
                     self.id,
                 )
             else:

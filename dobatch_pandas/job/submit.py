@@ -267,10 +267,12 @@ def _submitted(
         discard()
         if known is not None:
             known(record)
+    from dobatch_pandas.display import say
+
     job = Job(home, record.id, recipe)
     if record.id != job_id and says:
-        print(
-            f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. fresh=True asks anew."
+        say(
+            f"This is job {job.id}, submitted before ({job.status}): nothing is sent again. Pass fresh=True to ask again."
         )
     if record.id != job_id and max_cost is not None and job._state.max_cost != max_cost:
         job._limit(max_cost)  # the same question with another limit: whoever asks now decides
@@ -278,7 +280,7 @@ def _submitted(
     if record.id != job_id and schedule.deadline is not None and not job.snapshot().over:
         job.finish_by(schedule.deadline)
     if schedule.said and says:
-        print(schedule.said)
+        say(schedule.said)
     return job
 
 

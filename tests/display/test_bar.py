@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import waiting
 from display.fakes import FAILURES, FakeJob, snapshot
 
 import dobatch_pandas as dobatch
@@ -37,7 +38,7 @@ class Log(io.StringIO):
 
     def wait_for(self, words: str) -> None:
         with self.written:
-            assert self.written.wait_for(lambda: words in self.getvalue(), 10), self.getvalue()
+            assert self.written.wait_for(lambda: words in self.getvalue(), waiting.PATIENCE), self.getvalue()
 
 
 def test_a_log_gets_a_line_for_each_state_and_tenth() -> None:
@@ -78,6 +79,23 @@ def test_a_terminal_gets_one_bar_with_the_same_numbers() -> None:
     assert max(map(len, drawn)) < 80
     assert all(line.index("| ") - line.index("|") > 10 for line in drawn), "the bar keeps its place"
     assert log.getvalue().endswith("chat completions -> sentiment\n")
+
+
+@pytest.mark.parametrize("columns", [12, 25, 39, 40, 200])
+def test_a_bar_stays_on_its_line_however_narrow_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """
+    In a small pane of a terminal, too, it is one line that is redrawn, and not a line after each other.
+    """
+    monkeypatch.setattr("dobatch_pandas.display.bar.width_of", lambda _: columns)
+    job, log = FakeJob(), Log(terminal=True)
+    with TqdmBar(job, log):
+        job.set(completed=80, eta=120.0)
+        job.set(state="completed", completed=100)
+    drawn = [line for line in log.getvalue().split("\r") if line.startswith("Running")]
+    assert drawn
+    assert max(map(len, drawn)) < columns
 
 
 class OnlyWrites:

@@ -244,3 +244,21 @@ def test_a_job_in_one_line_says_what_tells_it_apart_and_why_it_stands_still():
     assert f"The service refused {EVIL}." in read(paused).text
     assert set(read(paused).tags) <= TAGS
     assert "10 not sent" in read(line_html(replace(snapshot(), state="completed", skipped=10))).text
+    # However narrow the page is, the reason is not cut: neither by us nor by the page.
+    long = "the service refused the token, and " * 8 + "set a new one"
+    why = line_html(replace(snapshot(), state="paused", problem=long)).rpartition("<div")[2]
+    assert "set a new one" in why
+    assert "ellipsis" not in why
+    assert "nowrap" not in why
+
+
+def test_the_next_step_is_one_that_helps():
+    """
+    A retry is named where it sends something, and errors where there are some.
+    """
+    hopeless = snapshot(state="completed", completed=97, failed=3, errors=FAILURES[:1])
+    assert "job.retry()" not in static_html(hopeless)
+    assert "job.retry()" in static_html(replace(hopeless, errors=(ErrorGroup("http_500", 3, "down"),)))
+    never = snapshot(state="cancelled", completed=0, failed=100, cancelled=100)
+    shown = read(static_html(never)).text
+    assert "Next: job.retry() sends them." in shown

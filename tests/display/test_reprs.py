@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from display.test_html import EVIL, read
 
 import dobatch_pandas as dobatch
+from dobatch_pandas.errors import DobatchError
 from dobatch_pandas.job.process import drop
 
 
@@ -152,3 +154,25 @@ def test_a_job_that_is_no_more_still_shows_itself(
     assert words in read(job._repr_html_()).text
     job._ipython_display_()
     assert words in capsys.readouterr().out
+    for look in ("status", "counts", "batches"):
+        with pytest.raises(DobatchError):
+            getattr(job, look)
+
+
+@pytest.mark.parametrize("mode", ["Context", "Minimal"])
+def test_an_error_keeps_its_lines_in_every_mode(
+    frame: pd.DataFrame, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    """
+    IPython's mode Minimal, too, shows the message, the line it came from, and how to see more, on lines of their own.
+    """
+    shell_module = pytest.importorskip("IPython.core.interactiveshell")
+    shell = shell_module.InteractiveShell()
+    shell.user_ns["df"] = frame
+    shell.run_line_magic("xmode", mode)
+    capsys.readouterr()
+    shell.run_cell("df.dobatch.plan('{x}', model='m')")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert lines[0].startswith("InputError: There is no column 'x'.")
+    assert lines[-1].strip() == "Full traceback: %tb Plain"
+    assert len(lines) == 4

@@ -221,6 +221,35 @@ def test_all_failed_is_said_in_as_many_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("uploading", "Uploading: 0 of 1 request is at the service."),
+        ("queued", "The service has the request and has not started on it yet."),
+        ("running", "0 of 1 request is finished."),
+        ("cancelling", "0 of 1 request is finished; waiting for those in flight."),
+    ],
+)
+def test_a_single_request_is_one(state: State, words: str) -> None:
+    """
+    A job of one row is told of in the singular.
+    """
+    one = snapshot(rows=1, requests=1, completed=0, batches=(), state=state)
+    assert text.progress_line(one) == words
+
+
+def test_a_single_request_that_has_ended_is_one() -> None:
+    """
+    Neither "1 requests are finished" nor "all 1 failed"; and where nothing could be sent, that is what is said.
+    """
+    one = snapshot(rows=1, requests=1, completed=1)
+    assert text.progress_line(replace(one, state="finalizing")).startswith("1 request is finished. ")
+    assert text.progress_line(replace(one, state="downloading")).startswith("1 request is finished. ")
+    assert text.state_word(replace(one, state="completed", completed=0, failed=1)) == "The only one failed"
+    none = snapshot(state="completed", rows=5, requests=0, completed=0, skipped=5)
+    assert text.state_word(none) == "Done, nothing sent"
+
+
+@pytest.mark.parametrize(
     ("expected", "words"),
     [
         (Expected(0.075, 0.092, None, True), "$0.075 to $0.092"),

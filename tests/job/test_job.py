@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -56,6 +57,23 @@ def test_the_same_plan_again_is_the_same_job(server, capsys):
     forget_in_memory()
     assert ask(display=False).id == first.id
     assert set(server.executed.values()) == {1}
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_same_plan_again_needs_no_stream(server, monkeypatch, closed):
+    """
+    In a service, or a Python without a console, there is nobody to tell that the job is known, and it runs all the same.
+    """
+    first = ask()
+    forget_in_memory()
+    dobatch.configure(display=None)
+    stream = io.StringIO()
+    stream.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream if closed else None)
+        again = ask()
+    assert again.id == first.id
+    assert again.wait(display=False).status == "completed"
 
 
 def test_the_same_plan_in_flight_is_attached_to(server):
@@ -339,7 +357,7 @@ def test_wait_can_be_limited(server):
     """
     server.hold()
     job = ask()
-    with pytest.raises(WaitTimeout, match="it goes on"):
+    with pytest.raises(WaitTimeout, match="it continues"):
         job.wait(timeout=0.2)
     server.release()
     assert job.wait().status == "completed"
@@ -357,7 +375,7 @@ def test_interrupting_wait_leaves_the_job(server, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(dobatch.Job, "_wait_until", interrupt)
-        with pytest.raises(KeyboardInterrupt, match=r"goes on.*attach.*cancel"):
+        with pytest.raises(KeyboardInterrupt, match=r"continues.*attach.*cancel"):
             job.wait()
     server.release()
     assert dobatch.attach(job.id).wait().status == "completed"
