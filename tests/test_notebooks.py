@@ -8,8 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from waiting import meeting_place
 
 nbclient = pytest.importorskip("nbclient")
+from traitlets.config import Config  # noqa: E402
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -53,7 +55,11 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": tmp_path}}
-    nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
+    config = Config({"KernelManager": meeting_place(tmp_path)})
+    client = nbclient.NotebookClient(
+        notebook, timeout=240, startup_timeout=240, kernel_name="python3", resources=resources, config=config
+    )
+    client.execute()
     said = told(notebook)
     for words in ESSENTIAL[path.stem]:
         assert words in said, words

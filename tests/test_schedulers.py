@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
 import dobatch_pandas as dobatch
 
@@ -50,7 +50,7 @@ class Place:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     def let_it_end(self):

@@ -20,6 +20,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -51,6 +52,8 @@ _MISHAPS = 3
 _PUSHED = 20
 # Real-time calls that may wait for their turn.
 _WAITING = 1000
+# Seconds that the connections to a model may take to close.
+_CLOSING = 5.0
 # A model that answers quicker than this many seconds gets so many requests of a batch handed out at a time.
 _QUICK, _HANDFUL = 0.1, 8
 
@@ -185,7 +188,10 @@ class Executor:
             model.close()
             return
         assert self._loop is not None
-        self._loop.run(model.close()).result(5.0)
+        closing = self._loop.run(model.close())
+        # Whatever it waits for, and on however busy a machine: the home is to be free afterwards.
+        with contextlib.suppress(FutureTimeout):
+            closing.result(_CLOSING)
         self._loop.close()
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import warnings
 
 import numpy as np
@@ -400,7 +399,7 @@ def test_cancel_ends_it_and_rows_say_so(here, serve):
     """
     What was answered stays; the rest has the code cancelled.
     """
-    serve(model=_slow)
+    serve().hold(after=10)
     ddf = frame()
     job = ddf.dobatch.submit("Say {text}", model="echo")
     eventually(lambda: len(job.batches) and job.batches["batch_id"].notna().any())
@@ -408,11 +407,6 @@ def test_cancel_ends_it_and_rows_say_so(here, serve):
     out = ddf.dobatch.join(job).compute()
     assert job.status == "cancelled"
     assert set(out["response_error"].dropna()) == {"cancelled"}
-
-
-def _slow(body, endpoint):
-    time.sleep(0.05)
-    return body["messages"][-1]["content"]
 
 
 def test_answers_can_be_joined_to_pandas_too_and_rows_live_in_the_dask_frame(here, server):

@@ -261,6 +261,6 @@ def test_wait_draws_what_the_job_does(server: Any, capsys: pytest.CaptureFixture
     job = frame.dobatch.submit("{word}", model="m")
     release = threading.Timer(0.6, server.release)
     release.start()
-    job.wait(60, display="bar")
+    job.wait(waiting.PATIENCE, display="bar")
     release.join()
     assert f"job {job.id}: done: 2 answered, 0 failed" in capsys.readouterr().err

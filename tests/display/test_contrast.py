@@ -54,6 +54,7 @@ def test_every_text_in_a_notebook_can_be_read(lab: Any, theme: str) -> None:
     shown.page.evaluate(
         "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
     )
+    shown.page.wait_for_function("(theme) => document.body.dataset.jpThemeName === theme", arg=theme)
     for number in range(len(CELLS) + 1):
         shown.run_cell(number)
     shown.wait_for_last_cell_of(len(CELLS))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
 from browser import end, free_port, wait_until_up, window
 from display.contrast import low_contrast
 from display.test_in_browser import HOLD, SUBMIT, start
@@ -121,17 +122,16 @@ def test_voila_shows_the_job(lab: Any, tmp_path: Path, network: bool) -> None:
     path = lab.write(
         [start(more=HOLD), SUBMIT, "import time\nwhile job.counts['completed'] < 40:\n    time.sleep(0.05)"]
     )
-    port = free_port()
     log = tmp_path / "voila.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "voila", str(path), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1",
+                sys.executable, "-m", "voila", str(path), "--no-browser", f"--port={free_port()}", "--Voila.ip=127.0.0.1",
                 "--enable_nbextensions=True",
             ],
             env={
                 **os.environ,
-                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
                 "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
                 "JUPYTER_DATA_DIR": str(tmp_path / "data"),
                 "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
@@ -140,6 +140,10 @@ def test_voila_shows_the_job(lab: Any, tmp_path: Path, network: bool) -> None:
         )  # fmt: skip
     page = window(lab.browser, viewport={"width": 1000, "height": 700})
     try:
+        # It takes another port where somebody was quicker.
+        running = re.compile(r"is running at:\s+http://[^:/]+:(\d+)/")
+        waiting.eventually(lambda: process.poll() is not None or running.search(log.read_text()))
+        port = running.search(log.read_text())[1]
         wait_until_up(f"http://127.0.0.1:{port}/static/", process, log)
         if network:
             page.route(

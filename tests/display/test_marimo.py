@@ -107,7 +107,10 @@ def marimo(tmp_path: Path, server: dobatch.LocalServer) -> Iterator[Shown]:
                     **os.environ,
                     "HOME": str(tmp_path),
                     "XDG_CONFIG_HOME": str(tmp_path / ".config"),
-                    "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parents[1], Path(__file__).parents[2]])),
+                    "XDG_CACHE_HOME": str(tmp_path / ".cache"),
+                    "PYTHONPATH": os.pathsep.join(
+                        [str(Path(__file__).parents[1]), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+                    ),
                 },
                 stdout=(tmp_path / "marimo.log").open("wb"), stderr=subprocess.STDOUT,
             )

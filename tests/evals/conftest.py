@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import browser
 import pytest
+import waiting
 from browser import lab, lab_session  # noqa: F401  fixtures
 
 _RENDER = """async ({esm, css, config, page, touched}) => {
@@ -70,6 +71,10 @@ class Shown:
 
     def wait_for_status(self, text: str) -> None:
         self.page.get_by_role("status").filter(has_text=text).wait_for()
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Wait for what Python is to hear of; it hears only while the page is waited for."""
+        waiting.eventually(lambda: holds() or self.page.wait_for_timeout(10))
 
     def labels(self) -> list[str]:
         return [str(text) for text in self.page.locator("tbody tr td.dx-label").all_inner_texts()]

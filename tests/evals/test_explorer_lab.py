@@ -110,8 +110,8 @@ def test_a_cell_a_search_and_a_mark_reach_python(lab):
     assert "application/vnd.jupyter.widget-view+json" not in widget
 
     # Bounds with room for a busy machine; the documentation has the figures.
-    assert min(paints) < 60_000
-    assert sorted(times)[len(times) // 2 - 1] < 20_000
+    assert min(paints) < 120_000
+    assert sorted(times)[len(times) // 2 - 1] < 120_000
 
 
 def test_a_notebook_saved_with_its_explorer_open_keeps_a_picture_of_what_was_noted(lab):

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from waiting import PATIENCE
+
 
 class Remote:
     """Has what `driver.Api` needs to know of a server: `url` and `token`; what it printed is in `said`."""
@@ -42,12 +44,12 @@ class Remote:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self, number: int | None = None, seconds: float = 30.0) -> int:
+    def end(self, number: int | None = None) -> int:
         """Send a signal, if one is given, and wait; the exit status."""
         if number is not None:
             self.process.send_signal(number)
-        self.process.wait(seconds)
-        self._reader.join(120)
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         return int(self.process.returncode)
 
     def kill(self) -> None:

@@ -256,7 +256,7 @@ def test_every_request_can_take_its_time(serve):
     """
     Latency is spent in several threads at once, and may be changed while batches run.
     """
-    api = serve(latency=30)
+    api = serve(latency=3600)
     api.server.hold("in_progress", after=8)
     batch_id = api.create(chat_lines(20))
     batch = api.until(batch_id, "in_progress")
@@ -269,9 +269,9 @@ def test_a_call_can_be_late(api):
     """
     Late enough for a client to give up.
     """
-    api.server.faults.add("list_batches", delay=1)
+    api.server.faults.add("list_batches", delay=3600)
     with pytest.raises(requests.ReadTimeout):
-        requests.get(f"{api.url}/v1/batches", headers=api.headers, timeout=0.2)
+        requests.get(f"{api.url}/v1/batches", headers=api.headers, timeout=(120, 0.2))
 
 
 def test_an_unknown_operation_is_told_at_once(api):

@@ -74,6 +74,8 @@ def test_a_killed_server_loses_no_result(tmp_path):
     lines = [chat_line(f"id-{number}", "x" * 200) for number in range(2000)]
     with Remote(tmp_path, "--latency", "0.002") as remote:
         api = Api(remote)
+        # However late the kill comes, the batch has not ended.
+        api.call("POST", "/_dobatch/hold", json={"stage": "in_progress", "after": 1500})
         intent = api.intent()
         api.put(intent["upload_url"], jsonl(lines))
         batch_id = api.post_batch(intent["file_id"]).json()["batch_id"]

@@ -160,6 +160,7 @@ def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     ready = threading.Event()
     upstream = stub(lambda call: _echo(call) if ready.is_set() else away)
     api = serve(upstream.url, concurrency=8)
+    begun = time.monotonic()
     batch_id = api.create(chat_lines(20))
     eventually(lambda: bool(api.server._running().executor.troubles))
     assert requests.get(f"{api.url}/health", timeout=120).json() == {"status": "waiting"}
@@ -167,10 +168,11 @@ def test_a_batch_waits_for_a_model_that_is_away(serve, stub, away):
     assert (answer.status_code, "retry-after" in answer.headers) == (away[0], True)
     # A storm would be hundreds of calls in this time.
     threading.Event().wait(0.3)
-    stormed = len(upstream.calls)
+    stormed, seconds = len(upstream.calls), time.monotonic() - begun
     ready.set()
     assert api.until(batch_id, "completed")["request_counts"]["completed"] == 20
-    assert stormed <= 12
+    # Eight meet the closed door together, or four and two; then a look each quarter of a second, at most.
+    assert stormed <= 8 + 4 + 2 + 4 * seconds
     assert requests.get(f"{api.url}/health", timeout=120).json() == {"status": "ok"}
 
 
@@ -287,11 +289,12 @@ def test_one_request_that_is_pushed_back_for_ever_holds_up_nothing(serve, stub, 
     batch_id = api.create(chat_lines(6))
     eventually(lambda: api.batch(batch_id)["request_counts"]["completed"] == 5)
     # It is not given up while nothing else shows that the model is there.
-    for _ in range(8):
+
+    def given_up():
         api.until(api.create(chat_lines(6)[1:]), "completed")
-        if api.batch(batch_id)["status"] == "completed":
-            break
-    assert api.batch(batch_id)["status"] == "completed"
+        return api.batch(batch_id)["status"] == "completed"
+
+    eventually(given_up)
     assert _texts(api, batch_id)["id-0000"] == 429
 
 
@@ -370,14 +373,15 @@ def test_a_real_time_call_does_not_wait_for_a_batch(serve):
 
     def model(body, endpoint):
         seen.append(body["messages"][0]["content"])
-        time.sleep(0.02)  # the model's time
+        if len(seen) == 3:
+            eventually(lambda: api.server._running().executor._calls)  # until the call waits for its turn
         return "x"
 
     api = serve(model, concurrency=1)
     batch_id = api.create(chat_lines(64))
     eventually(lambda: len(seen) > 2)
     api.call("POST", CHAT, json={"model": "m", "messages": TURNS})
-    assert seen.index("hi") < 30
+    assert seen.index("hi") == 3
     api.until(batch_id, "completed")
     assert api.server.executed.total() == 64
 
@@ -847,7 +851,7 @@ def test_a_client_that_leaves_a_stream_frees_its_place(serve, stub):
         call.handler.send_header("Connection", "close")
         call.handler.end_headers()
         try:
-            for _ in range(3000):
+            for _ in range(50_000):
                 call.handler.wfile.write(b"data: " + b"x" * 10_000 + b"\n\n")
                 time.sleep(0.005)
         except OSError:
