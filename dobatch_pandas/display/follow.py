@@ -93,6 +93,7 @@ class Follower(ABC):
         self.job = job
         self.closed = threading.Event()
         self._news = threading.Event()
+        self._looking = threading.Lock()
         self._kept: tuple[str, float] = ("", 0.0)
         self._message = ""
         self._asking = False
@@ -152,7 +153,9 @@ class Follower(ABC):
     def _look(self) -> bool:
         """Look at the job; False where it cannot be looked at any more, and what was seen last stays."""
         try:
-            self._last = self.job.snapshot()
+            # One at a time: of two threads that look at once, the one that saw the older state may be the later one.
+            with self._looking:
+                self._last = self.job.snapshot()
         except JobNotFound:
             self._note = "This job has been deleted from this machine."
         except Exception as error:  # noqa: BLE001  whatever became of the folder: a panel outlives it
@@ -216,7 +219,6 @@ class Follower(ABC):
     # -- drawing
 
     def _draw(self, snapshot: Snapshot) -> None:
-        self._last = snapshot
         self._put(self._drawing(snapshot))
 
     def _drawing(self, snapshot: Snapshot) -> Drawing:

@@ -196,10 +196,13 @@ class Panel(Follower):
         """Put the panel below the cell that runs; the first time, start the thread that draws it."""
         self._look()
         self._draw(self._last)
-        self._ids.append(uuid.uuid4().hex)
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        _publish({VIEW: view, "text/html": "", "text/plain": ""}, self._ids[-1])
-        _publish(self._picture(), f"{self._ids[-1]}-picture")
+        # The thread may be about to take the widget away: it comes to the page before that, or not at all.
+        with self._publishing:
+            self._ids.append(uuid.uuid4().hex)
+            if not self.closed.is_set():
+                view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+                _publish({VIEW: view, "text/html": "", "text/plain": ""}, self._ids[-1])
+            _publish(self._picture(), f"{self._ids[-1]}-picture")
         self.start()
 
     def settle(self) -> None:
