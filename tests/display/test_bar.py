@@ -249,7 +249,7 @@ def test_a_script_tells_its_progress_and_prints_nothing_else(
     assert done.stdout == "['a', 'b', 'c']\n"
     lines = done.stderr.strip().split("\n")
     assert lines[-1].endswith("done: 3 answered, 0 failed; m - chat completions -> response")
-    assert len(lines) < 8
+    assert len(lines) < 20  # a line a state and a tenth, of which a quick machine shows few
 
 
 def test_wait_draws_what_the_job_does(server: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,8 @@ def test_the_bar_is_redrawn_in_jupyter_console(server: Any, tmp_path: Path) -> N
     for name in ("COLUMNS", "LINES", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
     server.hold(after=7)
-    console = Terminal([sys.executable, "-m", "jupyter_console"], environment, columns=80, lines=40)
+    place = [f"--{name}={value}" for name, value in waiting.meeting_place(tmp_path).items()]
+    console = Terminal([sys.executable, "-m", "jupyter_console", *place], environment, columns=80, lines=40)
     try:
         console.wait_for(r"In \[1\]:")
         console.type("import pandas as pd, dobatch_pandas as dobatch")

@@ -151,7 +151,7 @@ def test_an_upload_that_comes_late_changes_no_batch(api):
         assert connection.recv(100).split(b" ")[1] == b"409"
     api.until(batch_id, "completed")
     assert {line["custom_id"] for line in api.lines(batch_id)[0]} == {f"id-{n:04d}" for n in range(3)}
-    assert not list(folder.glob("*.partial"))
+    eventually(lambda: not list(folder.glob("*.partial")))
 
 
 def test_an_upload_without_a_length_is_refused(api):
