@@ -16,6 +16,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -35,6 +36,8 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]  # fmt: skip
 PATIENCE = 1000 * waiting.PATIENCE  # milliseconds
+# A server of Jupyter and its kernels meet at files: a port that is chosen may be another's before the kernel is there.
+AT_FILES = ["--KernelManager.transport=ipc"] if sys.platform == "linux" else []
 
 
 def missing() -> str | None:
@@ -276,8 +279,7 @@ def open_lab(folder: Path) -> Iterator[Lab]:
     """
     token = secrets.token_hex(16)
     places = {
-        name: folder / name
-        for name in ("config", "data", "runtime", "workspaces", "settings", "ipython", "notebooks")
+        name: folder / name for name in ("config", "data", "workspaces", "settings", "ipython", "notebooks")
     }
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
@@ -291,7 +293,6 @@ def open_lab(folder: Path) -> Iterator[Lab]:
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(places["config"]),
         "JUPYTER_DATA_DIR": str(places["data"]),
-        "JUPYTER_RUNTIME_DIR": str(places["runtime"]),
         "JUPYTERLAB_WORKSPACES_DIR": str(places["workspaces"]),
         "JUPYTERLAB_SETTINGS_DIR": str(places["settings"]),
         "IPYTHONDIR": str(places["ipython"]),
@@ -301,6 +302,10 @@ def open_lab(folder: Path) -> Iterator[Lab]:
         ),
     }
     with ExitStack() as stack:
+        # The path of a file to meet at may be of some 100 characters.
+        runtime = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="lab", ignore_cleanup_errors=True))
+        )
         log = stack.enter_context((folder / "lab.log").open("wb"))
         process = subprocess.Popen(
             [
@@ -308,12 +313,12 @@ def open_lab(folder: Path) -> Iterator[Lab]:
                 f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50", "--allow-root",
                 f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={places['notebooks']}",
                 "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
-                "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
+                "--LabApp.extension_manager=readonly", "--LabApp.news_url=None", *AT_FILES,
             ],
-            env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=places["notebooks"],
+            env={**environment, "JUPYTER_RUNTIME_DIR": str(runtime)}, stdout=log, stderr=subprocess.STDOUT, cwd=places["notebooks"],
         )  # fmt: skip
         stack.callback(end, process)
-        url = _url_when_up(places["runtime"], token, process, folder / "lab.log")
+        url = _url_when_up(runtime, token, process, folder / "lab.log")
         lab = Lab(url, token, places["notebooks"], stack.enter_context(chromium()))
         stack.callback(lab.close_windows)
         yield lab

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import waiting
-from browser import end, free_port, wait_until_up, window
+from browser import AT_FILES, end, free_port, wait_until_up, window
 from display.contrast import low_contrast
 from display.test_in_browser import HOLD, SUBMIT, start
 
@@ -127,7 +127,7 @@ def test_voila_shows_the_job(lab: Any, tmp_path: Path, network: bool) -> None:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "voila", str(path), "--no-browser", f"--port={free_port()}", "--Voila.ip=127.0.0.1",
-                "--enable_nbextensions=True",
+                "--enable_nbextensions=True", *AT_FILES,
             ],
             env={
                 **os.environ,
