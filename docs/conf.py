@@ -50,6 +50,7 @@ html_theme_options = {
     "footer_end": [],
 }
 
+html_context = {"default_mode": "auto"}
 html_sidebars = {"**": ["sidebar.html"]}
 templates_path = ["_templates"]
 html_static_path = ["_static"]

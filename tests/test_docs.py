@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from browser import chromium, missing, window
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import codes
@@ -112,3 +113,43 @@ def test_it_builds_offline_without_a_warning(tmp_path):
     for page in (tmp_path / "html").rglob("*.html"):
         foreign = [tag for tag in loads.findall(page.read_text(encoding="utf-8")) if "canonical" not in tag]
         assert not foreign, (page.name, foreign[:3])
+    _check_on_a_phone(tmp_path / "html")
+
+
+def _check_on_a_phone(site: Path) -> None:
+    """Nothing is clipped, no name is broken, and no console complains, on a page of 390 pixels."""
+    if missing():
+        return
+    complaints: list[str] = []
+    with chromium() as browser:
+        page = window(browser, viewport={"width": 390, "height": 844})
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        for name in (
+            "index",
+            "errors",
+            "quickstart",
+            "security",
+            "comparison",
+            "generated/notebooks/02_evals",
+        ):
+            page.goto((site / f"{name}.html").as_uri())
+            assert (
+                page.evaluate(
+                    """() => {
+                  const main = document.querySelector("main");
+                  const clipped = [...main.querySelectorAll("*")].filter((e) => e.clientWidth > 20
+                    && getComputedStyle(e).overflowX === "hidden" && e.scrollWidth > e.clientWidth + 2);
+                  const broken = [...main.querySelectorAll("h1, td:first-child code .pre")].filter((e) => {
+                    const words = [...e.childNodes].find((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+                    if (!words || /\\s/.test(words.data.trim())) return false;
+                    const range = document.createRange();
+                    range.selectNodeContents(words);
+                    return new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1;
+                  });
+                  return [...clipped, ...broken].map((e) => e.textContent.trim());
+                }"""
+                )
+                == []
+            ), name
+        page.context.close()
+    assert complaints == []

@@ -265,8 +265,8 @@ class _Parts:
         if self.error is not None and failed and first is None:  # else the outcome's column shows it
             columns.append(Column("error", self.error, "short"))
         for name in texts:
-            place = int(np.flatnonzero(frame.columns == name)[0])
-            values = frame.iloc[:, place]
+            # Not by comparing: a name may be missing, or a tuple.
+            values = frame.iloc[:, cast(int, frame.columns.get_loc(name))]
             dtype = values.dtype
             text_like = pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype)
             columns.append(Column(str(name), values, "text" if text_like else "short"))

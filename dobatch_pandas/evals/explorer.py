@@ -124,11 +124,12 @@ class Explorer:
     ) -> pd.DataFrame:
         view = self._view
         rows = view.frame.iloc[positions]
-        rows = rows.copy() if frame else rows[[]].copy()
+        rows = rows.copy() if frame else pd.DataFrame(index=rows.index)
+        below = ("",) * (rows.columns.nlevels - 1)  # a name of several levels has all of them
         if "marked" in columns:
-            rows["marked"] = view.marked[positions]
+            rows[("marked", *below) if below else "marked"] = view.marked[positions]
         notes = [view.notes.get(int(position)) for position in positions]
-        rows["note"] = pd.Series(notes, index=rows.index, dtype="string")
+        rows[("note", *below) if below else "note"] = pd.Series(notes, index=rows.index, dtype="string")
         return rows
 
     def _answer(self, _widget: Any, message: dict[str, Any], _buffers: Any = None) -> None:

@@ -45,6 +45,8 @@ _MOST_BYTES, _MOST_SIGNS = 1_000_000, 2_000
 # Control signs as their pictures, so that none acts; a signs' order is kept within its cell by CSS.
 _SIGNS = {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n\r"} | {127: 0x2421}
 
+# Said in place, too: pages of notebooks that are not trusted drop the style sheet.
+SCROLL = '<div class="scroll" style="overflow-x:auto">'
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 _PAGE = """<!doctype html>
@@ -120,9 +122,7 @@ def table(
         for line in lines
     )
     title = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f"{SCROLL}<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def bar(value: float, low: float, high: float) -> str:
@@ -225,7 +225,7 @@ def _confusion(evaluation: Evaluation) -> str:
             cells.append(f'<td class="cell" style="{style}">{f"{count:,}" if count else ""}</td>')
         body.append(f"<tr><th scope='row' class='text'>{escape(str(label))}</th>{''.join(cells)}</tr>")
     return (
-        '<div class="scroll"><table><caption>confusion: gold down, answers across</caption>'
+        f"{SCROLL}<table><caption>confusion: gold down, answers across</caption>"
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         + (top if len(matrix) > 3 else "")
     )
@@ -364,7 +364,7 @@ def frame_table(frame: pd.DataFrame, limit: int = _MOST_SIGNS) -> tuple[str, int
         for line in cells
     ]
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="scroll"><table class="rows">{body}</table></div>', kept
+    return f'{SCROLL}<table class="rows">{body}</table></div>', kept
 
 
 def _cut(value: Any, limit: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -512,3 +513,26 @@ def test_columns_of_one_name_are_told() -> None:
         explore(frame, predicted="told", actual="label")
     with pytest.raises(InputError, match="The columns are: none at all"):
         explore(pd.DataFrame(index=[1, 2]), predicted="told")
+
+
+ODD_NAMES = {
+    "missing": [0, None, pd.NaT, (1, 2)],
+    "two levels": pd.MultiIndex.from_tuples([("a", "x"), ("a", "y"), ("b", ""), ("b", "z")]),
+}
+
+
+@pytest.mark.parametrize("kind", list(ODD_NAMES))
+def test_columns_of_any_name_are_shown_and_noted(kind):
+    """
+    A name that is missing, a tuple, or of several levels: the rows are shown, and notes come back as columns.
+    """
+    frame = pd.DataFrame([["p", "q", "r", "s"], ["t", "u", "v", "w"]])
+    frame.columns = ODD_NAMES[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explorer = explore(frame)
+        explorer._view.mark(1, note="look")
+        assert explorer.notes["note"].tolist() == ["look"]
+        assert explorer.notes.index.tolist() == [1]
+        assert explorer.to_frame().shape == (2, 6)
+        assert explorer.selection.shape == (0, 5)

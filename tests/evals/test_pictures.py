@@ -242,6 +242,19 @@ def test_texts_of_a_report_have_the_room_to_be_read(chromium, tmp_path):
     page.context.close()
 
 
+def test_a_report_whose_style_sheet_is_dropped_stays_on_a_narrow_page(chromium):
+    """
+    A notebook that is not trusted shows a report without its style sheet: wide tables scroll, and not the page.
+    """
+    data = frame().assign(lang=lambda d: d["lang"] + " of which the name is a long one, " * 2)
+    shown = re.sub(r"<style>.*?</style>", "", score(data, "a", "gold", by="lang")._repr_html_(), flags=re.S)
+    page = window(chromium, viewport={"width": 390, "height": 844})
+    page.set_content(shown.replace("<th", "<th style='white-space:nowrap'"))
+    assert page.locator("table").count() > 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.context.close()
+
+
 def test_a_missing_library_names_the_extra(monkeypatch):
     """
     Without scikit-learn and its kin I am told what to install.
