@@ -45,7 +45,7 @@ SHARE = 10
 # What OpenAI adds to the text of a chat: three tokens and the role a message, three to begin the answer.
 PER_MESSAGE, PER_ANSWER = 4, 3
 
-NO_LIMIT = "no max_tokens limits the answers"
+NO_LIMIT = "nothing limits the answers"
 # Parts of a message whose tokens are those of what is written in them.
 _WRITTEN = frozenset(
     [
@@ -116,6 +116,8 @@ class Estimate:
         The prices taken, with their source and date.
     open : tuple of str
         Why there is no upper bound: no limit of the answers, an image whose tokens nobody knows before.
+    limit : str
+        The parameter that limits the answers of this endpoint and model; empty where they have one length.
     """
 
     model: str
@@ -135,6 +137,7 @@ class Estimate:
     cost_batch: tuple[float, float | None] | None
     price: Price | None = field(repr=False, default=None)
     open: tuple[str, ...] = ()
+    limit: str = "max_tokens"
 
     @property
     def to_send(self) -> int:
@@ -157,7 +160,7 @@ class Estimate:
                 f"Tokens were counted in {self.counted:,} of {self.to_send:,} requests, for all of them."
             )
         if NO_LIMIT in self.open:
-            notes.append("No max_tokens limits the answers, so only the input has a price.")
+            notes.append(f"No {self.limit} limits the answers, so only the input has a price.")
         if beyond := [why for why in self.open if why != NO_LIMIT]:
             notes.append(f"What is priced is the text alone: {'; '.join(beyond)}.")
         if self.price is None:
@@ -209,7 +212,8 @@ class Estimate:
         if self.cost_batch[1] is None:
             return f"No upper bound: {'; '.join(self.open)}."
         about = "At most" if self.exact else "At most about"
-        return f"{about} {dollars(self.cost_batch[1])}, where every answer is as long as max_tokens allows."
+        longest = f", where every answer is as long as {self.limit} allows" if self.limit else ""
+        return f"{about} {dollars(self.cost_batch[1])}{longest}."
 
     def _facts(self) -> dict[str, str]:
         least, most = self.output_tokens
@@ -389,6 +393,7 @@ class Estimator:
             cost_batch=self._cost(batch=True),
             price=self.price,
             open=tuple(self._open),
+            limit=self._endpoint.limit_for(self.model),
         )
 
     def _count(self, texts: list[str]) -> Tokens:
@@ -521,7 +526,7 @@ def stay_within(max_cost: float, model: str, estimate: Estimate | None, *, now: 
     if most is None:
         raise BudgetExceeded(
             f"max_cost is {in_dollars(max_cost)}, and answers of any length may come back: the questions alone cost "
-            f"about {in_dollars(least)}. Limit the answers with max_tokens, or leave out max_cost."
+            f"about {in_dollars(least)}. Limit the answers with {estimate.limit}, or leave out max_cost."
         )
     if most > max_cost:
         raise BudgetExceeded(

@@ -118,6 +118,31 @@ def test_every_door_sends_what_may_be_spent(server, tmp_path, door):
     assert sum(server.executed.values()) >= (0 if door is trial else len(FRAME))
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "model", "limit"),
+    [
+        ("chat", "gpt-4.1-mini", "max_tokens"),
+        ("chat", "o3", "max_completion_tokens"),
+        ("chat", "openai-gpt-5-mini", "max_completion_tokens"),
+        ("responses", "gpt-5", "max_output_tokens"),
+    ],
+)
+def test_the_limit_that_is_asked_for_is_one_that_is_taken(server, endpoint, model, limit):
+    """
+    Who is told to limit the answers types what the message says, and it goes through: no second error renames it.
+    """
+    dobatch.configure(prices={model: dobatch.Prices(input=1.0, output=2.0)})
+    asked = {"model": model, "endpoint": endpoint, "max_cost": 1.0, "display": False}
+    with pytest.raises(BudgetExceeded, match=f"Limit the answers with {limit}, or") as told:
+        FRAME.dobatch.submit("Say {n}", **asked)
+    named = str(told.value).split("Limit the answers with ")[1].split(",")[0]
+    assert (
+        f"as long as {named} allows"
+        in FRAME.dobatch.plan("Say {n}", model=model, endpoint=endpoint, **{named: 5}).estimate().summary()
+    )
+    FRAME.dobatch.submit("Say {n}", **asked, **{named: 5}).wait()
+
+
 def test_what_nobody_can_count_is_not_sent_within_a_limit(server):
     """
     An image has as many tokens as the provider says, afterwards: with ``max_cost``, nothing of the kind is sent.

@@ -77,12 +77,16 @@ class _Chat(Endpoint):
             }
         }
 
+    def limit_for(self, model: str) -> str:
+        """Return the parameter that limits a model's answers."""
+        return "max_completion_tokens" if _REASONING.search(model) else "max_tokens"
+
     def problems(self, params: Mapping[str, Any], model: str = "") -> list[str]:
         """Name what the endpoint would refuse."""
         wrong = []
         if "max_tokens" in params and "max_completion_tokens" in params:
             wrong.append("max_tokens and max_completion_tokens are both given; one of them is enough.")
-        elif "max_tokens" in params and _REASONING.search(model):
+        elif "max_tokens" in params and self.limit_for(model) != "max_tokens":
             wrong.append(f"max_tokens is called max_completion_tokens where the model is {model}.")
         if "max_output_tokens" in params:
             wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")

@@ -52,6 +52,10 @@ class Endpoint(ABC):
     def schema_members(self, schema: dict[str, Any], strict: bool = True) -> dict[str, Any]:
         """Return the part of the body that asks for an answer of a schema; strictly, where the service can."""
 
+    def limit_for(self, model: str) -> str:
+        """Return the parameter that limits a model's answers."""
+        return self.limit_names[0] if self.limit_names else ""
+
     @abstractmethod
     def problems(self, params: Mapping[str, Any], model: str = "") -> list[str]:
         """Name what the endpoint would refuse in the other parameters."""
