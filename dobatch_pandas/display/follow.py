@@ -93,7 +93,8 @@ class Follower(ABC):
         self.job = job
         self.closed = threading.Event()
         self._news = threading.Event()
-        self._looking = threading.Lock()
+        self._looking, self._at_the_page = threading.Lock(), threading.Lock()
+        self._withdrawn = False
         self._kept: tuple[str, float] = ("", 0.0)
         self._message = ""
         self._asking = False
@@ -176,6 +177,8 @@ class Follower(ABC):
         finally:
             self.closed.set()
             self._leave()
+        with self._at_the_page:
+            self._withdrawn = True
         self._withdraw()
 
     def _follow_until_over(self) -> Snapshot:
@@ -187,7 +190,7 @@ class Follower(ABC):
                     self.closed.set()
                     return self._last
                 snapshot = self._last
-                self._draw(snapshot)
+                self._draw()
                 if self._kept[0] != snapshot.state or time.monotonic() - self._kept[1] > KEPT:
                     self._kept = (snapshot.state, time.monotonic())
                     self._keep_picture()
@@ -211,15 +214,18 @@ class Follower(ABC):
                 used = time.monotonic()
             if not self._look():
                 break
-            self._draw(self._last)
+            self._draw()
             if not self._last.over:
                 return
         self.closed.set()
 
     # -- drawing
 
-    def _draw(self, snapshot: Snapshot) -> None:
-        self._put(self._drawing(snapshot))
+    def _draw(self) -> None:
+        # One at a time, and none over the last: a button may be pressed while the panel gives way to its picture.
+        with self._at_the_page:
+            if not self._withdrawn:
+                self._put(self._drawing(self._last))
 
     def _drawing(self, snapshot: Snapshot) -> Drawing:
         share = self._mark_of_bar.of(snapshot)
@@ -299,7 +305,7 @@ class Follower(ABC):
 
     def _say(self, words: str) -> None:
         self._message = words
-        self._draw(self._last)
+        self._draw()
         self._news.set()
 
     def _fold(self) -> None:
@@ -316,7 +322,7 @@ class Follower(ABC):
 
     def _answer_with(self, button: str) -> None:
         """Draw, and put the keyboard where the next answer is: the one that changes nothing."""
-        self._draw(self._last)
+        self._draw()
         self._focus(button)
         self._news.set()
 

@@ -195,7 +195,7 @@ class Panel(Follower):
     def show(self) -> None:
         """Put the panel below the cell that runs; the first time, start the thread that draws it."""
         self._look()
-        self._draw(self._last)
+        self._draw()
         # The thread may be about to take the widget away: it comes to the page before that, or not at all.
         with self._publishing:
             self._ids.append(uuid.uuid4().hex)

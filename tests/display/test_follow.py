@@ -27,6 +27,11 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]
 
     monkeypatch.setattr(panel, "_publish", publish)
     yield bundles
+    ended()
+
+
+def ended() -> None:
+    """Wait for the threads of panels that were closed."""
     for thread in threading.enumerate():
         if thread.name.startswith("dobatch-panel"):
             thread.join()
@@ -73,3 +78,17 @@ def test_a_panel_that_ends_while_it_is_shown_again_is_a_picture(published: list[
     shown.show()
     assert not [bundle for bundle in published if panel.VIEW in bundle]
     assert any("40 answered" in bundle["text/html"] for bundle in published)
+
+
+def test_a_button_that_is_pressed_at_the_end_draws_over_no_picture(published: list[dict[str, Any]]) -> None:
+    """
+    On a page that was loaded anew the widget is the picture, and stays it.
+    """
+    shown = panel.Panel(FakeJob(), snapshot())
+    shown.show()
+    shown.close()
+    ended()
+    picture = shown._parts["body"].value
+    assert "40 answered" in picture
+    shown.press("cancel")
+    assert shown._parts["body"].value == picture
