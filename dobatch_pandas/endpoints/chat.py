@@ -88,6 +88,8 @@ class _Chat(Endpoint):
             wrong.append("max_tokens and max_completion_tokens are both given; one of them is enough.")
         elif "max_tokens" in params and self.limit_for(model) != "max_tokens":
             wrong.append(f"max_tokens is called max_completion_tokens where the model is {model}.")
+        if params.get("top_logprobs") is not None and not params.get("logprobs"):
+            wrong.append("top_logprobs needs logprobs=True.")
         if "max_output_tokens" in params:
             wrong.append("max_output_tokens is called max_completion_tokens at this endpoint.")
         return wrong

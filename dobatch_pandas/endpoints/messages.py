@@ -36,6 +36,37 @@ from .parameters import COUNT, SHARE, Limit
 __all__ = ["MESSAGES"]
 
 
+LEAST_THINKING = 1024  # tokens, as documented
+
+
+def _beside_thinking(budget: Any, params: Mapping[str, Any]) -> list[str]:
+    """What is documented to be refused where a model is to think for so many tokens."""
+    found = []
+    if isinstance(budget, int) and budget < LEAST_THINKING:
+        found.append(f"thinking has budget_tokens of {budget:,}; it takes {LEAST_THINKING:,} or more.")
+    most = params.get("max_tokens")
+    # Thoughts between the calls of tools may be longer than one answer.
+    if isinstance(budget, int) and isinstance(most, int) and budget >= most and "tools" not in params:
+        found.append(
+            f"max_tokens is {most:,}, and thinking may take {budget:,} of them: give a max_tokens that leaves room for "
+            "the answer."
+        )
+    temperature = params.get("temperature")
+    if isinstance(temperature, (int, float)) and temperature != 1:
+        found.append(
+            f"temperature is {temperature!r}, and with thinking it can be 1 alone: leave out one of them."
+        )
+    if params.get("top_k") is not None:
+        found.append("top_k is not taken with thinking: leave out one of them.")
+    forced = params.get("tool_choice")
+    if isinstance(forced, Mapping) and forced.get("type") in ("any", "tool"):
+        found.append(
+            "A model that thinks cannot be made to call a tool, which is how this endpoint asks for a schema: leave out "
+            "thinking, or the schema (or tool_choice), and ask for JSON in the prompt."
+        )
+    return found
+
+
 class _Messages(Endpoint):
     name, url, provider = "messages", ANTHROPIC.only_endpoint, ANTHROPIC
     roles = frozenset({"system", "developer", "user", "assistant"})
@@ -82,6 +113,9 @@ class _Messages(Endpoint):
         found = [f"{name} is called max_tokens at this endpoint." for name in wrong]
         if "n" in params:
             found.append("n means nothing to this endpoint: samples=k asks k times.")
+        thinking = params.get("thinking")
+        if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":
+            found += _beside_thinking(thinking.get("budget_tokens"), params)
         return found
 
     def conversation(self, body: Mapping[str, Any]) -> list[Any]:

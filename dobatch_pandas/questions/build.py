@@ -102,17 +102,23 @@ def build_recipe(
     except InputError as error:
         problems += error.problems
     target: Endpoint = CHAT  # takes everything: no other complaint follows from an endpoint that is wrong
+    members: dict[str, Any] = {}
     try:
-        if isinstance(model, str):
+        known = isinstance(model, str)
+        if known:
             target = endpoint_for(endpoint, provider, model)
-            problems += param_problems(target, given, model)
     except InputError as error:
+        known = False
         problems += error.problems
     try:
+        if answer_schema is not None:
+            members = target.schema_members(answer_schema.sent)
+    except InputError as error:
+        problems += error.problems
+    if known:
+        problems += param_problems(target, given, model, members)
+    try:
         asked = _question(prompt, target.roles)
-        members = {} if answer_schema is None else target.schema_members(answer_schema.sent)
-        clash = sorted(set(members) & set(given))
-        problems += [f"{name} is set by schema; leave out one of them." for name in clash]
     except InputError as error:
         problems += error.problems
     kind, kept, live = asked
@@ -201,8 +207,10 @@ def option_problems(
     return problems
 
 
-def param_problems(endpoint: Endpoint, params: Mapping[str, Any], model: str = "") -> list[Problem | str]:
-    """Say what is wrong with parameters of the body."""
+def param_problems(
+    endpoint: Endpoint, params: Mapping[str, Any], model: str, members: Mapping[str, Any]
+) -> list[Problem | str]:
+    """Say what is wrong with parameters of the body, beside the members that ask for a schema."""
     problems: list[Problem | str] = [
         f"{name} cannot be given: {endpoint.reserved[name]}."
         for name, value in params.items()
@@ -213,7 +221,10 @@ def param_problems(endpoint: Endpoint, params: Mapping[str, Any], model: str = "
         for name in params
         if (near := meant(name))
     ]
-    problems += endpoint.problems({**endpoint.defaults, **params}, model)
+    problems += [
+        f"{name} is set by schema; leave out one of them." for name in sorted(set(members) & set(params))
+    ]
+    problems += endpoint.problems({**endpoint.defaults, **members, **params}, model)
     problems += [
         f"{name} is {params[name]!r:.60}; it takes {limit}."
         for name, limit in endpoint.limits.items()

@@ -11,6 +11,7 @@ import datetime
 import decimal
 import enum
 import json
+import math
 import sys
 import types
 import typing
@@ -460,6 +461,8 @@ def _enum(choices: Sequence[Any], path: str) -> dict[str, Any]:
     choices = [choice.item() if isinstance(choice, np.generic) else choice for choice in choices]
     for kind, word in ((str, "string"), (bool, "boolean"), (int, "integer"), (float, "number")):
         if all(isinstance(choice, kind) for choice in choices):
+            if kind is float and not all(map(math.isfinite, choices)):
+                raise InputError(f"{path} has nan or inf among its choices: {list(choices)!r}. Leave it out.")
             return {"type": word, "enum": list(dict.fromkeys(choices))}
     raise InputError(f"{path} mixes types in its choices: {list(choices)!r}.")
 

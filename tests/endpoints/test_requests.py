@@ -8,6 +8,7 @@ import orjson
 import pandas as pd
 import pytest
 
+import dobatch_pandas as dobatch
 from dobatch_pandas.endpoints import ENDPOINTS, endpoint_for
 from dobatch_pandas.errors import InputError
 from dobatch_pandas.questions.build import build_recipe
@@ -216,6 +217,8 @@ def test_a_schema_is_sent_as_each_endpoint_wants_it():
 
 # -- what is refused
 
+THINKING = {"type": "enabled", "budget_tokens": 2000}
+
 
 @pytest.mark.parametrize(
     ("endpoint", "options", "says"),
@@ -243,6 +246,25 @@ def test_a_schema_is_sent_as_each_endpoint_wants_it():
         ("messages", {"params": {"max_completion_tokens": 1}}, "is called max_tokens"),
         ("messages", {"params": {"n": 2}}, "samples=k asks k times"),
         ("messages", {"schema": {"a": str}, "params": {"tools": []}}, "tools is set by schema"),
+        ("messages", {"params": {"thinking": THINKING}}, "max_tokens is 1,024, and thinking may take 2,000"),
+        (
+            "messages",
+            {"params": {"thinking": THINKING, "max_tokens": 2000}},
+            "max_tokens is 2,000, and thinking",
+        ),
+        ("messages", {"params": {"thinking": {**THINKING, "budget_tokens": 500}}}, "takes 1,024 or more"),
+        (
+            "messages",
+            {"params": {"thinking": THINKING, "temperature": 0}},
+            "temperature is 0, and with thinking",
+        ),
+        ("messages", {"params": {"thinking": THINKING, "top_k": 5}}, "top_k is not taken with thinking"),
+        (
+            "messages",
+            {"params": {"thinking": THINKING}, "schema": {"a": str}},
+            "thinks cannot be made to call a tool",
+        ),
+        ("chat", {"params": {"top_logprobs": 3}}, "top_logprobs needs logprobs=True"),
         ("messages", {"prompt": [{"role": "tool", "content": "x"}]}, "'tool' is no role at this endpoint"),
     ],
 )
@@ -254,6 +276,21 @@ def test_what_an_endpoint_would_refuse_is_refused_here(endpoint, options, says):
     with pytest.raises(InputError) as caught:
         build_recipe(**options, model=MODELS[endpoint], endpoint=endpoint)
     assert says in str(caught.value)
+
+
+def test_thinking_with_room_for_an_answer_passes():
+    """
+    What the service takes beside thoughts is not refused.
+    """
+    for params in (
+        {"max_tokens": 2001, "temperature": 1},
+        {"tools": [{"name": "look", "input_schema": {"type": "object"}}], "tool_choice": {"type": "auto"}},
+        {"max_tokens": dobatch.col("x")},
+    ):
+        recipe = build_recipe(
+            "Say {x}", model=MODELS["messages"], endpoint="messages", params={"thinking": THINKING, **params}
+        )
+        assert recipe.params["thinking"] == THINKING
 
 
 def test_harmless_values_of_reserved_parameters_pass():

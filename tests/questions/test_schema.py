@@ -181,6 +181,7 @@ def test_json_schema_is_made_strict_and_the_users_own_stays():
         ({"a": {"b": [object]}}, "schema['a']['b']"),
         ({"x": []}, "empty list of choices"),
         ({"x": ["a", 1]}, "mixes types"),
+        ({"x": [1.0, float("nan")]}, "has nan or inf among its choices"),
         ({1: str}, "is not a string"),
         ({"type": "array", "items": {"type": "string"}}, "An answer is an object of named fields"),
         (pydantic.RootModel[list[int]], "An answer is an object of named fields"),
