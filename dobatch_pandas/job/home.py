@@ -261,6 +261,7 @@ class Home:
             _drop(db, [job_id])
             self.folder(job_id).delete()
 
+        self._make()
         self._index.write(forget)
 
     def discard(self, job_id: str) -> None:

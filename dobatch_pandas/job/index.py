@@ -112,7 +112,7 @@ class Index:
         return self._db
 
     def _opened(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The folder is not made: a job that tells how far it is must not make the home anew that was moved away.
         if self.path.is_dir():
             raise ConfigurationError(
                 f"{self.path} is a folder, and the index of the jobs belongs there. Move it away; the index is made "

@@ -151,6 +151,9 @@ def close_home(path: Path) -> None:
     if home is not None:
         for job_id in mine:
             drop(home, job_id)
+        # A job that has just ended tells the index of it, which would be opened again by that.
+        _here.loop.settle(30.0)
+        _here.workers.settle(30.0)
         home.close()
 
 

@@ -134,6 +134,7 @@ class OpenJob(Live):
         self.listeners: list[Any] = []
         self.entered = 0.0
         self.told_problem: str | None = None
+        self._compressing = threading.Lock()
 
     @property
     def problem(self) -> str | None:
@@ -153,6 +154,11 @@ class OpenJob(Live):
             if self.leaving is not None:
                 self.leaving.release()
             self.changed.notify_all()
+
+    def compress(self, number: int) -> None:
+        """Compress a part, one thread at a time: a batch may end while the thread that created it is still at it."""
+        with self._compressing:
+            compress_part(self.folder.part(number))
 
     @cached_property
     def asker(self) -> Client:
@@ -241,6 +247,10 @@ class Workers:
         for listener in listeners:
             listener.notify()
 
+    def settle(self, timeout: float) -> None:
+        """Wait until what was told has reached the index, for so many seconds at most."""
+        self._pools["index"].settle(timeout)
+
     def start(self, job: OpenJob, action: Action) -> None:
         job.work_begins()
         try:
@@ -300,7 +310,7 @@ class Workers:
                     metadata=job.recipe.metadata,
                 )
                 self._report(job, Seen(number, _seen(batch), "create"))
-                compress_part(job.folder.part(number))
+                job.compress(number)
                 return None
             case Find(number, request_id):
                 found = next((b for b in job.client.iter_batches() if b.request_id == request_id), None)
@@ -465,36 +475,46 @@ class _Pool:
         self._name, self._size = name, size
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = self._idle = 0
+        self._threads = self._left = 0  # what is left to do: what waits, and what is being done
 
     def put(self, work: Callable[[], object]) -> None:
         """Have some work done; raise RuntimeError where there is no thread for it, and none can be started."""
         with self._lock:
-            if self._idle <= self._work.qsize() and self._threads < self._size:
+            # Not by the queue's size: a thread that has just taken what was in it is not free.
+            if self._left >= self._threads and self._threads < self._size:
                 try:
                     threading.Thread(target=self._run, name=self._name, daemon=True).start()
                     self._threads += 1
                 except RuntimeError:
                     if not self._threads:
                         raise
+            self._left += 1
             self._work.put(work)
+
+    def settle(self, timeout: float) -> None:
+        """Wait until what was put before is done, where there is one thread, for so many seconds at most."""
+        done = threading.Event()
+        with suppress(RuntimeError):
+            self.put(done.set)
+            done.wait(timeout)
 
     def _run(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             try:
                 work = self._work.get(timeout=IDLE)
             except queue.Empty:
                 with self._lock:
-                    self._idle -= 1
                     if self._work.empty():
                         self._threads -= 1
                         return
                 continue
-            with self._lock:
-                self._idle -= 1
-            work()
+            try:
+                work()
+            except Exception:
+                log.exception("%s could not be done to its end", self._name)
+            finally:
+                with self._lock:
+                    self._left -= 1
 
 
 def _enter(job: OpenJob) -> None:
@@ -553,7 +573,7 @@ def _read(job: OpenJob, action: Read) -> ReadDone:
     """Write a result for each request of a part, from whatever files are there."""
     number = action.number
     part = job.state.parts[number]
-    compress_part(job.folder.part(number))
+    job.compress(number)
     tally: Tally
     if job.cluster is not None:
         tally = job.cluster.read(job.client, part)

@@ -581,6 +581,21 @@ def test_a_home_that_was_deleted_is_made_again(here, place):
     assert len(here.rows()) == 1
 
 
+def test_a_home_that_was_moved_is_not_made_again_by_a_job_that_still_moves(here, place):
+    """
+    The kernel's job tells the old place how far it is: nothing appears there, so that the home can be moved back.
+    """
+    job_id = _add(here)
+    record = here.record(job_id)
+    place.rename(place.with_name("elsewhere"))
+    with pytest.raises(ConfigurationError, match="No such file"):
+        here.update(record, _done("a"))
+    assert not place.exists()
+    place.with_name("elsewhere").rename(place)
+    here.update(record, _done("a"))
+    assert [row.id for row in here.rows()] == [job_id]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_uses_a_connection_of_its_own(here):
     """

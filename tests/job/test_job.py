@@ -14,7 +14,7 @@ import time
 import filelock
 import pandas as pd
 import pytest
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
 import dobatch_pandas as dobatch
 from dobatch_pandas import config
@@ -215,6 +215,7 @@ def test_everything_on_disk_is_private_and_holds_no_secret(serve, home):
     """
     serve(token="very-secret-token-123")
     ask().wait()
+    forget_in_memory()  # what is still to be told to the index has been told
     for folder, folders, files in os.walk(home):
         for name in folders:
             assert os.stat(os.path.join(folder, name)).st_mode & 0o777 == 0o700, name
@@ -266,7 +267,7 @@ def test_two_processes_that_submit_the_same_do_it_once(server, home):
         )
         for _ in range(3)
     ]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert len({out.strip() for out, _ in outputs}) == 1
     assert len(server.batches) == 1
@@ -667,8 +668,10 @@ def test_a_home_and_its_copy_are_both_moved_on(server, home):
     """
     server.hold()
     job = ask().sent()
+    forget_in_memory()  # a file that is just being replaced cannot be copied
     copy = home.parent / "copy"
     shutil.copytree(home, copy)
+    job = dobatch.attach(job.id)
     with config.configured(home=copy):
         other = dobatch.attach(job.id)
         server.release()

@@ -470,7 +470,7 @@ def test_a_cancel_before_the_provider_has_the_batch_is_repeated(serve):
     """
     The service answers 409 while a batch is not yet with the provider: the wish is kept and asked again.
     """
-    server = serve(cancel_early=False, latency=0.2, concurrency=1)
+    server = serve(cancel_early=False, latency=1.0, concurrency=1)
     server.hold("validating")
     job = ask()
     wait_for(job, lambda now: now.batches and now.batches[0].batch_id)
