@@ -193,14 +193,14 @@ def test_the_demo_runs_and_never_pretends(home):
     Without the real model it says what it uses instead.
     """
     command = [sys.executable, "-m", "dobatch_pandas.cli", "demo", "--rows", "30", "--model", "echo"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert "stand-in" in done.stdout
     assert "30 rows, 0 failed" in done.stdout
     assert "sentiment_error" in done.stdout
     pasted = done.stdout.partition("as it stands:")[2] + "\nassert df['sentiment'].notna().all()"
     again = subprocess.run(
-        [sys.executable, "-c", pasted], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", pasted], capture_output=True, text=True, timeout=240, check=False
     )
     assert again.returncode == 0, again.stderr
 

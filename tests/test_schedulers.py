@@ -97,6 +97,7 @@ def test_the_cron_script_sends_again_what_was_not_run(place):
     assert "not yet" in place.shell("sh ./nightly.sh").stdout
     place.server.advance(25 * 3600)
     place.server.release()
+    eventually(lambda: place.server.batches[0].status == "expired")
     assert "sending them again" in place.shell("sh ./nightly.sh").stdout
     eventually(lambda: place.shell("sh ./nightly.sh").stdout.startswith("answers.csv is ready"))
     assert place.answered()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import textwrap
 
+from waiting import PATIENCE
+
 TOKEN = "dop_v1_0123456789abcdefsecret"
 
 SESSION = """
@@ -60,7 +62,7 @@ def test_a_failing_session_writes_no_secret(serve, home, tmp_path):
         [sys.executable, script, home, server.url, TOKEN],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 1, ended.stdout[-2000:] + ended.stderr[-2000:]
