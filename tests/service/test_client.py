@@ -585,7 +585,7 @@ def test_the_servers_own_limit_is_kept(
     with pytest.raises(TooManyRequests) as caught:  # the next minute is not waited for
         client.list_batches()
 
-    assert 0 < (caught.value.retry_after or 0) <= 61
+    assert 0 < (caught.value.retry_after or 0) < 120
 
 
 @pytest.mark.parametrize("retry_after", ["7200", "Fri, 31 Dec 2100 23:59:59 GMT"])
