@@ -480,7 +480,7 @@ def _jobs(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     if listed.empty:
         print("No job yet. `dobatch demo` makes one.")
         return Exit.DONE
-    print(jobs_text(listed))
+    print(_for_a_terminal(jobs_text(listed)))
     return Exit.DONE
 
 

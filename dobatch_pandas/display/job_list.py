@@ -59,7 +59,9 @@ class JobList(pd.DataFrame):
 
     def _ipython_display_(self) -> None:
         if front_end(True) != "widget":
-            say(repr(self))
+            # The shell has written its prompt already: a table begins on a line of its own.
+            read = not self.empty and set(self.columns) >= _COLUMNS
+            say(f"\n{jobs_text(self)}" if read else repr(self))
             return
         _Following(self).show()
 
@@ -158,7 +160,7 @@ def jobs_html(jobs: pd.DataFrame) -> str:
 
 
 def jobs_text(jobs: pd.DataFrame) -> str:
-    """Say the same in lines, for ``dobatch jobs``."""
+    """Say the same in lines, for a terminal."""
     now = time.time()
     rows = [
         _row(str(label), values, now)

@@ -168,10 +168,17 @@ def test_a_home_without_jobs_says_so(home: Path) -> None:
 
 def test_outside_a_notebook_it_prints_itself(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    IPython in a terminal prints the frame.
+    IPython in a terminal prints what `dobatch jobs` says, no column left out; of a frame of one's own, the frame.
     """
-    jobs(a_job())._ipython_display_()
-    assert "running" in capsys.readouterr().out
+    listed = jobs(a_job(model="a-model-of-some-length", status="completed", completed=90, failed=10))
+    listed._ipython_display_()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == ""
+    assert "done, with failures" in said[2]
+    assert "a-model-of-some-length" in said[2]
+    del listed["model"]
+    listed._ipython_display_()
+    assert "completed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stream", ["none", "closed"])

@@ -119,7 +119,8 @@ def test_a_job_that_no_process_moves_on_says_so(cancelled, home, server, capsys)
     assert words in unescape(dobatch.jobs()._repr_html_())
     assert job.snapshot().problem == words
     assert main(["jobs"]) == 0
-    assert f"{job.id}: {words}\n" in capsys.readouterr().out
+    typed = words.replace(f"dobatch.attach('{job.id}')", f"`dobatch watch {job.id}`")
+    assert f"{job.id}: {typed}\n" in capsys.readouterr().out
     server.faults.clear()
     dobatch.attach(job.id).wait()
     assert dobatch.jobs()["problem"].isna().all()
