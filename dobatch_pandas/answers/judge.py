@@ -176,10 +176,11 @@ def _of_model(model: Any, value: Any) -> Any:
 
 
 def _as_json(value: Any) -> bytes | str:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # a number of more than 64 bits, a nesting of more than 254 levels
-        return json.dumps(value)
+    with contextlib.suppress(TypeError):  # a number of more than 64 bits, a nesting of more than 254 levels
+        written = orjson.dumps(value)
+        if b"null" not in written:  # which it writes for 1e400, too, as if there were no number
+            return written
+    return json.dumps(value)
 
 
 def _plain_value(value: Any) -> Any:

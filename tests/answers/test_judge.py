@@ -156,3 +156,18 @@ def test_an_answer_before_a_thought_is_found() -> None:
     """
     said = [f"{FINAL} <think>{DRAFT}?</think>", f"<think>so</think>{FINAL}<think>{DRAFT}</think>\n"]
     assert judged(said, answer_schema_of({"s": ["pos", "neg"]})) == ({"s": ["pos", "pos"]}, [None, None])
+
+
+class Measured(pydantic.BaseModel):
+    count: int | None = None
+    share: float | None = None
+
+
+def test_a_number_beyond_all_floats_is_not_taken_for_no_number() -> None:
+    """
+    ``1e400`` where a number may be missing is a wrong answer, not an answer that says nothing.
+    """
+    texts = ['{"count": 1e400}', 'It is {"share": -1e999}.', '{"count": null}', '{"share": 0.5}']
+    columns, codes = judged(texts, answer_schema_of(Measured))
+    assert codes == ["schema_mismatch", "schema_mismatch", None, None]
+    assert columns == {"count": [None, None, None, None], "share": [None, None, None, 0.5]}
