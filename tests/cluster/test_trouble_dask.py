@@ -71,6 +71,8 @@ def test_a_worker_that_dies_costs_nothing(mortal, server, tmp_path):
     assert os.path.exists(mark)
     for number, phase in enumerate(("upload", "download"), 1):
         mortal.wait_for_workers(2, timeout=PATIENCE)
+        # A nanny starts no worker again that dies before it has heard that it began.
+        eventually(lambda: {nanny.status.name for nanny in mortal.cluster.workers.values()} == {"running"})
         pid = next(iter(mortal.run(os.getpid).values()))
         server.faults.add(phase, delay=1.0, times=1)
         before = list(server.calls).count(phase)
