@@ -466,7 +466,7 @@ def test_whoever_takes_the_job_up_switches_in_time(server, calls, home):
 
 def test_several_batches_are_told_apart(server, calls, monkeypatch):
     """
-    One has ended, one is in the middle, one has not begun, one is not even sent: each row is run once.
+    One has ended, one is in the middle, two have not begun: each row is run once.
     """
     from dobatch_pandas.endpoints.openai import OPENAI
     from dobatch_pandas.endpoints.provider import FileLimits
@@ -474,11 +474,13 @@ def test_several_batches_are_told_apart(server, calls, monkeypatch):
     warm()
     monkeypatch.setattr(OPENAI, "file_limits", FileLimits(10, 200_000_000))
     server.hold(after=15)
-    job = submit(n=40, deadline=timedelta(seconds=8)).wait(PATIENCE)
+    job = submit(n=40, deadline=timedelta(hours=3))
+    eventually(lambda: sum(server.executed.values()) == 15)
+    job.finish_by(timedelta(seconds=3))
+    job.wait(PATIENCE)
     assert job.result()["response"].tolist() == [str(n) for n in range(40)]
-    in_batches = sum(server.executed.values())
-    assert set(server.executed.values()) <= {1}
-    assert calls.real_time == 1 + 40 - in_batches
+    assert set(server.executed.values()) == {1}
+    assert calls.real_time == 1 + 40 - sum(server.executed.values())
     ids = Counter(job.responses()["custom_id"])
     assert set(ids.values()) == {1}
 
