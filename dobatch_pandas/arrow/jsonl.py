@@ -27,6 +27,7 @@ _BLANK = b" \t\r\f\v\0"  # NULs stand where a file was given its size before its
 _SPACES = np.frombuffer(_BLANK, dtype=np.uint8)
 _BOM = b"\xef\xbb\xbf"
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
+_LAYERS = 3  # of packing
 _FOREIGN = {b"PK\x03\x04": "a zip archive", b"\xfd7zX": "packed with xz", b"7z\xbc\xaf": "a 7z archive"}
 # Where a file is not UTF-8, by its mark or by where the zeros of its first character are.
 _CODINGS = {
@@ -52,19 +53,33 @@ def opened(source: str | os.PathLike[str]) -> Any:
     """
     A binary stream of a file's lines: unpacked where its first bytes say that it is packed, and UTF-8.
 
-    PowerShell's ``>`` writes UTF-16, and a download may have lost the ending that told how it is packed. Raises
-    OSError where it is packed in a way that is not read.
+    PowerShell's ``>`` writes UTF-16, and a download may have lost the ending that told how it is packed, or be packed once
+    more than the file was. Raises OSError where it is packed in a way that is not read.
     """
-    with open(source, "rb") as file:
-        first = file.read(4)
-    for magic, what in _FOREIGN.items():
-        if first.startswith(magic):
-            raise OSError(f"it is {what}: unpack it first")
-    packed = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
-    stream = pa.input_stream(os.fspath(source), compression=packed)
+    layers: list[str] = []
+    while True:
+        with _unpacked(source, layers) as stream:
+            first = stream.read(4)
+        for magic, what in _FOREIGN.items():
+            if first.startswith(magic):
+                raise OSError(f"it is {what}: unpack it first")
+        packed = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
+        if packed is None:
+            break
+        if len(layers) == _LAYERS:
+            raise OSError(f"it is packed more than {_LAYERS} times: unpack it first")
+        layers.append(packed)
     coding = next((name for mark, name in _CODINGS.items() if first.startswith(mark)), None)
     coding = coding or _ZEROS.get(tuple(int(byte > 0) for byte in first))
+    stream = _unpacked(source, layers)
     return stream if coding is None else pa.transcoding_input_stream(stream, coding, "utf-8")
+
+
+def _unpacked(source: str | os.PathLike[str], layers: list[str]) -> Any:
+    stream: Any = pa.OSFile(os.fspath(source))
+    for kind in layers:
+        stream = pa.CompressedInputStream(stream, kind)
+    return stream
 
 
 def blocks(stream: Any, size: int) -> Iterator[Any]:

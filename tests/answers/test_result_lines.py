@@ -588,6 +588,9 @@ WRITTEN = {
     "gzip in two pieces": gzip.compress(WHOLE[:90].encode()) + gzip.compress(WHOLE[90:].encode()),
     "zstd": pa.compress(WHOLE.encode(), codec="zstd", asbytes=True),
     "bz2": bz2.compress(WHOLE.encode()),
+    "gzip twice": gzip.compress(gzip.compress(WHOLE.encode())),
+    "bz2 in gzip": gzip.compress(bz2.compress(WHOLE.encode())),
+    "UTF-16 in gzip": gzip.compress(WHOLE.encode("utf-16")),
 }
 
 
@@ -609,6 +612,8 @@ def test_a_file_is_read_however_it_was_kept(tmp_path: Path, how: str) -> None:
     [
         (b"PK\x03\x04" + WHOLE.encode(), "a zip archive: unpack it"),
         (lzma.compress(WHOLE.encode()), "packed with xz: unpack it"),
+        (gzip.compress(b"PK\x03\x04" + WHOLE.encode()), "a zip archive: unpack it"),
+        (bz2.compress(gzip.compress(gzip.compress(gzip.compress(b"")))), "packed more than 3 times"),
         (gzip.compress(random.Random(0).randbytes(9000))[:-500], "Truncated"),
         (b"\0" * 900, "nothing but zeros"),
         (b"<?xml version='1.0'?><Error/>", "a page, not results"),
