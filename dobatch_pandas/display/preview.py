@@ -65,7 +65,7 @@ class Tried(pd.DataFrame):
         ]
         for row in rows:
             if isinstance(row["seconds"], float):
-                row["seconds"] = round(row["seconds"], 2)
+                row["seconds"] = float(format(row["seconds"], ".2g"))
         more = f"<div>and {len(frame) - MOST_ROWS:,} more rows</div>" if len(frame) > MOST_ROWS else ""
         return html.table_html(rows, ["", *columns], caption="Asked in real time") + more
 
